@@ -1,0 +1,32 @@
+"""What can go wrong, as one family: catch `MinivlmError` to catch them all.
+
+Every message is a sentence that names what was read, where, what was expected, what was found and what to do next.
+"""
+
+
+class MinivlmError(Exception):
+    """The root of the family."""
+
+
+class CheckpointError(MinivlmError):
+    """A checkpoint folder, index or tensor file is missing, damaged, unsafe or does not fit."""
+
+
+class ConfigError(MinivlmError):
+    """A configuration asks for something that does not exist or does not fit together."""
+
+
+class ImageError(MinivlmError):
+    """A picture could not be read or cannot be used."""
+
+
+class PromptError(MinivlmError):
+    """A prompt does not fit its images, its tokenizer or the model's context."""
+
+
+class GenerationError(MinivlmError):
+    """A generation setting is out of range, or the model produced numbers that cannot be sampled."""
+
+
+class EvaluationError(MinivlmError):
+    """An evaluation run, its data or its results do not fit together."""

@@ -1,0 +1,42 @@
+"""The KV cache: allocated once, written in place."""
+
+import torch
+from torch import Tensor
+
+from minivlm.errors import PromptError
+from minivlm.model.config import TextConfig
+
+
+class KVCache:
+    """Keys and values of all layers, with room for `capacity` tokens a row.
+
+    `length` counts the tokens that are in. A forward writes behind them, layer by layer, and the decoder moves
+    `length` on once all layers have written. Setting it back forgets the tokens behind it.
+    """
+
+    def __init__(
+        self, config: TextConfig, batch: int, capacity: int, *, device: torch.device | str, dtype: torch.dtype
+    ) -> None:
+        shape = (config.num_hidden_layers, batch, config.num_key_value_heads, capacity, config.head_dim)
+        self.keys = torch.zeros(shape, device=device, dtype=dtype)  # (L, B, G, capacity, d)
+        self.values = torch.zeros(shape, device=device, dtype=dtype)
+        self.length = 0
+
+    @property
+    def capacity(self) -> int:
+        return self.keys.shape[3]
+
+    def require_room(self, new: int) -> None:
+        """Raise `PromptError` unless `new` more tokens fit."""
+        if self.length + new > self.capacity:
+            raise PromptError(
+                f"The KV cache has room for {self.capacity} tokens and holds {self.length}: {new} more do not fit. "
+                "Allocate it for the prompt and the whole answer."
+            )
+
+    def write(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Put `k`, `v` (B, G, Q, d) of one layer behind what is there; return views of all of it, (B, G, K, d)."""
+        end = self.length + k.shape[2]
+        self.keys[layer, :, :, self.length : end] = k
+        self.values[layer, :, :, self.length : end] = v
+        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]

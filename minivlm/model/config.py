@@ -1,0 +1,124 @@
+"""The shape of a LLaVA model: frozen dataclasses whose fields are named like the checkpoint's `config.json`.
+
+Nothing here has a size of its own: every number comes from the checkpoint, or from the defaults of its family, which
+`minivlm.checkpoints` fills in.
+"""
+
+from dataclasses import dataclass
+
+from minivlm.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """A CLIP vision transformer."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    image_size: int
+    patch_size: int
+    hidden_act: str = "quick_gelu"
+    layer_norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        _positive(self, "hidden_size intermediate_size num_hidden_layers num_attention_heads image_size patch_size")
+        _divides(self, "hidden_size", "num_attention_heads")
+        _one_of(self, "hidden_act", ("quick_gelu", "gelu"))
+        if self.patch_size > self.image_size:
+            raise ConfigError(f"vision_config: patch_size {self.patch_size} exceeds image_size {self.image_size}.")
+
+    @property
+    def num_patches(self) -> int:
+        """Patches of one picture. A margin narrower than a patch is not seen, as in CLIP's convolution."""
+        return (self.image_size // self.patch_size) ** 2
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """A LLaMA-style decoder: LLaMA, Mistral and Qwen2 differ only in these numbers."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    max_position_embeddings: int
+    rms_norm_eps: float
+    rope_theta: float
+    attention_bias: bool = False  # on the projections to queries, keys and values
+    attention_output_bias: bool = False  # on the projection back
+    sliding_window: int | None = None  # not implemented: prompts longer than it are refused
+
+    def __post_init__(self) -> None:
+        _positive(
+            self,
+            "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads "
+            "head_dim max_position_embeddings rms_norm_eps rope_theta",
+        )
+        _divides(self, "num_attention_heads", "num_key_value_heads")
+        if self.head_dim % 2:
+            raise ConfigError(f"text_config: head_dim must be even for rotary halves, found {self.head_dim}.")
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that a prompt and its answer may have together."""
+        return min(self.max_position_embeddings, self.sliding_window or self.max_position_embeddings)
+
+
+@dataclass(frozen=True)
+class LlavaConfig:
+    """A vision tower, a projector and a decoder, and how they are joined."""
+
+    vision_config: VisionConfig
+    text_config: TextConfig
+    image_token_index: int  # the id that holds a patch's place in the prompt; may lie beyond the vocabulary
+    vision_feature_layer: int | tuple[int, ...] = -2
+    vision_feature_select_strategy: str = "default"  # "default": patches only; "full": the class token too
+    multimodal_projector_bias: bool = True
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self) -> None:
+        _one_of(self, "vision_feature_select_strategy", ("default", "full"))
+        depth = self.vision_config.num_hidden_layers
+        for layer in self.feature_layers:
+            if not -depth - 1 <= layer <= depth:
+                raise ConfigError(
+                    f"vision_feature_layer {layer} is out of range: the tower has {depth} layers, "
+                    f"so {-depth - 1} to {depth} can be named (0 is the embedding)."
+                )
+
+    @property
+    def feature_layers(self) -> tuple[int, ...]:
+        """The tower's hidden states that the projector reads; 0 is the embedding, -1 the last layer's output."""
+        layers = self.vision_feature_layer
+        return (layers,) if isinstance(layers, int) else tuple(layers)
+
+    @property
+    def num_image_tokens(self) -> int:
+        """Placeholders that one picture takes in a prompt."""
+        return self.vision_config.num_patches + (self.vision_feature_select_strategy == "full")
+
+
+def _positive(config: object, names: str) -> None:
+    for name in names.split():
+        value = getattr(config, name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+            raise ConfigError(f"{type(config).__name__}: {name} must be a positive number, found {value!r}.")
+
+
+def _divides(config: object, whole: str, parts: str) -> None:
+    if getattr(config, whole) % getattr(config, parts):
+        raise ConfigError(
+            f"{type(config).__name__}: {whole} {getattr(config, whole)} "
+            f"is not divisible by {parts} {getattr(config, parts)}."
+        )
+
+
+def _one_of(config: object, name: str, allowed: tuple[str, ...]) -> None:
+    value = getattr(config, name)
+    if value not in allowed:
+        raise ConfigError(f"{type(config).__name__}: {name} must be one of {', '.join(allowed)}, found {value!r}.")

@@ -1,0 +1,95 @@
+"""The decoder: a stack of blocks over the embedded prompt. Shapes as in `attention.py`."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from minivlm.model.attention import Attention
+from minivlm.model.cache import KVCache
+from minivlm.model.config import TextConfig
+from minivlm.model.layers import GatedMLP, RMSNorm, rotary_angles
+from minivlm.model.mitigation import NO_MITIGATION, Mitigation
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What the decoder computed."""
+
+    states: Tensor  # (B, Q, D), normalised, ready for the head
+    hidden: tuple[Tensor, ...] | None  # the embedding and each block's output, (B, Q, D) each
+    maps: dict[int, Tensor]  # the attention weights (B, H, Q, K) of the layers asked for
+
+
+class Block(nn.Module):
+    def __init__(self, config: TextConfig, layer: int) -> None:
+        super().__init__()
+        self.self_attn = Attention(config, layer)
+        self.mlp = GatedMLP(config.hidden_size, config.intermediate_size)
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor, **how) -> tuple[Tensor, Tensor | None]:
+        """The block's output (B, Q, D) and, if it was asked for, its attention map; `how` goes to `Attention`."""
+        seen, weights = self.self_attn(self.input_layernorm(x), rope, mask, **how)
+        x = x + seen
+        return x + self.mlp(self.post_attention_layernorm(x)), weights
+
+
+class Decoder(nn.Module):
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(
+        self,
+        x: Tensor,
+        positions: Tensor,
+        mask: Tensor,
+        *,
+        cache: KVCache | None = None,
+        mitigation: Mitigation = NO_MITIGATION,
+        maps: Collection[int] = (),
+        hidden: bool = False,
+    ) -> Decoded:
+        """Run embedded tokens `x` (B, Q, D) at `positions` (B, Q) under `mask` (B, 1, Q, K).
+
+        With a `cache`, the K keys are its tokens followed by the new ones, which it remembers afterwards.
+        """
+        rope = rotary_angles(positions, self.config.head_dim, self.config.rope_theta, x.dtype)
+        states, kept = [x], {}
+        for layer, block in enumerate(self.layers):
+            x, weights = block(x, rope, mask, cache=cache, mitigation=mitigation, keep_map=layer in maps)
+            if weights is not None:
+                kept[layer] = weights
+            if hidden:
+                states.append(x)
+        if cache is not None:
+            cache.length = mask.shape[-1]
+        return Decoded(self.norm(x), tuple(states) if hidden else None, kept)
+
+
+def token_positions(valid: Tensor, queries: int) -> Tensor:
+    """Positions (B, Q) of the last `queries` tokens, counted over each row's tokens alone: padding takes none."""
+    return (valid.cumsum(dim=1) - 1).clamp(min=0)[:, -queries:]
+
+
+def causal_mask(valid: Tensor, queries: int) -> Tensor:
+    """(B, 1, Q, K): which of the keys `valid` (B, K) the last `queries` of them may see.
+
+    A query sees itself and the tokens before it. Padding (.) sees itself too, so that no row of the softmax is empty:
+
+              . . a b c
+            . x
+            .   x
+            a     x
+            b     x x
+            c     x x x
+    """
+    key = torch.arange(valid.shape[1], device=valid.device)
+    query = key[-queries:, None]
+    return ((key < query) & valid[:, None] | (key == query))[:, None]
