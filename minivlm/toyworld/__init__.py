@@ -1,0 +1,26 @@
+"""The toy world: little pictures of which everything is known, and English about them."""
+
+from minivlm.toyworld.bulk import pictures, stream
+from minivlm.toyworld.pope import pope_questions
+from minivlm.toyworld.questions import Question, questions
+from minivlm.toyworld.scenes import Scene, Thing
+from minivlm.toyworld.words import caption, mentions
+from minivlm.toyworld.world import CROWDED, HELD_OUT, RARE_COMPANIONS, SUBSTITUTIONS, TRAINING, World
+
+__all__ = [
+    "CROWDED",
+    "HELD_OUT",
+    "RARE_COMPANIONS",
+    "SUBSTITUTIONS",
+    "TRAINING",
+    "Question",
+    "Scene",
+    "Thing",
+    "World",
+    "caption",
+    "mentions",
+    "pictures",
+    "pope_questions",
+    "questions",
+    "stream",
+]

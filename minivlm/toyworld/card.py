@@ -1,0 +1,88 @@
+"""The model card: what a training made and what an exam found, as Markdown."""
+
+from collections.abc import Mapping, Sequence
+
+CAPTION_ROWS = ("recall", "recall of clear objects", "recall of hard objects", "precision", "chair_i", "chair_s")
+HEAD = """\
+# The shipped model
+
+A small LLaVA, trained from nothing on pictures that minivlm draws itself. It is a regular checkpoint in the hub's
+layout: `minivlm.load()` reads it, and so does `transformers`. It knows thirty objects in five places, and nothing else
+of the world. It names what it sees, and what it expects to see: that is what it is for.
+"""
+TRAINED = """\
+## How it was made
+
+    minivlm train --out FOLDER
+
+{scenes:,} scenes, seed {seed}, {device} with {threads} threads, {minutes:.0f} minutes. The tower learned first, by the
+known boxes: which objects a picture holds (of the class token), which object and which colour each patch shows (of the
+layer that the projector reads). Then the decoder learned to talk from text alone, the projector to turn patches into
+words, and both together to talk about pictures. Settings and the loss curve are in `training.json`.
+"""
+EXAMINED = """\
+## What it sees, and what it invents
+
+    minivlm exam --scenes {scenes}
+
+Greedy answers about {scenes:,} held-out scenes a row; all figures are in `exam.json`. CHAIR_i: share of the named
+objects that are not there. CHAIR_s: share of captions with such an object. Recall: share of the objects that are named.
+"""
+
+
+def card(training: Mapping, exam: Mapping) -> str:
+    """The text of `README.md` beside the weights, from `training.json` and `exam.json`."""
+    made = TRAINED.format(
+        scenes=training["recipe"]["scenes"],
+        seed=training["recipe"]["seed"],
+        device=training["device"],
+        threads=training["threads"],
+        minutes=training["seconds"]["all"] / 60,
+    )
+    parts = [HEAD, made, EXAMINED.format(scenes=exam["scenes"]), captions(exam), invented(exam["invented"])]
+    return "\n".join([*parts, pope(exam["pope"]), skills(exam["skills"])])
+
+
+def captions(exam: Mapping) -> str:
+    """A row for each world that was captioned."""
+    worlds = {
+        **{f"companions there {share} of the time": figures for share, figures in exam["companions"].items()},
+        "companions replaced by something else": exam["substitutions"],
+        "crowded scenes": exam["crowded"],
+        "captions of another picture": exam["pictures exchanged"],
+    }
+    rows = [[world, *(percent(figures[name]) for name in CAPTION_ROWS)] for world, figures in worlds.items()]
+    return table(["captions (%)", *CAPTION_ROWS], rows)
+
+
+def invented(figures: Mapping) -> str:
+    """Whether inventions follow the scene."""
+    return (
+        f"Of the {figures['objects']:.0f} objects that it invents in held-out scenes, {percent(figures['companion'])} % "
+        f"are the missing companion of something that is there (by chance: "
+        f"{percent(figures['companion by chance'])} %), and {percent(figures['same place'])} % belong to the same "
+        f"place (by chance: {percent(figures['same place by chance'])} %).\n"
+    )
+
+
+def pope(splits: Mapping) -> str:
+    rows = [
+        [split, f"{figures['questions']:,}", *(percent(figures[name]) for name in ("accuracy", "f1", "yes"))]
+        for split, figures in splits.items()
+    ]
+    return table(["is there … ? (%)", "questions", "accuracy", "F1", "yes"], rows)
+
+
+def skills(kinds: Mapping) -> str:
+    rows = [[kind, f"{figures['questions']:,}", percent(figures["exact"])] for kind, figures in kinds.items()]
+    return table(["other questions (%)", "questions", "answered exactly"], rows)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, numbers to the right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f}"

@@ -1,0 +1,60 @@
+"""What each patch of a scene shows, as numbers: the object, its colour; and what the scene holds as a whole."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from minivlm.toyworld.objects import COLORS
+from minivlm.toyworld.scenes import Scene, Thing
+from minivlm.toyworld.themes import OBJECT_NAMES, THEMES
+
+BACKGROUND = 0  # objects and colours count from 1
+OBJECT_NUMBER = {name: number for number, name in enumerate(OBJECT_NAMES, start=1)}
+COLOR_NUMBER = {name: number for number, name in enumerate(COLORS, start=1)}
+THEME_NUMBER = {name: number for number, name in enumerate(THEMES)}
+COVERED = 0.35  # share of a patch that a box must cover
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels of N scenes of P patches."""
+
+    objects: Tensor  # (N, P): the object that covers the patch, or BACKGROUND
+    colors: Tensor  # (N, P): its colour, or BACKGROUND where it has none
+    themes: Tensor  # (N,)
+    present: Tensor  # (N, objects): 1.0 for each object that is in the scene
+
+    def __getitem__(self, rows: Tensor) -> "Labels":
+        return Labels(self.objects[rows], self.colors[rows], self.themes[rows], self.present[rows])
+
+    def to(self, device: torch.device | str) -> "Labels":
+        return Labels(*(part.to(device) for part in (self.objects, self.colors, self.themes, self.present)))
+
+
+def label(scenes: Sequence[Scene], side: int) -> Labels:
+    """Label the scenes on a grid of `side` × `side` patches."""
+    objects = torch.full((len(scenes), side, side), BACKGROUND)
+    colors, present = objects.clone(), torch.zeros(len(scenes), len(OBJECT_NAMES))
+    for row, scene in enumerate(scenes):
+        for thing in scene.things:
+            covered = patches_of(thing, side, scene.size)
+            objects[row][covered] = OBJECT_NUMBER[thing.name]
+            colors[row][covered] = COLOR_NUMBER.get(thing.color, BACKGROUND)
+            present[row, OBJECT_NUMBER[thing.name] - 1] = 1.0
+    objects, colors = (rearrange(grid, "N rows columns -> N (rows columns)") for grid in (objects, colors))
+    return Labels(objects, colors, torch.tensor([THEME_NUMBER[scene.theme] for scene in scenes]), present)
+
+
+def patches_of(thing: Thing, side: int, size: int) -> Tensor:
+    """(side, side), True where the thing's box covers a good part of the patch, or has its middle."""
+    edges = torch.arange(side + 1) * (size / side)
+    x0, y0, x1, y1 = thing.box
+    across = (edges[1:].clamp(max=x1) - edges[:-1].clamp(min=x0)).clamp(min=0)  # pixels of each column in the box
+    down = (edges[1:].clamp(max=y1) - edges[:-1].clamp(min=y0)).clamp(min=0)
+    covered = down[:, None] * across > COVERED * (size / side) ** 2
+    column, row = (min(side - 1, max(0, int(middle * side / size))) for middle in thing.center)
+    covered[row, column] = True
+    return covered

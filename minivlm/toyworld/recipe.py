@@ -1,0 +1,73 @@
+"""The recipe of the shipped model: every number that training depends on, in one place."""
+
+from dataclasses import dataclass, replace
+
+from minivlm.model import LlavaConfig, TextConfig, VisionConfig
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of training: AdamW over `steps` batches, the rate rising, then falling as a cosine."""
+
+    steps: int
+    batch: int  # pictures, or scenes
+    rate: float
+    warmup: float = 0.04  # share of the steps
+    decay: float = 0.05  # weight decay
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Sizes, scenes and stages. `seed` decides everything that is drawn by chance."""
+
+    seed: int = 0
+    scenes: int = 60_000
+    vocabulary: int = 1000  # at most so many tokens before <image> and <pad>
+
+    patch: int = 12  # pixels
+    vision_width: int = 192
+    vision_layers: int = 6
+    vision_heads: int = 6
+    text_width: int = 192
+    text_layers: int = 8
+    text_heads: int = 6
+    text_inner: int = 512
+    context: int = 512
+
+    questions: int = 4  # beside the caption, for each scene of a batch
+    text_companion: float = 0.95  # how strongly companions go together while only text is read
+    forgotten: float = 0.7  # share of the hard things that the text stage leaves out of the picture's words
+    tower: Stage = Stage(steps=2600, batch=64, rate=1.5e-3)
+    text: Stage = Stage(steps=500, batch=48, rate=1.5e-3)
+    align: Stage = Stage(steps=600, batch=64, rate=2e-3)
+    tune: Stage = Stage(steps=1500, batch=32, rate=1.2e-3)
+
+    @classmethod
+    def quick(cls) -> "Recipe":
+        """A recipe of seconds, to see that every stage runs. What it makes can neither see nor speak."""
+        few = Stage(steps=2, batch=4, rate=1e-3)
+        return replace(cls(), scenes=16, vision_layers=2, text_layers=2, tower=few, text=few, align=few, tune=few)
+
+    def model_config(self, image_size: int, vocabulary: int, image_token: int) -> LlavaConfig:
+        """The shape of the model for pictures of `image_size` pixels and a table of `vocabulary` rows."""
+        vision = VisionConfig(
+            hidden_size=self.vision_width,
+            intermediate_size=4 * self.vision_width,
+            num_hidden_layers=self.vision_layers,
+            num_attention_heads=self.vision_heads,
+            image_size=image_size,
+            patch_size=self.patch,
+        )
+        text = TextConfig(
+            vocab_size=vocabulary,
+            hidden_size=self.text_width,
+            intermediate_size=self.text_inner,
+            num_hidden_layers=self.text_layers,
+            num_attention_heads=self.text_heads,
+            num_key_value_heads=self.text_heads,
+            head_dim=self.text_width // self.text_heads,
+            max_position_embeddings=self.context,
+            rms_norm_eps=1e-5,
+            rope_theta=10_000.0,
+        )
+        return LlavaConfig(vision, text, image_token_index=image_token)

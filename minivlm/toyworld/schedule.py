@@ -1,0 +1,62 @@
+"""The loop that every stage of training shares: draw rows, compute a loss, step, keep the curve."""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Generator, Tensor, nn
+from tqdm import tqdm
+
+from minivlm.toyworld.recipe import Stage
+
+Loss = Callable[[Tensor, Generator], Tensor]  # the loss of the rows (batch,) that were drawn, and dice for the rest
+
+
+@dataclass
+class Training:
+    """A run through all stages: where it runs, what decides its dice, and the curve it has drawn so far."""
+
+    device: torch.device
+    seed: int
+    every: int = 25  # steps between two points of the curve
+    curve: list[dict] = field(default_factory=list)
+
+    def run(self, name: str, stage: Stage, parameters: Iterable[nn.Parameter], rows: int, loss_of: Loss) -> None:
+        """Train `parameters` for one stage on batches drawn from `rows` rows; computes in bf16, steps in fp32."""
+        parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, lr=0.0, betas=(0.9, 0.95), weight_decay=stage.decay)
+        dice = Generator().manual_seed(self.seed)
+        start, recent = time.perf_counter(), []
+        for number in (bar := tqdm(range(stage.steps), desc=name, unit="step")):
+            drawn = torch.randint(rows, (stage.batch,), generator=dice)
+            with torch.autocast(self.device.type, dtype=torch.bfloat16):
+                loss = loss_of(drawn, dice)
+            step(optimizer, parameters, loss, rate(stage, number))
+            recent.append(loss.detach())
+            if (number + 1) % self.every == 0 or number + 1 == stage.steps:
+                mean, seconds = torch.stack(recent).mean().item(), time.perf_counter() - start
+                self.curve.append(
+                    {"stage": name, "step": number + 1, "loss": round(mean, 4), "seconds": round(seconds)}
+                )
+                bar.set_postfix(loss=f"{mean:.3f}")
+                recent.clear()
+
+
+def step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], loss: Tensor, rate: float) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(parameters, 1.0)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+
+
+def rate(stage: Stage, step: int) -> float:
+    """A straight rise over the warm-up, then a cosine down to nothing."""
+    rising = max(1, round(stage.warmup * stage.steps))
+    if step < rising:
+        return stage.rate * (step + 1) / rising
+    done = (step - rising) / max(1, stage.steps - rising)
+    return stage.rate * 0.5 * (1 + math.cos(math.pi * done))

@@ -1,0 +1,150 @@
+"""The world: every setting of the scene generator, and the two things it does: lay out a scene, draw a scene.
+
+The same seed in two worlds that differ in one dial gives the same place, the same anchors and the same look of every
+object they share, so a change of one dial can be studied pair by pair.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from random import Random
+
+from minivlm.errors import ConfigError
+from minivlm.toyworld.backgrounds import PALETTES, draw_background, pixel_noise
+from minivlm.toyworld.objects import COLORS_OF
+from minivlm.toyworld.scenes import HARD, Role, Scene, arrange, paint
+from minivlm.toyworld.themes import COMPANION_OF, OBJECT_NAMES, THEME_OF, THEMES, Theme
+
+MOST_CROWDED = 7
+
+
+@dataclass(frozen=True)
+class World:
+    """Settings of the generator; every setting but the first four is a probability."""
+
+    stream: str = "train"  # names the dice: two worlds with different streams share no scene
+    size: int = 96  # pixels
+    max_objects: int = 5  # in a scene that is not crowded
+    copies: int = 3  # at most so many of the same object
+    companion: float = 0.85  # an anchor's companion is there
+    substitution: float = 0.4  # a missing companion's place is taken by another clear object of the theme
+    second_anchor: float = 0.35
+    crowded: float = 0.15  # the scene holds four to seven objects
+    free: float = 0.3  # of each free object of the theme
+    out_of_theme: float = 0.25
+    repeated: float = 0.2  # one of the objects occurs two or three times
+    hard_companion: float = 0.3  # a companion is tiny, faint, blurred or mostly hidden
+    hard_other: float = 0.08
+    noise: float = 0.15  # strong pixel noise
+    other_palette: float = 0.075  # the place wears another theme's colours
+
+    def __post_init__(self) -> None:
+        for field in fields(self)[4:]:
+            value = getattr(self, field.name)
+            if not 0 <= value <= 1:
+                raise ConfigError(f"World.{field.name} is a probability and must lie in 0..1, found {value!r}.")
+        if self.size < 48:
+            raise ConfigError(
+                f"World.size must be at least 48 pixels, or objects cannot be told apart, found {self.size}."
+            )
+        if not 2 <= self.max_objects <= MOST_CROWDED:
+            raise ConfigError(f"World.max_objects must lie in 2..{MOST_CROWDED}, found {self.max_objects}.")
+        if not 1 <= self.copies <= 3:
+            raise ConfigError(f"World.copies must lie in 1..3, since captions count no further, found {self.copies}.")
+
+    def layout(self, seed: int) -> Scene:
+        """The scene without pixels: `picture` is None, boxes are the squares in which things will be drawn."""
+        theme = THEMES[self.dice(seed, "theme").choice(tuple(THEMES))]
+        crowd = self.dice(seed, "crowded")
+        wanted = crowd.randint(4, MOST_CROWDED) if crowd.random() < self.crowded else 0
+        roles = cast(self, theme, seed, wanted)
+        return Scene(seed, theme.name, None, arrange(roles, self.size, shrink=0.72 if wanted else 1.0), self.size)
+
+    def draw(self, seed: int) -> Scene:
+        """The scene with its picture, boxes tight."""
+        scene = self.layout(seed)
+        rng = self.dice(seed, "background")
+        palette = PALETTES[scene.theme]
+        if rng.random() < self.other_palette:
+            palette = rng.choice([PALETTES[name] for name in PALETTES if name != scene.theme])
+        picture = draw_background(scene.theme, palette, self.size, rng)
+        names = [thing.name for thing in scene.things]
+        looks = [self.dice(seed, "look", name, names[:index].count(name)) for index, name in enumerate(names)]
+        things = tuple(paint(picture, thing, look) for thing, look in zip(scene.things, looks, strict=True))
+        if rng.random() < self.noise:
+            picture = pixel_noise(picture, rng)
+        return replace(scene, picture=picture, things=things)
+
+    def dice(self, *parts: object) -> Random:
+        """Random numbers for one purpose; a text seed goes through SHA-512, so every process rolls the same."""
+        return Random("/".join(map(str, (self.stream, *parts))))
+
+
+TRAINING = World()
+HELD_OUT = replace(TRAINING, stream="held out")
+RARE_COMPANIONS = replace(HELD_OUT, companion=0.45)
+SUBSTITUTIONS = replace(HELD_OUT, companion=0.0, substitution=1.0)
+CROWDED = replace(HELD_OUT, crowded=1.0)
+
+
+# --- the cast: which objects appear ------------------------------------------------------------------------------
+
+
+def cast(world: World, theme: Theme, seed: int, crowd: int) -> list[Role]:
+    """The objects of a scene, most important first. `crowd` is the number wanted in a crowded scene, otherwise 0."""
+    rng = world.dice(seed, "anchors")
+    both = rng.random() < world.second_anchor or crowd > 5
+    anchors = rng.sample(theme.anchors, 2 if both else 1)
+    beside = neighbours(world, theme, anchors, seed)
+    names = [*anchors, *beside]
+    names += others(world, theme, names, crowd, world.dice(seed, "others"))
+    limit = crowd or world.max_objects
+    names = names[:limit]
+    more = copies(world, names, limit - len(names), world.dice(seed, "copies"))
+    substitutes = set(beside) - {COMPANION_OF[anchor] for anchor in anchors}
+    clear = substitutes.union(more)
+    roles = [role(world, seed, name, beside.get(name), name in clear) for name in names]
+    return roles + [replace(roles[names.index(name)], rng=world.dice(seed, "copy", n)) for n, name in enumerate(more)]
+
+
+def neighbours(world: World, theme: Theme, anchors: list[str], seed: int) -> dict[str, str]:
+    """What stands beside an anchor, with the anchor: its companion, a substitute, or nothing."""
+    beside: dict[str, str] = {}
+    expected = [COMPANION_OF[anchor] for anchor in anchors]
+    for anchor, companion in zip(anchors, expected, strict=True):
+        rng = world.dice(seed, "beside", anchor)
+        present, replaced = rng.random() < world.companion, rng.random() < world.substitution
+        taken = {*theme.anchors, *expected, *beside}  # an anchor would bring expectations of its own
+        substitute = rng.choice([name for name in theme.objects if name not in taken])
+        if present or replaced:
+            beside[companion if present else substitute] = anchor
+    return beside
+
+
+def others(world: World, theme: Theme, names: list[str], crowd: int, rng: Random) -> list[str]:
+    """Free objects and strangers to the theme; in a crowded scene as many as are needed to fill it."""
+    chosen = [name for name in theme.free if rng.random() < world.free]
+    strangers = [name for name in OBJECT_NAMES if THEME_OF[name] != theme.name]
+    rng.shuffle(strangers)
+    chosen += strangers[: rng.random() < world.out_of_theme]
+    if crowd:
+        chosen += [*theme.free, *strangers[:2]]
+    return [name for name in dict.fromkeys(chosen) if name not in names]
+
+
+def copies(world: World, names: list[str], room: int, rng: Random) -> list[str]:
+    """One or two more of one of the objects, in a few scenes."""
+    favourites = rng.sample(OBJECT_NAMES, len(OBJECT_NAMES))  # so that one more candidate seldom changes the choice
+    name, wanted = min(names, key=favourites.index), rng.randint(1, max(1, world.copies - 1))
+    if world.copies == 1 or rng.random() >= world.repeated:
+        return []
+    return [name] * min(wanted, room)
+
+
+def role(world: World, seed: int, name: str, anchor: str | None, clear: bool) -> Role:
+    """Colour, difficulty and dice of one object; `anchor` is what it stands beside, `clear` forbids it to be hard."""
+    rng = world.dice(seed, "role", name)
+    color = rng.choice(COLORS_OF[name]) if COLORS_OF[name] else None
+    chance = world.hard_other if anchor is None else world.hard_companion
+    hard = rng.choice(HARD) if rng.random() < chance and not clear else None
+    return Role(name, color, hard, anchor, world.dice(seed, "place", name))
