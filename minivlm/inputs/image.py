@@ -1,0 +1,248 @@
+"""A picture -> the pixels that the vision tower sees, and back: where on the picture a patch lies.
+
+There are two ways to make a square of a picture, and they decide what the model can see:
+
+    crop   the short side is scaled to the square, what stands out is cut off    (CLIP, and the hub's LLaVA files)
+    pad    a square is drawn around the picture in the mean colour, then scaled   (how LLaVA-1.5 was trained)
+
+`default_mode` says which one a checkpoint gets. On a 3:2 photo the two differ by 50 of 255 grey values on average, so
+every result names its recipe (`ImageRecipe.describe`).
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from minivlm.errors import ConfigError, ImageError
+from minivlm.inputs.pictures import load_image
+
+__all__ = ["CLIP_MEAN", "CLIP_STD", "ImageRecipe", "Placement", "default_mode", "load_image", "placement", "to_pixels"]
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+MODES = ("crop", "pad")
+MOST_PIXELS = 100_000_000  # of a picture on its way; only extremely long and thin ones reach it
+PROCESSORS = re.compile(r"(CLIP|Llava)(ImageProcessor(Fast|Pil)?|FeatureExtractor)")
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+
+@dataclass(frozen=True)
+class ImageRecipe:
+    """How a picture becomes pixels: bicubic to `size` x `size`, then (value / 255 - mean) / std for each channel.
+
+    Without a preprocessor file, mean and std are CLIP's: `ImageRecipe(image_size, mode=default_mode({}, config))`.
+    """
+
+    size: int
+    mean: tuple[float, float, float] = CLIP_MEAN
+    std: tuple[float, float, float] = CLIP_STD
+    mode: str = "pad"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
+            raise ConfigError(f"The size of the model's square must be a positive whole number, found {self.size!r}.")
+        if self.mode not in MODES:
+            raise ConfigError(f"The image mode must be one of {', '.join(MODES)}, found {self.mode!r}.")
+        for name, values in (("image_mean", self.mean), ("image_std", self.std)):
+            if len(values) != 3 or not all(_is_number(value) for value in values):
+                raise ConfigError(f"{name} must be three finite numbers (red, green, blue), found {values!r}.")
+        if min(self.std) <= 0:
+            raise ConfigError(f"image_std must be positive, found {self.std!r}.")
+
+    @classmethod
+    def from_config(cls, preprocessor: dict, *, mode: str | None = None) -> "ImageRecipe":
+        """Read `preprocessor_config.json`, or the `processor_config.json` into which transformers 5 merges it.
+
+        `mode` overrules the file. What the file asks for and is not implemented is refused, never ignored.
+        """
+        settings = _image_settings(preprocessor)
+        _refuse_unknown(settings)
+        return cls(
+            size=_square_size(settings, mode),
+            mean=_triple(settings, "image_mean", CLIP_MEAN),
+            std=_triple(settings, "image_std", CLIP_STD),
+            mode=mode or default_mode(settings, {}),
+        )
+
+    @property
+    def fill(self) -> tuple[int, int, int]:
+        """The mean colour, cut to whole numbers as the original code does."""
+        red, green, blue = (int(value * 255) for value in self.mean)
+        return red, green, blue
+
+    def describe(self) -> str:
+        """One line for results, such as `crop: short side to 336 (bicubic), centre 336 x 336`."""
+        square = f"{self.size} x {self.size}"
+        if self.mode == "crop":
+            return f"crop: short side to {self.size} (bicubic), centre {square}"
+        return f"pad: to a square with colour {self.fill}, then {square} (bicubic)"
+
+
+def default_mode(preprocessor: dict, model_config: dict) -> str:
+    """`crop` or `pad` for a checkpoint whose user did not choose.
+
+    1. `do_pad: true` or an `image_aspect_ratio` in either file is the checkpoint's word.
+    2. LLaVA-1.5 weights get `pad`, although the hub's preprocessor file says crop: they were trained with padded
+       pictures (`image_aspect_ratio: pad` in liuhaotian/llava-v1.5-7b), and the papers evaluate them so. They are known
+       by their language model, Vicuna 1.5.
+    3. Otherwise `crop`, CLIP's own way.
+    """
+    settings = _image_settings(preprocessor)
+    ratio = settings.get("image_aspect_ratio") or model_config.get("image_aspect_ratio")
+    if settings.get("do_pad") is True or ratio == "pad":
+        return "pad"
+    if ratio not in (None, "square"):
+        raise ConfigError(f"image_aspect_ratio {ratio!r} is not implemented (pad and square are).")
+    text_config = model_config.get("text_config")
+    base = text_config.get("_name_or_path") if isinstance(text_config, dict) else None
+    is_llava_1_5 = isinstance(base, str) and re.search(r"vicuna.*v1\.5", base, re.IGNORECASE)
+    return "pad" if is_llava_1_5 and ratio is None else "crop"
+
+
+def to_pixels(image: Image.Image, recipe: ImageRecipe) -> torch.Tensor:
+    """An RGB picture -> float32 (3, size, size). `crop` equals transformers' `CLIPImageProcessorPil` bit for bit."""
+    square = _crop(image, recipe) if recipe.mode == "crop" else _pad(image, recipe)
+    values = (np.asarray(square).astype(np.float64) * (1 / 255)).astype(np.float32)  # (size, size, 3)
+    pixels = (values - np.float32(recipe.mean)) / np.float32(recipe.std)
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))  # (3, size, size)
+
+
+def _crop(image: Image.Image, recipe: ImageRecipe) -> Image.Image:
+    width, height = _scaled_size(*image.size, recipe.size)
+    _refuse_huge(image, width * height)
+    left, top = (width - recipe.size) // 2, (height - recipe.size) // 2
+    resized = image.resize((width, height), Image.Resampling.BICUBIC)
+    return resized.crop((left, top, left + recipe.size, top + recipe.size))
+
+
+def _pad(image: Image.Image, recipe: ImageRecipe) -> Image.Image:
+    side = max(image.size)
+    if image.width != image.height:
+        _refuse_huge(image, side * side)
+        canvas = Image.new("RGB", (side, side), recipe.fill)
+        canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+        image = canvas
+    return image.resize((recipe.size, recipe.size), Image.Resampling.BICUBIC)
+
+
+def _scaled_size(width: int, height: int, short: int) -> tuple[int, int]:
+    """Width and height when the short side becomes `short`; the long one is cut to a whole number, as in CLIP."""
+    if width <= height:
+        return short, int(short * height / width)
+    return int(short * width / height), short
+
+
+def _refuse_huge(image: Image.Image, pixels: int) -> None:
+    if pixels > MOST_PIXELS:
+        raise ImageError(
+            f"A picture of {image.width} x {image.height} is too long and thin: on its way to the model's square it "
+            f"would take {pixels} pixels, at most {MOST_PIXELS} are allowed. Cut or shrink it first."
+        )
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How the model's square lies on the picture: square = picture * scale + offset, for x and y."""
+
+    scale: tuple[float, float]
+    offset: tuple[float, float]
+
+    def to_picture(self, box: Box) -> Box:
+        """A box in the square's pixels -> the picture's pixels. Under `pad` it may lie outside: that is padding."""
+        (x_scale, y_scale), (x_offset, y_offset) = self.scale, self.offset
+        left, top, right, bottom = box
+        return (
+            (left - x_offset) / x_scale,
+            (top - y_offset) / y_scale,
+            (right - x_offset) / x_scale,
+            (bottom - y_offset) / y_scale,
+        )
+
+    def to_square(self, box: Box) -> Box:
+        """A box in the picture's pixels -> the square's pixels. Under `crop` it may lie outside: that is cut off."""
+        (x_scale, y_scale), (x_offset, y_offset) = self.scale, self.offset
+        left, top, right, bottom = box
+        return (
+            left * x_scale + x_offset,
+            top * y_scale + y_offset,
+            right * x_scale + x_offset,
+            bottom * y_scale + y_offset,
+        )
+
+
+def placement(width: int, height: int, recipe: ImageRecipe) -> Placement:
+    """Where the recipe puts a picture of this size."""
+    if recipe.mode == "crop":
+        wide, high = _scaled_size(width, height, recipe.size)
+        scale = (wide / width, high / height)
+        return Placement(scale, (-float((wide - recipe.size) // 2), -float((high - recipe.size) // 2)))
+    side = max(width, height)
+    scale = recipe.size / side
+    return Placement((scale, scale), ((side - width) // 2 * scale, (side - height) // 2 * scale))
+
+
+def _image_settings(preprocessor: dict) -> dict:
+    """The image processor's part of the file; transformers 5 writes it into a sub-dictionary."""
+    inner = preprocessor.get("image_processor", preprocessor)
+    if not isinstance(inner, dict):
+        raise ConfigError(f"image_processor in processor_config.json must be a dictionary, found {inner!r}.")
+    return inner
+
+
+def _refuse_unknown(settings: dict) -> None:
+    """`to_pixels` does these things in one fixed way; the file must ask for that way, or say nothing."""
+    kind = settings.get("image_processor_type", settings.get("feature_extractor_type"))
+    if kind is not None and not (isinstance(kind, str) and PROCESSORS.fullmatch(kind)):
+        raise ConfigError(
+            f"The image processor {kind!r} is not implemented; CLIPImageProcessor and LlavaImageProcessor are. "
+            "Models that cut a picture into tiles (LLaVA-NeXT) are not supported."
+        )
+    for switch in ("do_resize", "do_rescale", "do_normalize"):
+        if settings.get(switch, True) is False:
+            raise ConfigError(f"{switch}: false in the preprocessor file is not implemented; true was expected.")
+    if settings.get("resample") not in (None, int(Image.Resampling.BICUBIC)):
+        raise ConfigError(f"resample {settings['resample']!r} is not implemented; 3 (bicubic) was expected.")
+    factor = settings.get("rescale_factor")
+    if factor is not None and not (_is_number(factor) and math.isclose(factor, 1 / 255)):
+        raise ConfigError(f"rescale_factor {factor!r} is not implemented; 1/255 was expected.")
+
+
+def _square_size(settings: dict, mode: str | None) -> int:
+    """The side of the model's square. `size` is written in three ways, and must agree with `crop_size`."""
+    size, crop = settings.get("size"), settings.get("crop_size")
+    edges = _edges(size)
+    if len(edges) == 2 and mode is None and default_mode(settings, {}) == "crop":
+        raise ConfigError(
+            f"size {size} squeezes every picture into a square whatever its shape, which is not implemented. "
+            "Choose mode 'pad' or 'crop' yourself."
+        )
+    if settings.get("do_center_crop") is not False and crop is not None:
+        edges += _edges(crop)
+    if any(edge != edges[0] for edge in edges) or edges[0] is None:
+        raise ConfigError(f"size {size!r} and crop_size {crop!r} must name one and the same square, such as 224 x 224.")
+    return edges[0]
+
+
+def _edges(size: Any) -> list[Any]:
+    """The lengths in `{"shortest_edge": n}`, `{"height": n, "width": n}` or `n`."""
+    if not isinstance(size, dict):
+        return [size]
+    if "shortest_edge" in size:
+        return [size["shortest_edge"]]
+    return [size.get("height"), size.get("width")]
+
+
+def _triple(settings: dict, name: str, default: tuple[float, float, float]) -> tuple[float, ...]:
+    values = settings.get(name)
+    if values is None:
+        return default
+    return tuple(values) if isinstance(values, (list, tuple)) else (values,)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

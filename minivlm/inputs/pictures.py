@@ -1,0 +1,173 @@
+"""Anything that holds a picture -> an upright PIL picture in RGB, or an `ImageError` that says what is wrong with it.
+
+Five file formats are read, by their content and never by their name: Pillow's other readers are rare in this field and
+have been the way in for attacks. What is decided here, and why:
+
+* EXIF orientation is honoured, as in transformers' `load_image`. The original LLaVA code ignores it: `upright=False`.
+* Transparency is dropped by `convert("RGB")`, as the original LLaVA code and transformers' `load_image` do, so hidden
+  colours under it come to light. `background=(255, 255, 255)` lays the picture on a colour instead.
+* 16 bits are scaled to 8 (Pillow alone would clip them to white). An embedded colour profile is ignored, as everywhere.
+* Of an animation the first frame is read, with a warning.
+"""
+
+import os
+import warnings
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from minivlm.errors import ImageError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
+MOST_BYTES = 2**29  # of a file; a larger one is no photograph
+Colour = tuple[int, int, int]
+
+
+def load_image(source: Any, *, upright: bool = True, background: Colour | None = None) -> Image.Image:
+    """An RGB picture from a path, the bytes of a file, a PIL picture, a numpy array or a torch tensor.
+
+    Arrays are (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), in uint8, uint16, bool or float in [0, 1].
+    Tensors are the same, or channels first; where both readings fit, channels first is taken.
+    `upright` honours the EXIF orientation; `background` is the colour put under transparency (None: drop it).
+    """
+    name = _name(source)
+    if isinstance(source, Image.Image):
+        return _finish(source, name, upright, background)
+    if isinstance(source, (np.ndarray, torch.Tensor)):
+        return _finish(_from_array(_channels_last(source), name), name, upright, background)
+    if not isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)):
+        raise ImageError(
+            f"A picture was expected as a path, bytes, a PIL picture, a numpy array or a torch tensor, found {name}."
+        )
+    data = _read(source, name) if isinstance(source, (str, os.PathLike)) else bytes(source)
+    if not data:
+        raise ImageError(f"{name} is empty: a picture file of at least a few bytes was expected.")
+    return _finish(_open(data, name), name, upright, background)
+
+
+def _name(source: Any) -> str:
+    """How messages call the picture."""
+    if isinstance(source, (str, os.PathLike)):
+        return repr(os.fspath(source))
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return f"the picture given as {memoryview(source).nbytes} bytes"
+    if isinstance(source, (np.ndarray, torch.Tensor)):
+        return f"the picture given as an array of shape {tuple(source.shape)} and type {source.dtype}"
+    if isinstance(source, Image.Image):
+        return f"the PIL picture of {source.width} x {source.height} in mode {source.mode}"
+    return f"an object of type {type(source).__name__}"
+
+
+def _read(path: str | os.PathLike, name: str) -> bytes:
+    """The bytes of a regular file; nothing is ever fetched from a network."""
+    if "://" in os.fsdecode(path) or os.fsdecode(path).startswith("data:"):
+        raise ImageError(f"{name} is a web address; minivlm does not fetch pictures. Download it and give the file.")
+    try:
+        file = Path(os.fsdecode(path))
+        if file.is_dir():
+            raise ImageError(f"{name} is a folder; the path of one picture file was expected.")
+        if file.exists() and not file.is_file():
+            raise ImageError(f"{name} is not a regular file (a pipe or a device); a picture file was expected.")
+        if file.exists() and file.stat().st_size > MOST_BYTES:
+            raise ImageError(f"{name} has {file.stat().st_size} bytes; at most {MOST_BYTES} are read as a picture.")
+        return file.read_bytes()
+    except FileNotFoundError as error:
+        raise ImageError(f"{name} does not exist. Check the path; it is read relative to {Path.cwd()}.") from error
+    except (OSError, ValueError) as error:  # no permission; a zero byte in the name
+        raise ImageError(f"{name} could not be read: {error}.") from error
+
+
+def _open(data: bytes, name: str) -> Image.Image:
+    """Decode the first frame completely. Pillow's decoders fail in many ways on damaged data, hence the wide net."""
+    try:
+        image = Image.open(BytesIO(data), formats=FORMATS)
+        if image.format in ("GIF", "PNG", "WEBP") and getattr(image, "is_animated", False):
+            warnings.warn(f"{name} is an animation; its first frame is used.", stacklevel=4)
+        image.load()
+    except Image.UnidentifiedImageError as error:
+        raise ImageError(
+            f"{name} is damaged or not a picture that minivlm reads ({', '.join(FORMATS)}). "
+            "Convert it (SVG, PDF, TIFF, HEIC, ...) to PNG or JPEG first."
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name} is far too large to decode: {error} Scale it down first.") from error
+    except Exception as error:
+        raise ImageError(f"{name} is damaged or cut short: {error}. Copy or download it again.") from error
+    return image
+
+
+def _finish(image: Image.Image, name: str, upright: bool, background: Colour | None) -> Image.Image:
+    """Turn a decoded picture upright and bring it to 8-bit RGB."""
+    if 0 in image.size:
+        raise ImageError(f"{name} has no pixels: it is {image.width} wide and {image.height} high.")
+    try:
+        image.load()  # a PIL picture from a caller may still be undecoded
+    except Exception as error:
+        raise ImageError(f"{name} is damaged or cut short: {error}.") from error
+    return _rgb(_turn(image, name) if upright else image, name, background)
+
+
+def _turn(image: Image.Image, name: str) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception as error:  # damaged EXIF data raises almost anything
+        warnings.warn(f"{name} has unreadable EXIF data ({error}); it is used as stored.", stacklevel=4)
+        return image
+
+
+def _rgb(image: Image.Image, name: str, background: Colour | None) -> Image.Image:
+    if image.mode == "F" or image.mode.startswith("I"):  # floats, 16 and 32 bits
+        array = np.asarray(image)
+        if array.dtype.kind in "iu" and array.min() >= 0 and array.max() < 2**16:
+            array = array.astype(np.uint16)  # Pillow's 32-bit mode often holds 16-bit pictures
+        image = _from_array(array, name)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")  # first, because Pillow complains of palettes with a list of alphas otherwise
+        if background is not None:
+            image = Image.alpha_composite(Image.new("RGBA", image.size, (*background, 255)), image)
+    try:
+        return image.convert("RGB")
+    except ValueError as error:
+        raise ImageError(f"{name} cannot be converted from mode {image.mode} to RGB: {error}.") from error
+
+
+def _channels_last(source: np.ndarray | torch.Tensor) -> np.ndarray:
+    if isinstance(source, np.ndarray):
+        return source
+    tensor = source.detach().cpu()
+    if tensor.ndim == 3 and tensor.shape[0] in CHANNELS:
+        tensor = tensor.movedim(0, -1)
+    return tensor.float().numpy() if tensor.is_floating_point() else tensor.numpy()  # numpy knows no bfloat16
+
+
+def _from_array(array: np.ndarray, name: str) -> Image.Image:
+    """(H, W) or (H, W, 1 | 3 | 4) -> an 8-bit PIL picture."""
+    if array.ndim == 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim != 2 and not (array.ndim == 3 and array.shape[-1] in CHANNELS):
+        raise ImageError(f"{name} does not have a picture's shape: (H, W), (H, W, 3) or (H, W, 4) was expected.")
+    if 0 in array.shape:
+        raise ImageError(f"{name} has no pixels.")
+    return Image.fromarray(np.ascontiguousarray(_eight_bits(array, name)))
+
+
+def _eight_bits(array: np.ndarray, name: str) -> np.ndarray:
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == np.uint16:
+        return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 / 255 = 257, rounded
+    if array.dtype == bool:
+        return array * np.uint8(255)
+    if array.dtype.kind != "f":
+        raise ImageError(f"{name} holds numbers of type {array.dtype}; uint8, uint16, bool or float was expected.")
+    if not (array.min() >= 0 and array.max() <= 1):  # NaN fails both comparisons
+        raise ImageError(
+            f"{name} holds floats from {array.min()} to {array.max()}; 0 to 1 was expected. "
+            "Divide by 255, undo a normalisation, or give uint8."
+        )
+    return np.rint(array * 255).astype(np.uint8)

@@ -1,0 +1,193 @@
+"""A conversation and its pictures -> token ids, with a name for every token's place.
+
+    <s>       A chat ... questions.  USER:   <image> x N   \nWhat is this?    ASSISTANT:
+    template  system                 template  image       template, question  template
+
+A picture is N copies of the image id, one for each patch that the vision tower hands over. Spans cover the prompt
+without gaps, in order; a token that crosses a border belongs to the part of its last character.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, groupby
+
+import torch
+
+from minivlm.errors import PromptError
+from minivlm.inputs.templates import IMAGE, TEMPLATES, Mark, Segment, Template, Text, Tokens, Turn
+from minivlm.inputs.tokenizer import Tokenizer
+
+__all__ = [
+    "IMAGE",
+    "TEMPLATES",
+    "Batch",
+    "Prompt",
+    "Span",
+    "Template",
+    "Tokenizer",
+    "Turn",
+    "build_prompt",
+    "pad_batch",
+]
+
+Piece = tuple[str, list[int]]  # a label and its tokens
+
+
+@dataclass(frozen=True)
+class Span:
+    """Tokens `start` to `stop` (exclusive) are a part called `name`: system, image, question, answer or template."""
+
+    name: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The tokens of a conversation. Every picture has its own span called image."""
+
+    tokens: tuple[int, ...]
+    spans: tuple[Span, ...]
+    num_images: int
+
+    def named(self, name: str) -> tuple[Span, ...]:
+        """The spans of one name, in order."""
+        return tuple(span for span in self.spans if span.name == name)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prompts of different lengths, padded on the left so that all of them end together."""
+
+    tokens: torch.Tensor  # (B, T) long
+    valid: torch.Tensor  # (B, T) bool, False where padded
+    spans: tuple[tuple[Span, ...], ...]  # for each row, counted in the padded row
+    num_images: tuple[int, ...]
+
+
+def build_prompt(
+    turns: Sequence[Turn],
+    *,
+    tokenizer: Tokenizer,
+    template: str | Template,
+    num_image_tokens: int,
+    num_images: int | None = None,
+    context_length: int | None = None,
+) -> Prompt:
+    """Write a conversation as tokens; it ends with `ASSISTANT:` unless its last turn has an answer.
+
+    `num_images` is the number of pictures at hand: if no turn says where they belong they go in front of the first
+    question, otherwise both numbers must agree. Answers given as token ids are kept as they are where the template
+    closes an answer with the end-of-sequence token; elsewhere (`hf`) they are decoded, since text runs on after them.
+    Another system sentence: `dataclasses.replace(TEMPLATES["llava_v1"], system="...")`.
+    """
+    style = _template(template)
+    turns = [_checked_answer(turn, tokenizer, style) for turn in _with_images(turns, num_images)]
+    pieces = list(_encode(style.segments(turns), tokenizer, num_image_tokens))
+    tokens = tuple(token for _, ids in pieces for token in ids)
+    if context_length is not None and len(tokens) > context_length:
+        raise PromptError(
+            f"The prompt has {len(tokens)} tokens, but the model's context holds {context_length}. "
+            "Shorten the text, leave out earlier turns or use fewer pictures."
+        )
+    return Prompt(tokens, _spans(pieces), sum(turn.num_images for turn in turns))
+
+
+def pad_batch(prompts: Sequence[Prompt], pad_id: int) -> Batch:
+    """Prompts as one (B, T) batch, T the longest; shorter ones are padded on the left."""
+    if not prompts:
+        raise PromptError("A batch needs at least one prompt, found none.")
+    length = max(len(prompt.tokens) for prompt in prompts)
+    margins = [length - len(prompt.tokens) for prompt in prompts]
+    rows = [[pad_id] * margin + list(prompt.tokens) for prompt, margin in zip(prompts, margins, strict=True)]
+    tokens = torch.tensor(rows, dtype=torch.long)  # (B, T)
+    valid = torch.arange(length) >= torch.tensor(margins)[:, None]  # (B, T)
+    spans = tuple(
+        tuple(Span(span.name, span.start + margin, span.stop + margin) for span in prompt.spans)
+        for prompt, margin in zip(prompts, margins, strict=True)
+    )
+    return Batch(tokens, valid, spans, tuple(prompt.num_images for prompt in prompts))
+
+
+def _template(template: str | Template) -> Template:
+    if isinstance(template, Template):
+        return template
+    if template not in TEMPLATES:
+        raise PromptError(f"There is no template {template!r}; known are {', '.join(TEMPLATES)}.")
+    return TEMPLATES[template]
+
+
+def _with_images(turns: Sequence[Turn], num_images: int | None) -> list[Turn]:
+    """The turns, checked, with the pictures at hand in the first one if no turn speaks of pictures."""
+    turns = list(turns)
+    if not turns:
+        raise PromptError("A prompt needs at least one turn, found none.")
+    unanswered = [number for number, turn in enumerate(turns[:-1], 1) if turn.answer is None]
+    if unanswered:
+        raise PromptError(f"Only the last turn may lack an answer, but turn {unanswered[0]} of {len(turns)} has none.")
+    if num_images is None:
+        return turns
+    if all(turn.images is None and isinstance(turn.question, str) for turn in turns):
+        turns[0] = replace(turns[0], images=num_images)
+    placed = sum(turn.num_images for turn in turns)
+    if placed != num_images:
+        raise PromptError(f"The conversation has places for {placed} pictures, but {num_images} were given.")
+    return turns
+
+
+def _checked_answer(turn: Turn, tokenizer: Tokenizer, template: Template) -> Turn:
+    """A turn whose answer, if given as ids, holds words only and fits the template."""
+    if turn.answer is None or isinstance(turn.answer, str):
+        return turn
+    ids = [int(token) for token in turn.answer]
+    if ids and ids[-1] in tokenizer.stops:
+        ids.pop()  # the template closes the answer itself
+    wrong = [token for token in ids if not 0 <= token < tokenizer.size or token == tokenizer.image]
+    if wrong:
+        raise PromptError(
+            f"An earlier answer holds the id {wrong[0]}, which is no word: ids 0 to {tokenizer.size - 1} are, "
+            f"except the image token {tokenizer.image}."
+        )
+    return replace(turn, answer=ids if template.eos_after_answer else tokenizer.decode(ids))
+
+
+def _encode(segments: Sequence[Segment], tokenizer: Tokenizer, num_image_tokens: int) -> Iterator[Piece]:
+    """Labelled tokens. Neighbouring texts are one string to the tokenizer."""
+    opening = True
+    for is_text, group in groupby(segments, key=lambda segment: isinstance(segment, Text)):
+        if is_text:
+            yield from _encode_texts(list(group), tokenizer, opening)
+            opening = False
+            continue
+        for segment in group:
+            if isinstance(segment, Tokens):
+                yield segment.label, list(segment.ids)
+            elif segment is Mark.IMAGE:
+                yield "image", [tokenizer.image] * num_image_tokens
+            else:
+                special = tokenizer.bos if segment is Mark.BOS else tokenizer.eos
+                yield "template", [] if special is None else [special]
+
+
+def _encode_texts(texts: list[Text], tokenizer: Tokenizer, opening: bool) -> Iterator[Piece]:
+    """Encode texts as one string, then find whose each token is by its last character."""
+    whole = "".join(text.text for text in texts)
+    ends = list(accumulate(len(text.text) for text in texts))
+    ids, offsets = tokenizer.encode_with_offsets(whole, opening=opening)
+    for token, (start, stop) in zip(ids, offsets, strict=True):
+        last = min(max(start, stop - 1), len(whole) - 1)
+        yield texts[bisect_right(ends, last)].label, [token]
+
+
+def _spans(pieces: list[Piece]) -> tuple[Span, ...]:
+    """Join neighbours of one name, except pictures."""
+    spans: list[Span] = []
+    position = 0
+    for name, ids in pieces:
+        start, position = position, position + len(ids)
+        if spans and spans[-1].name == name != "image":
+            spans[-1] = replace(spans[-1], stop=position)
+        elif ids:
+            spans.append(Span(name, start, position))
+    return tuple(spans)

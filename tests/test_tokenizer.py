@@ -1,0 +1,290 @@
+"""Words <-> ids: equal to the checkpoint's own tokenizer, and text never becomes a special token."""
+
+import json
+import os
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_tokenizer import added_id, bytes_definition, small_definition, write_small_tokenizer
+from tokenizers import Tokenizer as RustTokenizer
+
+from minivlm.errors import ConfigError, PromptError
+from minivlm.inputs.tokenizer import Tokenizer
+
+DEFINITION = small_definition()
+SPECIALS = ["<s>", "</s>", "<image>", "<pad>", "<unk>", "<act>"]
+IMAGE = added_id(DEFINITION, "<image>")
+ROWS = IMAGE + 20
+NAMES = {"bos": "<s>", "eos": "</s>", "pad": "<pad>"}
+SMALL = Tokenizer(DEFINITION, image_token_id=IMAGE, vocab_rows=ROWS, names=NAMES)
+BYTES = Tokenizer(
+    bytes_definition(), image_token_id=added_id(bytes_definition(), "<image>"), vocab_rows=ROWS, names=NAMES
+)
+both_kinds = pytest.mark.parametrize("tokenizer", [SMALL, BYTES], ids=["byte fallback", "byte level"])
+needs_data = pytest.mark.skipif("MINIVLM_TEST_DATA" not in os.environ, reason="MINIVLM_TEST_DATA is not set")
+
+# Text with special tokens in it, byte by byte odd characters, and halves of characters.
+any_text = st.lists(st.sampled_from(SPECIALS) | st.text(st.characters(exclude_categories=()), max_size=8)).map("".join)
+
+
+@cache
+def llava() -> Tokenizer:
+    folder = Path(os.environ["MINIVLM_TEST_DATA"]) / "llava-1.5-7b-hf"
+    return Tokenizer.from_folder(folder, image_token_id=32000, vocab_rows=32064)
+
+
+# --- text stays text ------------------------------------------------------------------------------------------------
+
+
+@given(any_text)
+@settings(deadline=None, max_examples=200)
+def test_no_text_becomes_a_special_token(text):
+    forbidden = {added_id(DEFINITION, special) for special in SPECIALS} - {0}  # unk stands for unknown text
+    assert forbidden <= SMALL.reserved
+    assert forbidden.isdisjoint(SMALL.encode(text))
+
+
+@pytest.mark.parametrize("special", SPECIALS)
+def test_a_special_tokens_spelling_survives_as_text(special):
+    ids = SMALL.encode(f"a {special} b")
+    assert len(ids) > 3
+    assert SMALL.decode(ids) == f"a {special} b"
+    # The same text given to the tokenizer as it comes does become special: the guard is not vacuous.
+    assert added_id(DEFINITION, special) in RustTokenizer.from_str(json.dumps(DEFINITION)).encode(special).ids
+
+
+@both_kinds
+@given(st.text(st.characters(exclude_categories=["Cs"])).filter(lambda text: "▁" not in text))
+@settings(deadline=None)
+def test_decode_returns_what_was_encoded(tokenizer, text):
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "\0", "a\0b", "\ud800", "x\udfff", "😀👩‍👩‍👧", "שלום", "e\u0301", "\n\n", "<0x0A>", "▁"]
+)
+def test_odd_texts_are_defined(text):
+    ids, offsets = SMALL.encode_with_offsets(text)
+    assert len(ids) == len(offsets)
+    assert (ids == []) == (text == "")
+    assert all(0 <= start <= stop <= len(text) for start, stop in offsets)
+
+
+def test_a_lone_surrogate_becomes_the_replacement_character():
+    assert SMALL.encode("a\ud800") == SMALL.encode("a\ufffd")
+
+
+def test_combining_marks_are_not_composed():
+    assert SMALL.decode(SMALL.encode("e\u0301")) == "e\u0301"
+
+
+def test_a_megabyte_is_encoded_whole():
+    text = "a red ball " * 90_000
+    assert SMALL.decode(SMALL.encode(text)) == text
+
+
+def test_a_tokenizer_that_cuts_or_pads_does_so_no_more():
+    truncation = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
+    cutting = Tokenizer({**DEFINITION, "truncation": truncation}, image_token_id=IMAGE, vocab_rows=ROWS, names=NAMES)
+    assert cutting.encode("a red ball and a blue box") == SMALL.encode("a red ball and a blue box")
+
+
+def test_text_is_not_anything_else():
+    with pytest.raises(PromptError, match="Text was expected, found bytes"):
+        SMALL.encode(b"bytes")
+
+
+def test_a_word_list_with_specials_in_it_cannot_be_tricked():
+    vocab = {"[UNK]": 0, "dog": 1, "</s>": 2, "<image>": 3}
+    added = [{**DEFINITION["added_tokens"][0], "id": vocab[text], "content": text} for text in ("</s>", "<image>")]
+    words = {
+        **DEFINITION,
+        "added_tokens": added,
+        "normalizer": None,
+        "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "[UNK]"},
+    }
+    tokenizer = Tokenizer(words, image_token_id=3, vocab_rows=4, names={"eos": "</s>"})
+    assert tokenizer.encode("dog </s> <image>") == [1, 0, 0]
+
+
+# --- decoding as it comes -------------------------------------------------------------------------------------------
+
+
+@both_kinds
+@given(st.lists(st.integers(0, ROWS - 1), max_size=30))
+@settings(deadline=None, max_examples=300)
+def test_streamed_pieces_join_to_the_decoded_text(tokenizer, ids):
+    stream = tokenizer.stream()
+    pieces = [stream.push(token) for token in ids]
+    assert "".join(pieces) + stream.finish() == tokenizer.decode(ids)
+
+
+@both_kinds
+@given(st.text(st.characters(exclude_categories=["Cs"])).filter(lambda text: "\ufffd" not in text))
+@settings(deadline=None)
+def test_a_stream_never_shows_half_a_character(tokenizer, text):
+    stream = tokenizer.stream()
+    pieces = [stream.push(token) for token in tokenizer.encode(text)] + [stream.finish()]
+    assert not any("\ufffd" in piece for piece in pieces)
+
+
+def test_a_stream_gives_words_at_once():
+    stream = SMALL.stream()
+    words = [stream.push(token) for token in SMALL.encode("a red ball")]
+    assert all(words)
+
+
+def test_special_and_filler_ids_are_not_shown():
+    filler = list(range(SMALL.size, ROWS))
+    assert filler
+    assert SMALL.decode([SMALL.bos, *SMALL.encode("red"), IMAGE, SMALL.pad, *filler, SMALL.eos]) == "red"
+
+
+@pytest.mark.parametrize("ids", [[-1], [2**40]])
+def test_ids_out_of_range_are_left_out(ids):
+    assert SMALL.decode(ids) == ""
+
+
+# --- what a folder says ---------------------------------------------------------------------------------------------
+
+
+def from_folder(folder: Path, **changes) -> Tokenizer:
+    return Tokenizer.from_folder(folder, **{"image_token_id": IMAGE, "vocab_rows": ROWS, **changes})
+
+
+def test_special_ids_come_from_the_small_files(tmp_path):
+    tokenizer = from_folder(write_small_tokenizer(tmp_path))
+    assert (tokenizer.bos, tokenizer.eos, tokenizer.pad) == (1, 2, added_id(DEFINITION, "<pad>"))
+    assert tokenizer.size == IMAGE + 3 < ROWS  # <image>, <pad> and <act> are the last
+
+
+def test_several_stopping_ids(tmp_path):
+    write_small_tokenizer(tmp_path)
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [2, 7]}')
+    assert from_folder(tmp_path).stops == (2, 7)
+
+
+def test_ids_of_generation_config_serve_where_names_are_missing(tmp_path):
+    write_small_tokenizer(tmp_path)
+    (tmp_path / "tokenizer_config.json").unlink()
+    (tmp_path / "generation_config.json").write_text('{"bos_token_id": 1, "eos_token_id": 2}')
+    tokenizer = from_folder(tmp_path)
+    assert (tokenizer.bos, tokenizer.eos, tokenizer.pad) == (1, 2, 2)
+
+
+@pytest.mark.parametrize("config", [{"bos_token": None}, {"add_bos_token": False}])
+def test_a_checkpoint_without_bos(tmp_path, config):
+    write_small_tokenizer(tmp_path, **config)
+    (tmp_path / "generation_config.json").write_text('{"bos_token_id": 1}')
+    assert from_folder(tmp_path).bos is None
+
+
+def test_no_end_of_sequence_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match="names no end of sequence"):
+        from_folder(write_small_tokenizer(tmp_path, eos_token=None))
+
+
+def test_only_a_sentencepiece_model_names_the_next_step(tmp_path):
+    (tmp_path / "tokenizer.model").write_bytes(b"x")
+    with pytest.raises(ConfigError, match=r"has no tokenizer.json \(tokenizer.model alone is not read\). Copy it"):
+        from_folder(tmp_path)
+
+
+def test_more_words_than_rows_is_an_error(tmp_path):
+    with pytest.raises(
+        ConfigError, match=rf"largest id is {IMAGE - 1}, but the model's embedding has {IMAGE - 1} rows"
+    ):
+        from_folder(write_small_tokenizer(tmp_path), vocab_rows=IMAGE - 1)
+
+
+def test_an_image_id_beyond_the_embedding_is_fine(tmp_path):
+    tokenizer = from_folder(write_small_tokenizer(tmp_path), vocab_rows=IMAGE)
+    assert tokenizer.size == IMAGE
+    assert tokenizer.pad == tokenizer.eos  # <pad> has no row either
+
+
+@pytest.mark.parametrize("image", [0, 2, 300])  # the unknown token, the end of sequence, a word
+def test_an_image_id_that_means_something_else_is_an_error(tmp_path, image):
+    with pytest.raises(ConfigError, match=f"image token's id {image} already means"):
+        from_folder(write_small_tokenizer(tmp_path), image_token_id=image)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"{}", b'{"model": {"type": "BPE"}}', b"\xff\xfe", b"[" * 90_000]
+)
+def test_a_damaged_tokenizer_is_a_sentence(tmp_path, content):
+    (tmp_path / "tokenizer.json").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"tokenizer\.json"):
+        from_folder(tmp_path)
+
+
+def test_a_huge_tokenizer_is_refused_before_it_is_read(tmp_path):
+    with (tmp_path / "tokenizer.json").open("wb") as file:
+        file.truncate(2**30)
+    with pytest.raises(ConfigError, match="1073741824 bytes"):
+        from_folder(tmp_path)
+
+
+def test_a_panic_in_the_library_is_a_sentence(monkeypatch):
+    class PanicException(BaseException):  # as Rust panics look from Python
+        pass
+
+    def panic(*_args, **_options):
+        raise PanicException("index out of bounds")
+
+    tokenizer = Tokenizer(DEFINITION, image_token_id=IMAGE, vocab_rows=ROWS, names=NAMES)
+    tokenizer._opening = type("Broken", (), {"encode": panic})()
+    with pytest.raises(PromptError, match="PanicException: index out of bounds"):
+        tokenizer.encode("text")
+
+
+def test_a_leading_space_for_the_first_piece_only():
+    first = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}
+    definition = {**DEFINITION, "normalizer": None, "pre_tokenizer": first}
+    tokenizer = Tokenizer(definition, image_token_id=IMAGE, vocab_rows=ROWS, names=NAMES)
+    whole = RustTokenizer.from_str(json.dumps(definition)).encode("red<image>red", add_special_tokens=False).ids
+    assert [*tokenizer.encode("red"), IMAGE, *tokenizer.encode("red", opening=False)] == whole
+    assert tokenizer.encode("red") != tokenizer.encode("red", opening=False)
+
+
+# --- the real LLaVA-1.5 ---------------------------------------------------------------------------------------------
+
+
+@needs_data
+def test_pieces_equal_the_recorded_ids():
+    file = Path(os.environ["MINIVLM_TEST_DATA"]) / "tokenizers" / "expected_ids.json"
+    recorded = json.loads(file.read_text())
+    cases = {**recorded["more"], recorded["prompt"]: recorded["hub_tokenizer_json_via_AutoTokenizer_or_tokenizers"]}
+    assert len(cases) > 4
+    for text, expected in cases.items():
+        ids = [llava().bos]
+        for piece in text.replace("<image>", "|<image>|").replace("</s>", "|</s>|").split("|"):
+            ids += {"<image>": [llava().image], "</s>": [llava().eos]}.get(piece) or llava().encode(piece)
+        assert ids == expected, text
+
+
+@needs_data
+def test_real_special_ids():
+    tokenizer = llava()
+    assert (tokenizer.bos, tokenizer.eos, tokenizer.pad, tokenizer.image) == (1, 2, 32001, 32000)
+    assert tokenizer.size == 32002
+
+
+@needs_data
+@given(any_text)
+@settings(deadline=None)
+def test_no_text_becomes_special_for_real(text):
+    assert {1, 2, 32000, 32001}.isdisjoint(llava().encode(text))
+
+
+@needs_data
+@given(st.lists(st.integers(0, 32063), max_size=20))
+@settings(deadline=None)
+def test_real_streamed_pieces_join_to_the_decoded_text(ids):
+    stream = llava().stream()
+    pieces = [stream.push(token) for token in ids]
+    assert "".join(pieces) + stream.finish() == llava().decode(ids)
