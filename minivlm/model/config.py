@@ -84,6 +84,8 @@ class LlavaConfig:
     def __post_init__(self) -> None:
         _one_of(self, "vision_feature_select_strategy", ("default", "full"))
         depth = self.vision_config.num_hidden_layers
+        if not self.feature_layers:
+            raise ConfigError("vision_feature_layer names no layer: the projector needs at least one, usually -2.")
         for layer in self.feature_layers:
             if not -depth - 1 <= layer <= depth:
                 raise ConfigError(

@@ -1,0 +1,226 @@
+"""From a checkpoint's `config.json` to a LlavaConfig, with what the file leaves out filled in from its family.
+
+Two styles are read: that of the hub (`text_config` and `vision_config`) and that of the original LLaVA (the decoder's
+fields at the top, `mm_*` fields beside them; its vision tower is described by nothing but its own tensors' shapes).
+Only the keys named here are read, none of them is ever run, and what is not implemented is refused rather than ignored.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minivlm.checkpoints.families import CLIP, LLAVA_TOWER, TEXT_DEFAULTS
+from minivlm.checkpoints.fields import Fields
+from minivlm.checkpoints.files import read_json_file
+from minivlm.errors import ConfigError
+from minivlm.model.config import LlavaConfig, TextConfig, VisionConfig
+
+Shapes = Mapping[str, tuple[int, ...]]
+Tower = Callable[[str], Shapes]  # from the tower's name to the shapes of its tensors by canonical name (`vision.…`)
+
+LLAVA_IMAGE_TOKEN = 32000
+CLIP_HEAD_WIDTH = 64  # of every vision transformer that OpenAI's CLIP published
+
+# The original LLaVA's words: its model types, and what it feeds to the projector.
+ORIGINAL_FAMILIES = {"llava": "llama", "llava_llama": "llama", "llava_mistral": "mistral"}
+SELECT = {"patch": "default", "cls_patch": "full"}
+
+
+@dataclass(frozen=True)
+class ConfigReading:
+    """What a config.json said: the model's shape, the defaults that were filled in, and the dtype it claims."""
+
+    config: LlavaConfig
+    style: str  # "hub" or "original"
+    filled: tuple[str, ...]
+    dtype: str | None
+
+
+def read_config(folder: str | Path, tower: Tower | None = None) -> ConfigReading:
+    """Read `folder/config.json`.
+
+    `tower` is called only for an original LLaVA checkpoint, whose configuration names its tower without describing it.
+    """
+    path = Path(folder) / "config.json"
+    if not path.exists():
+        raise ConfigError(f"{path} is missing; a checkpoint's folder holds its config.json beside its weights.")
+    return parse_config(read_json_file(path, ConfigError), str(path), tower)
+
+
+def parse_config(data: Mapping[str, Any], file: str, tower: Tower | None = None) -> ConfigReading:
+    """As `read_config`, from the JSON object itself; `file` names it in errors."""
+    top = Fields(data, file)
+    original = is_original(data)
+    _refuse_other_models(top, original)
+    config = _original_config(top, tower) if original else _hub_config(top)
+    dtype = data.get("dtype", data.get("torch_dtype"))
+    return ConfigReading(config, "original" if original else "hub", tuple(top.filled), dtype and str(dtype)[:20])
+
+
+def is_original(data: Mapping[str, Any]) -> bool:
+    """Whether a config.json is of the original LLaVA's style rather than the hub's."""
+    return "text_config" not in data and any(key.startswith("mm_") for key in data)
+
+
+def _hub_config(top: Fields) -> LlavaConfig:
+    text = top.section("text_config", {})
+    vision = top.section("vision_config", LLAVA_TOWER if top.data.get("vision_config") is None else CLIP)
+    text_config = _text_config(text, text.text("model_type", "llama"))
+    top.require("projector_hidden_act", ("gelu",), "gelu", "the projector here has an exact GELU")
+    return LlavaConfig(
+        vision_config=_vision_config(vision),
+        text_config=text_config,
+        image_token_index=_image_token(top, text_config.vocab_size),
+        vision_feature_layer=_feature_layer(top, "vision_feature_layer"),
+        vision_feature_select_strategy=top.text("vision_feature_select_strategy", "default"),
+        multimodal_projector_bias=top.flag("multimodal_projector_bias", True),
+        tie_word_embeddings=top.flag("tie_word_embeddings", False) | text.flag("tie_word_embeddings", False),
+    )
+
+
+def _original_config(top: Fields, tower: Tower | None) -> LlavaConfig:
+    _refuse_other_pictures(top)
+    if tower is None:
+        raise ConfigError(f"{top.file} does not describe its vision tower: its tensors' shapes are needed.")
+    text_config = _text_config(top, ORIGINAL_FAMILIES[top.text("model_type")])
+    top.require("mm_vision_select_feature", tuple(SELECT), "patch", f"minivlm has {' and '.join(SELECT)}")
+    return LlavaConfig(
+        vision_config=tower_config(tower(top.text("mm_vision_tower", ""))),
+        text_config=text_config,
+        image_token_index=text_config.vocab_size,  # one past the table: a slot's own embedding is never read
+        vision_feature_layer=_feature_layer(top, "mm_vision_select_layer"),
+        vision_feature_select_strategy=SELECT[top.text("mm_vision_select_feature", "patch")],
+        tie_word_embeddings=top.flag("tie_word_embeddings", False),
+    )
+
+
+def _text_config(text: Fields, family: str) -> TextConfig:
+    if family not in TEXT_DEFAULTS:
+        text.refuse("model_type", f"one of {', '.join(TEXT_DEFAULTS)}")
+    text = text.with_defaults(TEXT_DEFAULTS[family])
+    text.require("hidden_act", ("silu",), "silu", "the decoder here is gated with silu")
+    text.require("mlp_bias", (False, None), False, "the decoder's MLP here has no bias")
+    bias = family == "qwen2" or (family == "llama" and text.flag("attention_bias", False))
+    heads = text.whole("num_attention_heads")
+    return TextConfig(
+        vocab_size=text.whole("vocab_size"),
+        hidden_size=text.whole("hidden_size"),
+        intermediate_size=text.whole("intermediate_size"),
+        num_hidden_layers=text.whole("num_hidden_layers"),
+        num_attention_heads=heads,
+        num_key_value_heads=text.whole_or("num_key_value_heads", heads),
+        head_dim=_head_width(text),
+        max_position_embeddings=text.whole("max_position_embeddings"),
+        rms_norm_eps=text.number("rms_norm_eps"),
+        rope_theta=_rope_theta(text),
+        attention_bias=bias,
+        attention_output_bias=bias and family == "llama",
+        sliding_window=_sliding_window(text, family),
+    )
+
+
+def _vision_config(vision: Fields) -> VisionConfig:
+    vision.require("model_type", ("clip_vision_model",), "clip_vision_model", "minivlm has CLIP's vision tower")
+    vision.require("num_channels", (3,), 3, "pictures here have three channels")
+    return VisionConfig(
+        hidden_size=vision.whole("hidden_size"),
+        intermediate_size=vision.whole("intermediate_size"),
+        num_hidden_layers=vision.whole("num_hidden_layers"),
+        num_attention_heads=vision.whole("num_attention_heads"),
+        image_size=vision.whole("image_size"),
+        patch_size=vision.whole("patch_size"),
+        hidden_act=vision.text("hidden_act"),
+        layer_norm_eps=vision.number("layer_norm_eps"),
+    )
+
+
+def tower_config(shapes: Shapes) -> VisionConfig:
+    """Read a CLIP tower's configuration off its tensors' shapes (canonical names)."""
+    try:
+        width, _, _, patch = shapes["vision.embeddings.patch_embedding.weight"]
+        positions, _ = shapes["vision.embeddings.position_embedding.weight"]
+        inner, _ = shapes["vision.encoder.layers.0.mlp.fc1.weight"]
+    except (KeyError, ValueError) as cause:
+        raise ConfigError(f"The vision tower's tensors do not describe a CLIP tower: {cause}.") from cause
+    side = math.isqrt(max(positions - 1, 0))
+    if side * side != positions - 1 or width % CLIP_HEAD_WIDTH:
+        raise ConfigError(
+            f"A vision tower of width {width} with {positions} positions is not one of OpenAI's CLIP: expected heads "
+            f"of width {CLIP_HEAD_WIDTH}, one class token and a square of patches."
+        )
+    layers = {name.split(".")[3] for name in shapes if name.startswith("vision.encoder.layers.")}
+    return VisionConfig(width, inner, len(layers), width // CLIP_HEAD_WIDTH, side * patch, patch)
+
+
+def _rope_theta(text: Fields) -> float:
+    """`rope_theta` of older files or `rope_parameters` of newer ones; every scaling of positions is refused."""
+    for key in ("rope_scaling", "rope_parameters"):
+        rope = text.section(key, {})
+        kind = rope.data.get("rope_type", rope.data.get("type", "default"))
+        nested = any(isinstance(value, dict) for value in rope.data.values())
+        if kind != "default" or nested or rope.data.get("partial_rotary_factor", 1) != 1:
+            text.refuse(key, "plain rotary positions (rope_type 'default')")
+    parameters = text.section("rope_parameters", {})
+    return (parameters if "rope_theta" in parameters.data else text).number("rope_theta")
+
+
+def _sliding_window(text: Fields, family: str) -> int | None:
+    """The window in tokens, None if every layer sees everything."""
+    if family == "qwen2" and not text.flag("use_sliding_window", False):
+        return None
+    if text.data.get("sliding_window", text.defaults["sliding_window"]) is None:
+        return None
+    window = text.whole("sliding_window")
+    return window if window > 0 else text.refuse("sliding_window", "a positive whole number or null")
+
+
+def _head_width(text: Fields) -> int:
+    hidden, heads = text.whole("hidden_size"), text.whole("num_attention_heads")
+    if text.data.get("head_dim") is None and (heads <= 0 or hidden % heads):
+        text.refuse("hidden_size", f"divisible by num_attention_heads ({heads})")
+    return text.whole_or("head_dim", hidden // heads)
+
+
+def _feature_layer(top: Fields, key: str) -> int | tuple[int, ...]:
+    value = top.data.get(key)
+    if not isinstance(value, list):
+        return top.whole(key, -2)
+    if not value or any(isinstance(layer, bool) or not isinstance(layer, int) for layer in value):
+        top.refuse(key, "a whole number or a list of them")
+    return tuple(value)
+
+
+def _image_token(top: Fields, vocab_size: int) -> int:
+    """`image_token_index`, or `image_token_id` as newer files may call it: an id of the table or the one after it."""
+    key = (
+        "image_token_id"
+        if "image_token_index" not in top.data and "image_token_id" in top.data
+        else "image_token_index"
+    )
+    token = top.whole(key, LLAVA_IMAGE_TOKEN)
+    if top.data.get("image_token_id", token) != token:
+        top.refuse("image_token_id", f"image_token_index ({token})")
+    if not 0 <= token <= vocab_size:
+        top.refuse(key, f"a row of the embedding, which has {vocab_size}")
+    return token
+
+
+def _refuse_other_models(top: Fields, original: bool) -> None:
+    kind = top.text("model_type")
+    if kind not in ORIGINAL_FAMILIES or (kind != "llava" and not original):
+        tiles = "; LLaVA 1.6, which cuts pictures into tiles, is not supported" if "next" in kind else ""
+        top.refuse("model_type", f"'llava' (LLaVA 1.5 and its relatives{tiles})")
+    if top.data.get("quantization_config") is not None:
+        raise ConfigError(f"{top.file}: this is a quantised copy (quantization_config); take the unquantised model.")
+    if top.data.get("use_image_newline_parameter"):
+        raise ConfigError(f"{top.file}: use_image_newline_parameter belongs to LLaVA 1.6, which is not supported.")
+
+
+def _refuse_other_pictures(top: Fields) -> None:
+    top.require("mm_projector_type", ("mlp2x_gelu",), None, "minivlm has the projector 'mlp2x_gelu'")
+    top.require("mm_use_im_start_end", (False, None), False, "pictures here have no start and end tokens")
+    for key, tiles in (("image_aspect_ratio", "anyres"), ("mm_patch_merge_type", "unpad")):
+        if tiles in str(top.data.get(key)):
+            top.refuse(key, "that of LLaVA 1.5 (LLaVA 1.6, which cuts pictures into tiles, is not supported)")

@@ -1,0 +1,122 @@
+"""Finding a checkpoint: a folder on this machine, the hub's cache, or the hub, which is asked only by name.
+
+Only safetensors and small text files are ever fetched. The hub's own client resumes what was interrupted, locks what
+two processes fetch at once, and shows its progress.
+"""
+
+import re
+import shutil
+from pathlib import Path
+
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.constants import HF_HUB_CACHE
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from minivlm.checkpoints.files import listed
+from minivlm.checkpoints.folder import INDEX_FILE, SINGLE_FILE, read_index
+from minivlm.errors import CheckpointError
+
+WANTED = ("*.safetensors", "*.json", "chat_template.jinja")
+SMALL = 50_000_000  # bytes; a JSON file larger than this is no configuration
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def find_or_download(name: str | Path, *, revision: str | None = None) -> Path:
+    """The folder of a checkpoint: `name` is a folder, or a name on the hub such as "llava-hf/llava-1.5-7b-hf".
+
+    A complete copy in the hub's cache is used without asking the hub. `revision`: a branch, tag or commit. Raises
+    CheckpointError with the next step if it is neither here nor there.
+    """
+    folder = Path(name).expanduser()
+    if folder.exists():
+        return folder
+    if not HUB_NAME.fullmatch(str(name)):
+        raise CheckpointError(f"There is no folder {name}, and it is not a hub name such as llava-hf/llava-1.5-7b-hf.")
+    return find_in_cache(str(name), revision) or download(str(name), revision=revision)
+
+
+def find_in_cache(name: str, revision: str | None = None) -> Path | None:
+    """The cached snapshot of a hub model, None if there is none or it lacks files."""
+    try:
+        folder = Path(snapshot_download(name, revision=revision, local_files_only=True, allow_patterns=list(WANTED)))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+    return folder if is_complete(folder) else None
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a folder has its config.json and all the shards that its index names."""
+    if not (folder / "config.json").exists():
+        return False
+    if (folder / SINGLE_FILE).exists():
+        return True
+    index = folder / INDEX_FILE
+    return index.exists() and all((folder / shard).exists() for shard in set(read_index(index).values()))
+
+
+def download(name: str, *, revision: str | None = None) -> Path:
+    """Fetch a model's safetensors and small files into the hub's cache; what was interrupted is resumed."""
+    sizes, commit = _sizes_on_hub(name, revision)
+    wanted = _wanted_files(name, sizes)
+    _require_disk(name, sum(sizes[file] for file in wanted))
+    try:
+        return Path(snapshot_download(name, revision=commit, allow_patterns=wanted))
+    except Exception as cause:
+        raise CheckpointError(
+            _explain(name, revision, cause) + " What was fetched is kept; the next try resumes."
+        ) from cause
+
+
+def _sizes_on_hub(name: str, revision: str | None) -> tuple[dict[str, int], str | None]:
+    """File -> bytes of a model on the hub, and the commit they belong to."""
+    try:
+        info = HfApi().model_info(name, revision=revision, files_metadata=True)
+    except Exception as cause:  # the client's errors have no root of their own: network, HTTP, validation, ...
+        raise CheckpointError(_explain(name, revision, cause)) from cause
+    return {file.rfilename: file.size or 0 for file in info.siblings or ()}, info.sha
+
+
+def _wanted_files(name: str, sizes: dict[str, int]) -> list[str]:
+    """What is fetched: safetensors and small text files of the top folder."""
+    top = [file for file in sizes if "/" not in file]
+    if not any(file.endswith(".safetensors") for file in top):
+        raise CheckpointError(
+            f"{name} has no safetensors files on the hub (it has {listed(sorted(top))}), and minivlm reads no other "
+            "format. For LLaVA 1.5, llava-hf/llava-1.5-7b-hf holds the same weights."
+        )
+    weights = [file for file in top if file.endswith(".safetensors")]
+    small = [file for file in top if file.endswith((".json", ".jinja")) and sizes[file] <= SMALL]
+    return weights + small
+
+
+def _require_disk(name: str, needed: int) -> None:
+    cache = Path(HF_HUB_CACHE)
+    existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    if needed > free:
+        raise CheckpointError(
+            f"{name} takes {needed / 1e9:.1f} GB and {existing} has {free / 1e9:.1f} GB free. "
+            "Make room, or set HF_HOME to a larger disk."
+        )
+
+
+def _explain(name: str, revision: str | None, cause: Exception) -> str:
+    if isinstance(cause, GatedRepoError):
+        return f"{name} asks for its terms to be accepted on the hub; accept them, then log in with `hf auth login`."
+    if isinstance(cause, RevisionNotFoundError):
+        return f"{name} has no revision {revision!r} on the hub."
+    if isinstance(cause, RepositoryNotFoundError):
+        return f"There is no model {name} on the hub, or it is private. Check the name's spelling."
+    if isinstance(cause, HfHubHTTPError):
+        return f"The hub refused to give {name}: {cause}."
+    return (
+        f"{name} is not on this machine and the hub could not be reached ({type(cause).__name__}: {cause}). "
+        "Go online, or copy the model's folder here and give its path."
+    )

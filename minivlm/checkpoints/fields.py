@@ -1,0 +1,83 @@
+"""A JSON object whose values are asked for by type, and which remembers the defaults it had to fill in."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from minivlm.checkpoints.files import shown
+from minivlm.errors import ConfigError
+
+ASK_THE_FAMILY = object()
+
+
+@dataclass(frozen=True)
+class Fields:
+    """One section of a `config.json`. Every getter raises ConfigError that names file, section, key and value."""
+
+    data: Mapping[str, Any]
+    file: str
+    name: str = ""  # of the section; empty at the top
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # the family's
+    filled: list[str] = field(default_factory=list)
+
+    def whole(self, key: str, default: Any = ASK_THE_FAMILY) -> int:
+        """A whole number."""
+        return self._typed(key, default, (int,), "a whole number")
+
+    def number(self, key: str, default: Any = ASK_THE_FAMILY) -> float:
+        """A number, whole or not."""
+        return float(self._typed(key, default, (int, float), "a number"))
+
+    def text(self, key: str, default: Any = ASK_THE_FAMILY) -> str:
+        """A string."""
+        return self._typed(key, default, (str,), "a string")
+
+    def flag(self, key: str, default: Any = ASK_THE_FAMILY) -> bool:
+        """true or false."""
+        return self._typed(key, default, (bool,), "true or false")
+
+    def whole_or(self, key: str, derived: int) -> int:
+        """A whole number that, where the file says null or neither file nor family says anything, is `derived`."""
+        default = None if key in self.data else self.defaults.get(key)
+        if self.data.get(key) is None and default is None:
+            return self.fill(key, derived)
+        return self.whole(key)
+
+    def section(self, key: str, defaults: Mapping[str, Any]) -> "Fields":
+        """A nested object (empty if absent or null); what it fills in is remembered with this section's."""
+        value = self.data.get(key)
+        if value is not None and not isinstance(value, dict):
+            self.refuse(key, "an object {...}")
+        return Fields(value or {}, self.file, key, defaults, self.filled)
+
+    def with_defaults(self, defaults: Mapping[str, Any]) -> "Fields":
+        """The same section with its family's defaults."""
+        return Fields(self.data, self.file, self.name, defaults, self.filled)
+
+    def fill(self, key: str, value: Any) -> Any:
+        """Remember that `value` was filled in, and return it."""
+        self.filled.append(f"{self._path(key)} = {value}")
+        return value
+
+    def refuse(self, key: str, expected: str) -> NoReturn:
+        """Raise the sentence for a value that cannot be used."""
+        raise ConfigError(f"{self.file}: {self._path(key)} must be {expected}, found {shown(self.data.get(key))}.")
+
+    def require(self, key: str, allowed: tuple[Any, ...], default: Any, because: str) -> None:
+        """Raise unless the value is one of `allowed`; `because` says what minivlm has instead."""
+        if self.data.get(key, default) not in allowed:
+            raise ConfigError(
+                f"{self.file}: {self._path(key)} is {shown(self.data.get(key))}, which is not supported: {because}."
+            )
+
+    def _path(self, key: str) -> str:
+        return f"{self.name}.{key}" if self.name else key
+
+    def _typed(self, key: str, default: Any, types: tuple[type, ...], expected: str) -> Any:
+        if key not in self.data:
+            value = self.defaults.get(key) if default is ASK_THE_FAMILY else default
+            return self.refuse(key, expected) if value is None else self.fill(key, value)
+        value = self.data[key]
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            self.refuse(key, expected)
+        return value

@@ -1,0 +1,144 @@
+"""Random checkpoints of the true size, to test hardware and loaders without any real weights.
+
+The tensors have the names, shapes and number of a real checkpoint, and values that keep activations finite; the model
+knows nothing. Files are written tensor by tensor, so that 14 GB are made with memory for the largest tensor alone.
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from minivlm.checkpoints.configs import parse_config
+from minivlm.checkpoints.folder import INDEX_FILE, SINGLE_FILE
+from minivlm.checkpoints.plan import blank_model, expected_shapes
+from minivlm.checkpoints.save import HUB, hub_config, write_json
+from minivlm.errors import CheckpointError
+from minivlm.model.config import LlavaConfig
+
+# config.json of the models whose size can be asked for by name; what is absent is the family's default.
+KNOWN_SIZES = {
+    "llava-1.5-7b": {
+        "model_type": "llava",
+        "image_token_index": 32000,
+        "text_config": {"vocab_size": 32064, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5},
+        "vision_config": None,
+    },
+    "llava-1.5-13b": {
+        "model_type": "llava",
+        "image_token_index": 32000,
+        "text_config": {
+            "vocab_size": 32064,
+            "hidden_size": 5120,
+            "intermediate_size": 13824,
+            "num_hidden_layers": 40,
+            "num_attention_heads": 40,
+            "max_position_embeddings": 4096,
+            "rms_norm_eps": 1e-5,
+        },
+        "vision_config": None,
+    },
+}
+SAFETENSORS_DTYPES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32"}
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def make_random_checkpoint(
+    folder: str | Path,
+    config: str | LlavaConfig = "llava-1.5-7b",
+    *,
+    dtype: torch.dtype = torch.bfloat16,
+    seed: int = 0,
+    shard_size: int = 5_000_000_000,
+) -> Path:
+    """Write a random checkpoint in layout A and return its folder, which must not hold one yet.
+
+    `config`: a name of KNOWN_SIZES or a configuration; `shard_size` in bytes. The same seed gives the same weights.
+    Raises CheckpointError before anything is written if the disk is too small.
+    """
+    folder = Path(folder).expanduser()
+    config = known_config(config) if isinstance(config, str) else config
+    if dtype not in SAFETENSORS_DTYPES:
+        raise CheckpointError(f"A random checkpoint has one of {', '.join(map(str, SAFETENSORS_DTYPES))}, not {dtype}.")
+    shapes = {HUB.key(name): shape for name, shape in expected_shapes(blank_model(config)).items()}
+    _require_room(folder, shapes, dtype)
+    shards = split_into_shards(shapes, dtype.itemsize, shard_size)
+    generator = torch.Generator().manual_seed(seed)
+    weight_map = {}
+    for number, keys in enumerate(shards, start=1):
+        name = f"model-{number:05}-of-{len(shards):05}.safetensors" if len(shards) > 1 else SINGLE_FILE
+        _write_shard(folder / name, {key: shapes[key] for key in keys}, dtype, generator)
+        weight_map |= dict.fromkeys(keys, name)
+    if len(shards) > 1:
+        total = sum(math.prod(shape) for shape in shapes.values()) * dtype.itemsize
+        write_json(folder / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": weight_map})
+    write_json(folder / "config.json", hub_config(config, dtype))
+    return folder
+
+
+def known_config(name: str) -> LlavaConfig:
+    """The configuration of a model of KNOWN_SIZES."""
+    if name not in KNOWN_SIZES:
+        raise CheckpointError(f"There is no known size {name!r}; choose one of {', '.join(KNOWN_SIZES)}.")
+    return parse_config(KNOWN_SIZES[name], name).config
+
+
+def split_into_shards(shapes: Shapes, itemsize: int, shard_size: int) -> list[list[str]]:
+    """Keys in order, cut wherever the next tensor would make a shard larger than `shard_size` bytes."""
+    shards, filled = [[]], 0
+    for key, shape in shapes.items():
+        size = math.prod(shape) * itemsize
+        if shards[-1] and filled + size > shard_size:
+            shards.append([])
+            filled = 0
+        shards[-1].append(key)
+        filled += size
+    return shards
+
+
+def random_tensor(key: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Values in fp32: normal and scaled by fan-in for matrices, near one for norms, small for biases."""
+    if key.endswith("bias"):
+        return torch.randn(shape, generator=generator) * 0.02
+    if "norm" in key or "layrnorm" in key:
+        return torch.randn(shape, generator=generator).mul_(0.02).add_(1)
+    fan_in = math.prod(shape[1:]) if len(shape) > 1 else shape[0]
+    return torch.randn(shape, generator=generator).mul_(fan_in**-0.5)
+
+
+def _write_shard(path: Path, shapes: Shapes, dtype: torch.dtype, generator: torch.Generator) -> None:
+    """A `.safetensors` file: the length of its header, the header, and the tensors one behind the other."""
+    header = json.dumps(_header(shapes, dtype)).encode()
+    header += b" " * (-len(header) % 8)
+    with path.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        for raw in _raw_tensors(shapes, dtype, generator):
+            file.write(raw)
+
+
+def _header(shapes: Shapes, dtype: torch.dtype) -> dict:
+    header: dict = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for key, shape in shapes.items():
+        start, end = end, end + math.prod(shape) * dtype.itemsize
+        header[key] = {"dtype": SAFETENSORS_DTYPES[dtype], "shape": list(shape), "data_offsets": [start, end]}
+    return header
+
+
+def _raw_tensors(shapes: Shapes, dtype: torch.dtype, generator: torch.Generator) -> Iterator[memoryview]:
+    for key, shape in shapes.items():
+        values = random_tensor(key, shape, generator).to(dtype)
+        yield memoryview(values.flatten().view(torch.uint8).numpy())
+
+
+def _require_room(folder: Path, shapes: Shapes, dtype: torch.dtype) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.glob("*.safetensors")):
+        raise CheckpointError(f"{folder} holds weights already; give an empty folder for a random checkpoint.")
+    needed, free = sum(math.prod(shape) for shape in shapes.values()) * dtype.itemsize, shutil.disk_usage(folder).free
+    if needed > free:
+        raise CheckpointError(f"{folder} has {free / 1e9:.1f} GB free; this checkpoint takes {needed / 1e9:.1f} GB.")

@@ -1,0 +1,131 @@
+"""The vision tower in open_clip's names: how they map to ours, and where to find OpenAI's tower.
+
+The original LLaVA 1.5 files hold no tower; they name OpenAI's ViT-L/14 for pictures of 336 pixels, with quick GELU.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import LocalEntryNotFoundError
+from torch import Tensor
+
+from minivlm.checkpoints.files import listed, open_shard
+from minivlm.errors import CheckpointError
+
+OPENAI_TOWER = "openai"
+OPENAI_MODEL = "ViT-L-14-336-quickgelu"  # the name without "-quickgelu" has the same weights and another activation
+OPENAI_HUB_NAME = "clip-vit-large-patch14-336"  # as LLaVA's config.json calls it
+SAFE_WEIGHTS = "open_clip_model.safetensors"
+
+# open_clip, after `visual.`            canonical, after `vision.`
+OUTSIDE = {
+    "class_embedding": "embeddings.class_embedding",
+    "positional_embedding": "embeddings.position_embedding.weight",
+    "conv1.weight": "embeddings.patch_embedding.weight",
+    "ln_pre.weight": "pre_layrnorm.weight",
+    "ln_pre.bias": "pre_layrnorm.bias",
+    "ln_post.weight": "post_layernorm.weight",
+    "ln_post.bias": "post_layernorm.bias",
+}
+# open_clip, after `transformer.resblocks.N.`  canonical, after `encoder.layers.N.`
+INSIDE = {
+    "ln_1.": "layer_norm1.",
+    "ln_2.": "layer_norm2.",
+    "attn.out_proj.": "self_attn.out_proj.",
+    "mlp.c_fc.": "mlp.fc1.",
+    "mlp.c_proj.": "mlp.fc2.",
+}
+STACKED = "attn.in_proj_"  # queries, keys and values below one another, as weight and as bias
+UNUSED = ("proj",)  # into the space that CLIP shares with its texts; LLaVA has its own projector
+
+
+def tower_from_open_clip(source: str | Path, download: bool = False) -> dict[str, Tensor]:
+    """A vision tower by canonical names (`vision.…`), mapped from its file.
+
+    `source`: a local `.safetensors` file in open_clip's names (`visual.…`, or the same without that word) or in
+    transformers' names (`vision_model.…`), or "openai" for ViT-L-14-336-quickgelu, which is looked up in the hub's
+    cache and, if `download` is true, fetched. Raises CheckpointError.
+    """
+    path = _openai_file(download) if source == OPENAI_TOWER else Path(source).expanduser()
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"vision_tower must be {OPENAI_TOWER!r} or a .safetensors file, found {str(source)!r}.")
+    with open_shard(path) as file:
+        return tower_by_canonical_names({key: file.get_tensor(key) for key in file.keys()}, str(path))  # noqa: SIM118
+
+
+def tower_by_canonical_names(tensors: Mapping[str, Tensor], where: str = "the vision tower") -> dict[str, Tensor]:
+    """Rename a tower's tensors from whichever of the known namings they have; texts' tensors are left out."""
+    for prefix in ("vision_model.", "vision_tower.vision_model."):
+        if any(key.startswith(prefix) for key in tensors):
+            own = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+            return {f"vision.{key}": tensor for key, tensor in own.items() if not key.endswith("position_ids")}
+    if any(key.startswith("visual.") for key in tensors):
+        tensors = {key.removeprefix("visual."): t for key, t in tensors.items() if key.startswith("visual.")}
+    if "conv1.weight" not in tensors:
+        raise CheckpointError(f"{where} holds no CLIP vision tower; its tensors are {listed(sorted(tensors), 3)}.")
+    return from_open_clip(tensors)
+
+
+def from_open_clip(visual: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of `open_clip`'s `model.visual` by canonical names; the stacked projections become views."""
+    tower = {}
+    for key, tensor in visual.items():
+        if key in UNUSED:
+            continue
+        if STACKED in key:
+            kind = key.rpartition("_")[2]  # weight or bias
+            for name, part in zip("qkv", tensor.chunk(3), strict=True):
+                tower[f"vision.{_block(key)}self_attn.{name}_proj.{kind}"] = part
+        else:
+            tower[f"vision.{_canonical(key)}"] = tensor
+    return tower
+
+
+def to_open_clip(tower: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `from_open_clip`: what `open_clip`'s `model.visual` loads (without its unused projection)."""
+    visual = {}
+    for name in (name.removeprefix("vision.") for name in tower):
+        if "self_attn.q_proj" in name:
+            parts = [tower[f"vision.{name.replace('q_proj', part)}"] for part in ("q_proj", "k_proj", "v_proj")]
+            block = f"transformer.resblocks.{name.split('.')[2]}."
+            visual[block + STACKED + name.rpartition(".")[2]] = torch.cat(parts)
+        elif "self_attn.k_proj" not in name and "self_attn.v_proj" not in name:
+            visual[_open_clip(name)] = tower[f"vision.{name}"]
+    return visual
+
+
+def _canonical(key: str) -> str:
+    """`transformer.resblocks.3.ln_1.bias` -> `encoder.layers.3.layer_norm1.bias`; unknown keys stay as they are."""
+    if not key.startswith("transformer.resblocks."):
+        return OUTSIDE.get(key, key)
+    rest = key.split(".", 3)[3]
+    theirs = next((theirs for theirs in INSIDE if rest.startswith(theirs)), None)
+    return key if theirs is None else _block(key) + INSIDE[theirs] + rest.removeprefix(theirs)
+
+
+def _open_clip(name: str) -> str:
+    if not name.startswith("encoder.layers."):
+        return next(theirs for theirs, ours in OUTSIDE.items() if ours == name)
+    _, _, layer, rest = name.split(".", 3)
+    theirs, ours = next((theirs, ours) for theirs, ours in INSIDE.items() if rest.startswith(ours))
+    return f"transformer.resblocks.{layer}.{theirs}{rest.removeprefix(ours)}"
+
+
+def _block(key: str) -> str:
+    return f"encoder.layers.{key.split('.')[2]}."
+
+
+def _openai_file(download: bool) -> Path:
+    import open_clip  # slow to import, and most checkpoints do not need it
+
+    repository = open_clip.get_pretrained_cfg(OPENAI_MODEL, OPENAI_TOWER)["hf_hub"].strip("/")
+    try:
+        return Path(hf_hub_download(repository, SAFE_WEIGHTS, local_files_only=not download))
+    except LocalEntryNotFoundError as cause:
+        reached = "could not be reached" if download else "was not asked"
+        raise CheckpointError(
+            f"The checkpoint has no vision tower, OpenAI's ({OPENAI_MODEL}) is not in the hub's cache, and the hub "
+            f'{reached}. Load with vision_tower="{OPENAI_TOWER}" while online, or vision_tower="path/to/a.safetensors".'
+        ) from cause

@@ -1,0 +1,95 @@
+"""The parity ladder: our model against a reference, rung by rung, to find the first stage that computes otherwise.
+
+The reference is a `LlavaForConditionalGeneration` of the transformers library that the caller hands in; nothing is
+imported from there, and only its public outputs are read.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from minivlm.model.decoder import token_positions
+from minivlm.model.llava import Llava, Output
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One stage of the computation, and how far apart the two models are there."""
+
+    stage: str
+    largest: float  # largest absolute difference
+    relative: float  # the same, as a share of the reference's largest absolute value
+
+    def __str__(self) -> str:
+        return f"{self.stage:<24} {self.largest:10.2e} {self.relative:10.2e}"
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """All stages from the tower's embedding to the logits, in the order in which they are computed."""
+
+    rungs: tuple[Rung, ...]
+
+    def first_difference(self, tolerance: float) -> Rung | None:
+        """The first stage whose relative difference exceeds `tolerance` (or is not a number)."""
+        return next((rung for rung in self.rungs if not rung.relative <= tolerance), None)
+
+    def __getitem__(self, stage: str) -> Rung:
+        return next(rung for rung in self.rungs if rung.stage == stage)
+
+    def __str__(self) -> str:
+        return "\n".join([f"{'stage':<24} {'absolute':>10} {'relative':>10}", *map(str, self.rungs)])
+
+
+@torch.no_grad()
+def parity_ladder(
+    model: Llava,
+    reference: Any,
+    tokens: Tensor,
+    pixels: Tensor | None = None,
+    valid: Tensor | None = None,
+    maps: tuple[int, ...] = (),
+) -> Ladder:
+    """Run both models on `tokens` (B, T), `pixels` (N, 3, S, S) and the mask `valid` (B, T), and compare every stage.
+
+    Padding is not compared. `maps`: decoder layers that our model computes in its visible lane.
+    """
+    valid = torch.ones_like(tokens, dtype=torch.bool) if valid is None else valid
+    ours = model(tokens, pixels, valid=valid, hidden=True, maps=maps)
+    theirs = reference(
+        input_ids=tokens,
+        pixel_values=pixels,
+        attention_mask=valid.long(),
+        position_ids=token_positions(valid, tokens.shape[1]),
+        output_hidden_states=True,
+    )
+    rungs = _picture_rungs(ours, theirs, reference, pixels) if pixels is not None else []
+    return Ladder((*rungs, *_word_rungs(model, ours, theirs, valid)))
+
+
+def compare(stage: str, ours: Tensor, theirs: Tensor) -> Rung:
+    """One rung. Tensors of different shapes are infinitely far apart."""
+    if ours.shape != theirs.shape:
+        return Rung(stage, float("inf"), float("inf"))
+    ours, theirs = ours.double(), theirs.to(ours.device).double()
+    largest = float((ours - theirs).abs().max())
+    return Rung(stage, largest, largest / max(float(theirs.abs().max()), torch.finfo(torch.float64).tiny))
+
+
+def _picture_rungs(ours: Output, theirs: Any, reference: Any, pixels: Tensor) -> list[Rung]:
+    tower = reference.model.vision_tower(pixels, output_hidden_states=True).hidden_states
+    states = zip(ours.vision_hidden, tower, strict=True)
+    rungs = [compare(f"vision {layer}" if layer else "vision embedding", *pair) for layer, pair in enumerate(states)]
+    features = ours.image_features.flatten(0, 1)  # N P D -> NP D
+    return [*rungs, compare("projector", features, theirs.image_hidden_states.reshape(features.shape))]
+
+
+def _word_rungs(model: Llava, ours: Output, theirs: Any, valid: Tensor) -> list[Rung]:
+    """The reference's last hidden state is the normalised one, so ours is normalised before it is compared."""
+    states = [*ours.hidden[:-1], model.text.norm(ours.hidden[-1])]
+    pairs = zip(states, theirs.hidden_states, strict=True)
+    names = ["text embedding", *(f"text {layer}" for layer in range(len(states) - 1))]
+    rungs = [compare(name, a[valid], b[valid]) for name, (a, b) in zip(names, pairs, strict=True)]
+    return [*rungs, compare("logits", ours.logits[valid], theirs.logits[valid])]

@@ -1,0 +1,200 @@
+"""Which tensor goes where, decided from headers alone: everything is checked here before memory is taken."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from minivlm.checkpoints.configs import ConfigReading, read_config
+from minivlm.checkpoints.files import listed, shown
+from minivlm.checkpoints.folder import BYTES_OF, CheckpointFolder, TensorHeader, open_folder
+from minivlm.checkpoints.names import LAYOUTS, Layout, reason_to_drop, recognise
+from minivlm.checkpoints.openclip import OPENAI_HUB_NAME, OPENAI_TOWER, tower_from_open_clip
+from minivlm.errors import CheckpointError, ConfigError
+from minivlm.model.config import LlavaConfig
+from minivlm.model.llava import Llava
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A model without memory (on the meta device) and the tensor that belongs in each of its places."""
+
+    folder: CheckpointFolder
+    layout: Layout
+    reading: ConfigReading
+    model: Llava
+    taken: Mapping[str, TensorHeader]  # canonical name -> tensor of the folder
+    tower: Mapping[str, Tensor]  # canonical name -> tensor of the separate vision tower, where the files have none
+    dropped: Mapping[str, str]  # key -> why it is left out
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the tensors that are taken, in the dtype of their files."""
+        return sum(header.bytes for header in self.taken.values()) + sum(t.nbytes for t in self.tower.values())
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that the model will hold."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+
+def make_plan(path: str | Path, vision_tower: str | Path | None = None) -> Plan:
+    """Read the headers and the configuration in the folder `path` and hold them against each other.
+
+    `vision_tower`: see `tower_from_open_clip`; only for checkpoints that come without a tower. Raises CheckpointError
+    or ConfigError with a sentence for whatever does not fit.
+    """
+    folder = open_folder(path)
+    layout = recognise(folder.tensors)
+    taken, dropped, unexpected = _sort_keys(folder, layout)
+    own_tower = {name: header.shape for name, header in taken.items() if name.startswith("vision.")}
+    tower: dict[str, Tensor] = {}
+    if vision_tower is not None:
+        _require_no_tower(folder, own_tower, vision_tower)
+        tower = tower_from_open_clip(vision_tower, download=True)
+
+    def tower_shapes(named: str) -> Mapping[str, tuple[int, ...]]:
+        if not own_tower and not tower:
+            tower.update(_named_tower(folder, layout, named))
+        return own_tower or {name: tuple(tensor.shape) for name, tensor in tower.items()}
+
+    reading = read_config(folder.path, tower_shapes)
+    if layout is None:
+        raise CheckpointError(_not_recognised(folder))
+    if reading.config.tie_word_embeddings and "lm_head.weight" in taken:
+        dropped[taken.pop("lm_head.weight").key] = "the configuration ties the head to the embedding"
+    _require_plausible(folder, reading.config)
+    model = blank_model(reading.config)
+    plan = Plan(folder, layout, reading, model, taken, tower, dropped)
+    _require_fit(plan, unexpected)
+    _require_dtypes(plan)
+    return plan
+
+
+def blank_model(config: LlavaConfig) -> Llava:
+    """The model on the meta device: names and shapes without memory."""
+    try:
+        with torch.device("meta"), WithoutRandomValues():
+            return Llava(config)
+    except RuntimeError as cause:  # sizes whose product no machine can count
+        raise ConfigError(f"A model of this configuration cannot be built: {shown(str(cause))}.") from cause
+
+
+class WithoutRandomValues(TorchFunctionMode):
+    """While it lasts, layers draw no first values: nobody would see them, and to draw them on the meta device torch
+    imports its compiler, which takes longer than loading a model."""
+
+    DRAWS = (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function in self.DRAWS:
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
+
+
+def expected_shapes(model: Llava) -> dict[str, tuple[int, ...]]:
+    """Canonical name -> shape of every tensor a checkpoint must have; a tied head is not one of them."""
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+
+def _sort_keys(
+    folder: CheckpointFolder, layout: Layout | None
+) -> tuple[dict[str, TensorHeader], dict[str, str], list[str]]:
+    """Every tensor of the folder is taken, dropped for a reason, or unexpected."""
+    taken: dict[str, TensorHeader] = {}
+    dropped: dict[str, str] = {}
+    unexpected: list[str] = []
+    for key, header in folder.tensors.items():
+        name = layout.canonical(key) if layout else None
+        if reason := reason_to_drop(key):
+            dropped[key] = reason
+        elif name is None:
+            unexpected.append(key)
+        else:
+            taken[name] = header
+    return taken, dropped, unexpected
+
+
+def _named_tower(folder: CheckpointFolder, layout: Layout | None, named: str) -> dict[str, Tensor]:
+    """The tower that an original LLaVA checkpoint names instead of holding it."""
+    if layout is None:
+        raise CheckpointError(_not_recognised(folder))
+    if OPENAI_HUB_NAME not in named:
+        raise CheckpointError(
+            f"{folder.path} has no vision tower and names {named[:80]!r}; only {OPENAI_HUB_NAME} is found by itself. "
+            "Give the file: vision_tower='path/to/a.safetensors'."
+        )
+    return tower_from_open_clip(OPENAI_TOWER)
+
+
+def _require_no_tower(folder: CheckpointFolder, own: Mapping[str, object], source: str | Path) -> None:
+    if own:
+        raise CheckpointError(f"{folder.path} has a vision tower of its own; leave out vision_tower={str(source)!r}.")
+
+
+def _require_plausible(folder: CheckpointFolder, config: LlavaConfig) -> None:
+    """A model of a billion layers is not even built on the meta device."""
+    layers = config.text_config.num_hidden_layers + config.vision_config.num_hidden_layers
+    tensors = 2 * len(folder.tensors) + 1000  # generous: a separate tower brings its own, a damaged file may lack some
+    if layers > tensors:
+        raise ConfigError(
+            f"{folder.path / 'config.json'} describes {layers:,} layers, "
+            f"but the files have {len(folder.tensors)} tensors."
+        )
+
+
+def _require_fit(plan: Plan, unexpected: list[str]) -> None:
+    """Every expected tensor is there once with its exact shape, and nothing else is there."""
+    expected = expected_shapes(plan.model)
+    found = {name: header.shape for name, header in plan.taken.items()}
+    found |= {name: tuple(tensor.shape) for name, tensor in plan.tower.items()}
+    missing = [plan.layout.key(name) for name in expected if name not in found]
+    unexpected = unexpected + [plan.layout.key(name) for name in found if name not in expected]
+    shapes = [
+        f"{plan.layout.key(name)} has {found[name]}, expected {shape}"
+        for name, shape in expected.items()
+        if name in found and found[name] != shape
+    ]
+    problems = [
+        f"{len(names)} {what}: {listed(names)}"
+        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+        if names
+    ]
+    if problems:
+        raise CheckpointError(
+            f"{plan.folder.path}: the tensors do not fit config.json. Recognised layout {plan.layout.letter} "
+            f"({plan.layout.written_by}). {'; '.join(problems)}.{_hint(missing)}"
+        )
+
+
+def _hint(missing: list[str]) -> str:
+    if any("lm_head" in key for key in missing):
+        return " The head may be absent only where tie_word_embeddings is true."
+    return " Is this a LLaVA 1.5 checkpoint of llava-hf or liuhaotian, and is it complete?" if missing else ""
+
+
+def _require_dtypes(plan: Plan) -> None:
+    strange = [f"{header.key} is {header.dtype}" for header in plan.taken.values() if header.dtype not in BYTES_OF]
+    strange += [f"{name} is {tensor.dtype}" for name, tensor in plan.tower.items() if not is_computed(tensor.dtype)]
+    if strange:
+        raise CheckpointError(
+            f"{plan.folder.path}: {len(strange)} tensors have dtypes that are not computed with ({listed(strange)}). "
+            f"Supported are {', '.join(BYTES_OF)}: take an unquantised copy of the model."
+        )
+
+
+def is_computed(dtype: torch.dtype) -> bool:
+    """Whether weights of this dtype are loaded."""
+    return dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def _not_recognised(folder: CheckpointFolder) -> str:
+    letters = ", ".join(layout.letter for layout in LAYOUTS)
+    return (
+        f"{folder.path}: the tensor names are of none of the layouts {letters} that LLaVA checkpoints have; "
+        f"found {len(folder.tensors)} tensors: {listed(list(folder.tensors), 3)}."
+    )

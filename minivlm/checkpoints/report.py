@@ -1,0 +1,161 @@
+"""The report card of a checkpoint: every tensor accounted for."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from minivlm.checkpoints.plan import Plan, expected_shapes
+
+COLUMNS = ("module", "in the file", "count", "shape", "dtype", "MB", "shards", "seconds")
+
+
+@dataclass(frozen=True)
+class Group:
+    """The tensors of one kind: the same name in every layer."""
+
+    module: str  # canonical, "*" for the layer's number
+    key: str  # as the file calls it
+    count: int
+    shape: tuple[int, ...]
+    dtype: str
+    bytes: int
+    shards: tuple[str, ...]
+    seconds: float | None  # None where nothing was loaded
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found in a folder, where it went, what was left out, and what was filled in."""
+
+    path: str
+    layout: str
+    written_by: str
+    style: str
+    shards: tuple[str, ...]
+    tensors: int
+    parameters: int
+    bytes: int
+    groups: tuple[Group, ...]
+    dropped: Mapping[str, str]
+    filled: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    dtype: str | None = None  # what is computed with; None where nothing was loaded
+    device: str | None = None
+    seconds: float | None = None
+
+    def card(self) -> str:
+        """The whole report as text, one line a group."""
+        blocks = [self._head(), _table(self.groups)]
+        blocks += [_listed("Dropped on purpose", [f"{key}: {why}" for key, why in _by_pattern(self.dropped).items()])]
+        blocks += [_listed("Filled in, because config.json is silent", self.filled), _listed("Notes", self.notes)]
+        return "\n\n".join(block for block in blocks if block)
+
+    def as_dict(self) -> dict:
+        """The same for a machine: JSON types only."""
+        return asdict(self)
+
+    def _head(self) -> str:
+        lines = [
+            self.path,
+            f"layout {self.layout}: {self.written_by}; config.json in the {self.style} style",
+            f"{self.tensors} tensors, {self.parameters:,} parameters, {self.bytes / 1e9:.2f} GB "
+            f"in {len(self.shards)} file{'s' * (len(self.shards) != 1)}: {', '.join(self.shards)}",
+        ]
+        if self.dtype:
+            lines.append(f"computed in {self.dtype} on {self.device}, loaded in {self.seconds:.2f} s")
+        return "\n".join(lines)
+
+
+def report_of(
+    plan: Plan, times: Mapping[str, float] | None = None, notes: tuple[str, ...] = (), **more: object
+) -> Report:
+    """The report of a plan. `times`: canonical name -> seconds its tensor took; `more`: further fields of Report."""
+    return Report(
+        path=str(plan.folder.path),
+        layout=plan.layout.letter,
+        written_by=plan.layout.written_by,
+        style=plan.reading.style,
+        shards=plan.folder.shards,
+        tensors=len(plan.taken) + len(plan.tower),
+        parameters=plan.parameters,
+        bytes=plan.bytes,
+        groups=tuple(_groups(plan, times)),
+        dropped=plan.dropped,
+        filled=plan.reading.filled,
+        notes=(*plan.folder.notes, *_remarks(plan), *notes),
+        **more,
+    )
+
+
+def pattern_of(name: str) -> str:
+    """A tensor's name with `*` for the layer's number."""
+    return re.sub(r"\.\d+\.", ".*.", name)
+
+
+def _remarks(plan: Plan) -> list[str]:
+    """What a user of this checkpoint should know before using it."""
+    text, dtypes = plan.reading.config.text_config, sorted({header.dtype for header in plan.taken.values()})
+    remarks = []
+    if text.context_length < text.max_position_embeddings:
+        remarks.append(f"A sliding window is not implemented: prompts of more than {text.sliding_window} are refused.")
+    if plan.reading.config.image_token_index == text.vocab_size:
+        remarks.append(f"Image slots have the id {text.vocab_size}, one past the embedding.")
+    if len(dtypes) > 1:
+        remarks.append(f"The files mix {' and '.join(dtypes)}.")
+    return remarks
+
+
+def _groups(plan: Plan, times: Mapping[str, float] | None) -> list[Group]:
+    rows = [
+        (name, header.key, header.shape, header.dtype, header.bytes, header.shard)
+        for name, header in plan.taken.items()
+    ]
+    rows += [(name, "", tuple(t.shape), str(t.dtype), t.nbytes, "(vision tower)") for name, t in plan.tower.items()]
+    order = {name: place for place, name in enumerate(expected_shapes(plan.model))}
+    together: dict[tuple, list[tuple]] = {}
+    for row in sorted(rows, key=lambda row: order[row[0]]):
+        together.setdefault((pattern_of(row[0]), row[2], row[3]), []).append(row)
+    return [_group(pattern, members, times) for (pattern, _, _), members in together.items()]
+
+
+def _group(pattern: str, members: list[tuple], times: Mapping[str, float] | None) -> Group:
+    _, key, shape, dtype, size, _ = members[0]
+    return Group(
+        module=pattern,
+        key=pattern_of(key),
+        count=len(members),
+        shape=shape,
+        dtype=dtype.removeprefix("torch."),
+        bytes=size * len(members),
+        shards=tuple(sorted({member[5] for member in members})),
+        seconds=None if times is None else sum(times.get(member[0], 0.0) for member in members),
+    )
+
+
+def _table(groups: tuple[Group, ...]) -> str:
+    rows = [COLUMNS, *(_row(group) for group in groups)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _row(group: Group) -> tuple[str, ...]:
+    shape = "×".join(map(str, group.shape)) or "one number"
+    seconds = "" if group.seconds is None else f"{group.seconds:.3f}"
+    shards = ", ".join(map(_short_shard, group.shards))
+    return (group.module, group.key, str(group.count), shape, group.dtype, f"{group.bytes / 1e6:.1f}", shards, seconds)
+
+
+def _short_shard(name: str) -> str:
+    """`model-00002-of-00003.safetensors` -> `2/3`."""
+    numbers = re.fullmatch(r".*?(\d+)-of-(\d+)\.safetensors", name)
+    return f"{int(numbers[1])}/{int(numbers[2])}" if numbers else name
+
+
+def _by_pattern(dropped: Mapping[str, str]) -> dict[str, str]:
+    return {pattern_of(key): reason for key, reason in dropped.items()}
+
+
+def _listed(title: str, lines: list[str] | tuple[str, ...]) -> str:
+    return "\n".join([f"{title}:", *(f"  {line}" for line in lines)]) if lines else ""

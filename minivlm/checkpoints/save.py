@@ -1,0 +1,99 @@
+"""Saving in the hub's layout A, so that transformers (old and new), vLLM and minivlm itself load the same model."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from minivlm.checkpoints.folder import SINGLE_FILE
+from minivlm.checkpoints.names import layout_named
+from minivlm.checkpoints.plan import expected_shapes
+from minivlm.errors import CheckpointError, ConfigError
+from minivlm.model.config import LlavaConfig, TextConfig
+from minivlm.model.llava import Llava
+
+HUB = layout_named("A")
+
+
+def save_checkpoint(
+    model: Llava, folder: str | Path, dtype: torch.dtype | None = None, extra: Mapping[str, Any] | None = None
+) -> Path:
+    """Write `config.json` and `model.safetensors` into `folder`, which is made if need be, and return it.
+
+    `dtype`: of the file, by default the model's own. `extra`: further fields for the top of config.json. Each file
+    appears whole or not at all, the configuration last. Where the image token lies beyond the vocabulary, as in the
+    original LLaVA, transformers loads the result but needs that row to embed a prompt with a picture. Raises
+    CheckpointError if the folder cannot be written.
+    """
+    folder = Path(folder).expanduser()
+    config = hub_config(model.config, dtype or next(model.parameters()).dtype) | dict(extra or {})
+    state = model.state_dict()
+    tensors = {HUB.key(name): state[name].detach().to("cpu", dtype).contiguous() for name in expected_shapes(model)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _replace(folder / SINGLE_FILE, lambda part: save_file(tensors, part, metadata={"format": "pt"}))
+        write_json(folder / "config.json", config)
+    except OSError as cause:
+        raise CheckpointError(f"{folder} cannot be written: {cause.strerror or cause}.") from cause
+    return folder
+
+
+def hub_config(config: LlavaConfig, dtype: torch.dtype) -> dict[str, Any]:
+    """The `config.json` of a model in the hub's style, with every number written out."""
+    vision = asdict(config.vision_config) | {"model_type": "clip_vision_model"}
+    layers = config.vision_feature_layer
+    return {
+        "architectures": ["LlavaForConditionalGeneration"],
+        "model_type": "llava",
+        "image_token_index": config.image_token_index,
+        "image_seq_length": config.num_image_tokens,
+        "multimodal_projector_bias": config.multimodal_projector_bias,
+        "projector_hidden_act": "gelu",
+        "text_config": _text_config(config.text_config) | {"tie_word_embeddings": config.tie_word_embeddings},
+        "tie_word_embeddings": config.tie_word_embeddings,
+        "torch_dtype": str(dtype).removeprefix("torch."),
+        "vision_config": vision,
+        "vision_feature_layer": list(layers) if isinstance(layers, tuple) else layers,
+        "vision_feature_select_strategy": config.vision_feature_select_strategy,
+    }
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write a JSON object in one piece: `path` holds all of it or what it held before."""
+    text = json.dumps(data, indent=2, allow_nan=False) + "\n"
+    _replace(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def _text_config(text: TextConfig) -> dict[str, Any]:
+    """The decoder's fields and the family that computes the same with them."""
+    fields = asdict(text)
+    bias, output_bias = fields.pop("attention_bias"), fields.pop("attention_output_bias")
+    if output_bias and (not bias or text.sliding_window):
+        raise ConfigError("No family of the hub has these attention biases; the model cannot be saved in its style.")
+    if bias and not output_bias:
+        window = {"use_sliding_window": bool(text.sliding_window), "max_window_layers": 0}
+        return fields | window | {"model_type": "qwen2", "hidden_act": "silu"}
+    if text.sliding_window:
+        return fields | {"model_type": "mistral", "hidden_act": "silu"}
+    del fields["sliding_window"]
+    return fields | {"model_type": "llama", "hidden_act": "silu", "attention_bias": bias}
+
+
+def _replace(path: Path, write) -> None:
+    """Let `write` make a file beside `path`, see it on the disk, and put it in place of `path` in one step."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.touch()
+        mode = (path if path.exists() else part).stat().st_mode
+        write(part)
+        part.chmod(mode)  # safetensors makes its files readable by their owner alone
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

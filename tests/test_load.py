@@ -1,0 +1,94 @@
+"""Loading a VLM: which template, which image recipe, which dtype; and what cannot be loaded."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tiny_model import SIZE, picture, tiny_folder, tiny_vlm
+
+import minivlm
+from minivlm import CheckpointError, ConfigError, PromptError
+from minivlm.checkpoints.names import layout_named
+
+ASK = {"max_new_tokens": 16}
+
+
+def test_the_template_is_the_checkpoints_unless_another_is_asked_for(tmp_path):
+    vlm = tiny_vlm(tmp_path)
+    other = minivlm.load(tmp_path, device="cpu", template="llava_v1")
+    assert (vlm.template, other.template) == ("hf", "llava_v1")
+    names = [[span.name for span in each.prompt("No?", 1).spans] for each in (vlm, other)]
+    assert "system" not in names[0]
+    assert "system" in names[1]
+    with pytest.raises(PromptError, match="no template 'vicuna'; known are hf, llava_v1"):
+        minivlm.load(tmp_path, device="cpu", template="vicuna")
+
+
+def test_original_files_get_the_template_of_their_training(tmp_path):
+    tower = {"hidden_size": 64, "num_attention_heads": 1}  # heads of CLIP's width, which original files do not name
+    source = tiny_vlm(tmp_path / "hub", vision=tower)
+    state, names = source.model.state_dict(), layout_named("F")
+    folder = tiny_folder(tmp_path / "original", vision=tower)
+    save_file({names.key(name): value for name, value in state.items()}, folder / "model.safetensors")
+    text = json.loads((folder / "config.json").read_text())["text_config"]
+    original = text | {
+        "model_type": "llava",
+        "mm_projector_type": "mlp2x_gelu",
+        "mm_vision_tower": "openai/clip-vit-large-patch14-336",
+        "mm_vision_select_layer": -2,
+        "image_aspect_ratio": "pad",
+    }
+    (folder / "config.json").write_text(json.dumps(original))
+    vlm = minivlm.load(folder, device="cpu")
+    assert (vlm.template, vlm.recipe.mode) == ("llava_v1", "pad")
+    same = minivlm.load(tmp_path / "hub", device="cpu", template="llava_v1", image_mode="pad")
+    assert vlm.ask(picture(0), "Is there a dog?", **ASK) == same.ask(picture(0), "Is there a dog?", **ASK)
+
+
+def test_the_recipe_is_the_checkpoints_unless_another_is_asked_for(tmp_path):
+    folder = tiny_folder(tmp_path)
+    modes = {mode: minivlm.load(folder, device="cpu", image_mode=mode) for mode in (None, "crop", "pad")}
+    assert [each.recipe.mode for each in modes.values()] == ["crop", "crop", "pad"]
+    assert not torch.equal(modes["crop"].pixels(picture(0)), modes["pad"].pixels(picture(0)))
+    (folder / "preprocessor_config.json").unlink()
+    assert minivlm.load(folder, device="cpu").recipe.size == SIZE
+    merged = {"image_processor": {"size": {"shortest_edge": SIZE}, "do_pad": True}}
+    (folder / "processor_config.json").write_text(json.dumps(merged))
+    assert minivlm.load(folder, device="cpu").recipe.mode == "pad"
+    (folder / "preprocessor_config.json").write_text(json.dumps({"size": SIZE + 4, "crop_size": SIZE + 4}))
+    with pytest.raises(ConfigError, match=rf"{SIZE + 4}.*{SIZE}"):
+        minivlm.load(folder, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "words"),
+    [
+        ({"device": "gpu"}, CheckpointError, "found 'gpu'"),
+        ({"device": "cpu", "dtype": "int8"}, CheckpointError, "found 'int8'"),
+        ({"device": "cpu", "image_mode": "stretch"}, ConfigError, "found 'stretch'"),
+    ],
+)
+def test_arguments_of_load_that_do_not_exist(tmp_path, how, error, words):
+    with pytest.raises(error, match=words):
+        minivlm.load(tiny_folder(tmp_path), **how)
+
+
+def test_folders_that_cannot_be_loaded(tmp_path):
+    with pytest.raises(CheckpointError, match="no folder"):
+        minivlm.load(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError):
+        minivlm.load(tmp_path / "empty")
+    folder = tiny_folder(tmp_path / "model")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ConfigError, match=r"has no tokenizer\.json"):
+        minivlm.load(folder)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", torch.float32])
+def test_the_dtype_asked_for_is_computed_in(tmp_path, dtype):
+    vlm = minivlm.load(tiny_folder(tmp_path), device="cpu", dtype=dtype)
+    assert vlm.dtype == (torch.bfloat16 if dtype == "bfloat16" else dtype)
+    assert vlm.logits(picture(0), "Is there a dog?").dtype == vlm.dtype
+    assert vlm.ask(picture(0), "Is there a dog?", **ASK).tokens
