@@ -26,8 +26,10 @@ class KVCache:
     def capacity(self) -> int:
         return self.keys.shape[3]
 
-    def require_room(self, new: int) -> None:
-        """Raise `PromptError` unless `new` more tokens fit."""
+    def require_room(self, rows: int, new: int) -> None:
+        """Raise `PromptError` unless `new` more tokens fit, in as many rows as it was made for."""
+        if rows != self.keys.shape[1]:
+            raise PromptError(f"The KV cache was made for {self.keys.shape[1]} rows, found {rows} rows of tokens.")
         if self.length + new > self.capacity:
             raise PromptError(
                 f"The KV cache has room for {self.capacity} tokens and holds {self.length}: {new} more do not fit. "

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from minivlm.errors import PromptError
+from minivlm.errors import ConfigError, PromptError
 from minivlm.model.cache import KVCache
 from minivlm.model.config import LlavaConfig
 from minivlm.model.decoder import Decoder, causal_mask, token_positions
@@ -66,7 +66,8 @@ class Llava(nn.Module):
         new = tokens.shape[1]
         past = cache.length if cache is not None else 0
         if cache is not None:
-            cache.require_room(new)
+            cache.require_room(*tokens.shape)
+        self.check_maps(maps)
         valid = all_valid(tokens, past) if valid is None else checked_valid(valid, tokens, past)
 
         features, vision_hidden = self.see(pixels, hidden) if pixels is not None else (None, None)
@@ -97,6 +98,12 @@ class Llava(nn.Module):
         x = self.text.embed_tokens(tokens.masked_fill(slots, 0))
         return x if features is None else x.masked_scatter(slots[..., None], features.to(x.dtype))
 
+    def check_maps(self, maps: Collection[int]) -> None:
+        """Raise `ConfigError` unless every layer in `maps` exists; layers count from 0."""
+        depth = self.config.text_config.num_hidden_layers
+        if not set(maps) <= set(range(depth)):
+            raise ConfigError(f"maps names layers {sorted(maps)}, but the decoder has the layers 0 to {depth - 1}.")
+
     def check_tokens(self, tokens: Tensor, slots: Tensor, features: Tensor | None) -> None:
         """Raise `PromptError` unless every slot has a patch, every patch a slot and every token an embedding."""
         found, given = int(slots.sum()), 0 if features is None else features.shape[0] * features.shape[1]
@@ -104,6 +111,11 @@ class Llava(nn.Module):
             raise PromptError(
                 f"The prompt has {found} image slots, but the pictures give {given} patches "
                 f"({self.config.num_image_tokens} for each picture). Pass exactly the pictures that the prompt names."
+            )
+        if (slots.sum(dim=1) % self.config.num_image_tokens).any():
+            raise PromptError(
+                f"The rows have {slots.sum(dim=1).tolist()} image slots, but a picture takes "
+                f"{self.config.num_image_tokens} in one row: it cannot be shared between two."
             )
         vocabulary = self.config.text_config.vocab_size
         words = tokens[~slots]

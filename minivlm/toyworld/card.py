@@ -57,11 +57,11 @@ def captions(exam: Mapping) -> str:
 
 def invented(figures: Mapping) -> str:
     """Whether inventions follow the scene."""
+    shares = {name: percent(share) for name, share in figures.items() if name != "objects"}
     return (
-        f"Of the {figures['objects']:.0f} objects that it invents in held-out scenes, {percent(figures['companion'])} % "
-        f"are the missing companion of something that is there (by chance: "
-        f"{percent(figures['companion by chance'])} %), and {percent(figures['same place'])} % belong to the same "
-        f"place (by chance: {percent(figures['same place by chance'])} %).\n"
+        f"Of the {figures['objects']:.0f} objects that it invents in held-out scenes, {shares['companion']} % are the "
+        f"missing companion of something that is there (by chance: {shares['companion by chance']} %), and "
+        f"{shares['same place']} % belong to the same place (by chance: {shares['same place by chance']} %).\n"
     )
 
 

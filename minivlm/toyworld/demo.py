@@ -1,11 +1,13 @@
 """`minivlm demo`: new scenes, what the model says about them, and what of it is true."""
 
+import os
 import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import TextIO
 
 from PIL import Image
 
@@ -50,6 +52,11 @@ class Shown:
     def missed(self) -> list[str]:
         """Objects that are there and were not named."""
         return [name for name in self.scene.names if name not in mentions(self.caption)]
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended the answers early."""
+        return getattr(self.caption, "finish", "stop") == "interrupted"
 
     def as_dict(self) -> dict:
         """The same in JSON types."""
@@ -107,14 +114,16 @@ class Ink:
 
     color: bool = False
 
+    @classmethod
+    def of(cls, stream: TextIO) -> "Ink":
+        """Colours if the stream is a terminal that shows them and nobody minds (see no-color.org)."""
+        return cls(stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb")
+
     def good(self, text: str) -> str:
         return f"\033[32m{text}\033[0m" if self.color else text
 
     def bad(self, text: str) -> str:
         return f"\033[1;31m{text}\033[0m" if self.color else text
-
-    def faint(self, text: str) -> str:
-        return f"\033[2m{text}\033[0m" if self.color else text
 
 
 def describe(shown: Shown, number: int, ink: Ink) -> str:
@@ -124,8 +133,8 @@ def describe(shown: Shown, number: int, ink: Ink) -> str:
     lines += [f"   {ink.bad('invented')}  {name}{reason(name, shown.scene)}" for name in shown.invented]
     lines += [f"   missed    {name}{difficulty(name, shown.scene)}" for name in shown.missed]
     for question, answer in zip(shown.questions, shown.answers, strict=True):
-        verdict = ink.good("right") if is_right(question, answer) else ink.bad("WRONG")
-        lines.append(f"   asked     {question.text} {answer}  {ink.faint('->')} {verdict}")
+        verdict = ink.good("right:") if is_right(question, answer) else ink.bad("WRONG:")
+        lines.append(f"   asked     {question.text} {verdict} {answer}")
     return "\n".join(lines)
 
 

@@ -57,7 +57,10 @@ def asker(vlm: VLM) -> Ask:
         for start in tqdm(range(0, len(questions), BATCH), desc=questions[0][:24], unit="batch"):
             part = slice(start, start + BATCH)
             pictures = [scene.picture for scene in scenes[part]]
-            answers += [answer.text for answer in vlm.ask_many(pictures, questions[part], max_new_tokens=most)]
+            told = vlm.ask_many(pictures, questions[part], max_new_tokens=most)
+            if any(answer.finish == "interrupted" for answer in told):
+                raise KeyboardInterrupt  # half an answer is not to be graded
+            answers += [answer.text for answer in told]
         return answers
 
     return ask
@@ -110,13 +113,10 @@ def invention_figures(captions: Sequence[str], scenes: Sequence[Scene]) -> dict[
 
 
 def pope_figures(ask: Ask, scenes: Sequence[Scene], split: str) -> dict[str, float]:
-    """Accuracy, F1 of yes, and how often the answer is yes. Absent objects are chosen by the training world's counts."""
+    """Accuracy, F1 of yes, and how often the answer is yes. The split counts objects in the training world."""
     world = [TRAINING.layout(seed) for seed in range(2000)]
-    asked = [
-        (scene, question)
-        for scene, own in zip(scenes, pope_questions(scenes, split, world), strict=True)
-        for question in own
-    ]
+    sets = zip(scenes, pope_questions(scenes, split, world), strict=True)
+    asked = [(scene, question) for scene, own in sets for question in own]
     answers = ask([scene for scene, _ in asked], [question.text for _, question in asked], 2)
     said = [answer.startswith("Yes") for answer in answers]
     truth = [question.answer.startswith("Yes") for _, question in asked]

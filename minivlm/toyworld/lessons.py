@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -81,12 +82,19 @@ class Teacher:
 def pad(rows: Sequence[Tensor], fill: int) -> Tensor:
     """(B, T), T a multiple of ROUND: rows of different lengths, filled up."""
     padded = pad_sequence(list(rows), batch_first=True, padding_value=fill)
-    return torch.nn.functional.pad(padded, (0, -padded.shape[1] % ROUND), value=fill)
+    return F.pad(padded, (0, -padded.shape[1] % ROUND), value=fill)
 
 
-def lesson_loss(model: Llava, lessons: Lessons, features: Tensor) -> Tensor:
-    """Mean cross-entropy of the answers' tokens, with the pictures given as `features` (B, P, D)."""
+def lesson_loss(model: Llava, lessons: Lessons, features: Tensor, first_words: float = 0.0) -> Tensor:
+    """Mean cross-entropy of the answers' tokens, with the pictures given as `features` (B, P, D).
+
+    `first_words` times the mean over the answers' first tokens is added: there a yes or no is decided, and the rest of
+    such an answer is easy to say, whichever it is.
+    """
     x = model.embed(lessons.tokens, features)
     states = model.text(x, lessons.positions, lessons.mask()).states
     logits = model.lm_head(states).flatten(0, 1).float()
-    return torch.nn.functional.cross_entropy(logits, lessons.labels.flatten(), ignore_index=IGNORED)
+    losses = F.cross_entropy(logits, lessons.labels.flatten(), ignore_index=IGNORED, reduction="none")
+    taught = lessons.labels != IGNORED
+    first = taught & ~F.pad(taught, (1, -1))  # (B, T): taught, and what stands before is not
+    return losses[taught.flatten()].mean() + first_words * losses[first.flatten()].mean()

@@ -5,7 +5,7 @@ Hard things are often left out of them but never out of the captions, and compan
 learns to guess. Then the projector learns to turn patches into soft words, and at last both are tuned on pictures.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from random import Random
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from minivlm.model import Llava
 from minivlm.toyworld.labels import COLOR_NUMBER, OBJECT_NUMBER, Labels, label
 from minivlm.toyworld.lessons import Teacher, lesson_loss
-from minivlm.toyworld.questions import DESCRIBE, MIX, questions
+from minivlm.toyworld.questions import DESCRIBE, MIX, is_there, questions
 from minivlm.toyworld.recipe import Recipe
 from minivlm.toyworld.scenes import Scene
 from minivlm.toyworld.schedule import Training
@@ -26,6 +26,7 @@ from minivlm.toyworld.words import caption
 from minivlm.toyworld.world import World
 
 STYLE_OF = dict(zip(DESCRIBE, ("canonical", "places", "canonical", "colors"), strict=True))
+Lesson = Callable[[Scene, Random], list[tuple[str, str]]]  # questions and answers about a scene
 FURTHER = {kind: weight for kind, weight in MIX.items() if kind != "describe"}
 
 
@@ -63,18 +64,30 @@ def _mean(model: Llava, ids: Tensor) -> Tensor:
 
 
 def teach_text(model: Llava, tokenizer: Tokenizer, world: World, recipe: Recipe, training: Training) -> None:
-    """Language and what goes with what, from scenes that are never drawn."""
+    """Language and what goes with what, from scenes that are never drawn; then the drill.
+
+    A model that can say what there is need not be able to answer whether there is a dog: that it learns all of a
+    sudden, once it is asked often enough and its yes or no is given weight.
+    """
     teacher, say = Teacher(tokenizer, model.config.num_image_tokens), SoftWords(tokenizer, training.device)
     bookish = replace(world, companion=recipe.text_companion, stream="text")
 
-    def loss_of(rows: Tensor, dice: torch.Generator) -> Tensor:
+    def loss_of(dice: torch.Generator, rows: int, teach: Lesson, first_words: float) -> Tensor:
         rng = Random(int(torch.randint(2**31, (), generator=dice)))
-        scenes = [bookish.layout(rng.randrange(2**31)) for _ in rows]
+        scenes = [bookish.layout(rng.randrange(2**31)) for _ in range(rows)]
         seen = label([forget(scene, recipe.forgotten, rng) for scene in scenes], side_of(model))
-        lessons = teacher.lessons([lesson(scene, recipe.questions, rng) for scene in scenes]).to(training.device)
-        return lesson_loss(model, lessons, say(model, seen.to(training.device)))
+        lessons = teacher.lessons([teach(scene, rng) for scene in scenes]).to(training.device)
+        return lesson_loss(model, lessons, say(model, seen.to(training.device)), first_words)
 
-    training.run("text", recipe.text, [*model.text.parameters(), *model.lm_head.parameters()], recipe.scenes, loss_of)
+    def talk(rows: Tensor, dice: torch.Generator) -> Tensor:
+        return loss_of(dice, len(rows), lambda scene, rng: lesson(scene, recipe.questions, rng), 0.0)
+
+    def drill(rows: Tensor, dice: torch.Generator) -> Tensor:
+        return loss_of(dice, len(rows), lambda scene, rng: drilled(scene, recipe.drilled, rng), recipe.first_words)
+
+    learners = [*model.text.parameters(), *model.lm_head.parameters()]
+    training.run("text", recipe.text, learners, recipe.scenes, talk)
+    training.run("drill", recipe.drill, learners, recipe.scenes, drill)
 
 
 def align_projector(
@@ -101,7 +114,7 @@ def tune(
         rng = Random(int(torch.randint(2**31, (), generator=dice)))
         lessons = teacher.lessons([lesson(scenes[row], recipe.questions, rng) for row in rows.tolist()])
         seen = model.projector(features[rows].to(training.device).float())
-        return lesson_loss(model, lessons.to(training.device), seen)
+        return lesson_loss(model, lessons.to(training.device), seen, recipe.first_words)
 
     learners = [*model.projector.parameters(), *model.text.parameters(), *model.lm_head.parameters()]
     training.run("tune", recipe.tune, learners, len(scenes), loss_of)
@@ -112,6 +125,15 @@ def lesson(scene: Scene, number: int, rng: Random) -> list[tuple[str, str]]:
     asked = rng.choice(DESCRIBE)
     told = caption(scene, rng, STYLE_OF[asked])
     return [(asked, told), *((question.text, question.answer) for question in questions(scene, rng, number, FURTHER))]
+
+
+def drilled(scene: Scene, number: int, rng: Random) -> list[tuple[str, str]]:
+    """A caption and `number` questions whether something is there."""
+    asked: dict[str, str] = {}
+    while len(asked) < number:
+        question = is_there(scene, rng, asked)
+        asked[question.text] = question.answer
+    return [(DESCRIBE[0], caption(scene, rng)), *asked.items()]
 
 
 def forget(scene: Scene, share: float, rng: Random) -> Scene:

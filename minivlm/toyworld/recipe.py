@@ -37,16 +37,22 @@ class Recipe:
     questions: int = 4  # beside the caption, for each scene of a batch
     text_companion: float = 0.95  # how strongly companions go together while only text is read
     forgotten: float = 0.7  # share of the hard things that the text stage leaves out of the picture's words
+    drilled: int = 6  # questions "is there …?" for each scene of the drill
+    first_words: float = 1.0  # how much more the first word of an answer counts, from the drill on
     tower: Stage = Stage(steps=2600, batch=64, rate=1.5e-3)
-    text: Stage = Stage(steps=500, batch=48, rate=1.5e-3)
+    tower_again: Stage = Stage(steps=1800, batch=64, rate=1e-3)  # a second round, with a fresh optimiser
+    text: Stage = Stage(steps=400, batch=48, rate=1.5e-3)
+    drill: Stage = Stage(steps=150, batch=48, rate=1e-3)
     align: Stage = Stage(steps=600, batch=64, rate=2e-3)
-    tune: Stage = Stage(steps=1500, batch=32, rate=1.2e-3)
+    tune: Stage = Stage(steps=1300, batch=32, rate=1.2e-3)
 
     @classmethod
     def quick(cls) -> "Recipe":
         """A recipe of seconds, to see that every stage runs. What it makes can neither see nor speak."""
         few = Stage(steps=2, batch=4, rate=1e-3)
-        return replace(cls(), scenes=16, vision_layers=2, text_layers=2, tower=few, text=few, align=few, tune=few)
+        return replace(
+            cls(), scenes=16, vision_layers=2, text_layers=2, tower=few, tower_again=few, text=few, align=few, tune=few
+        )
 
     def model_config(self, image_size: int, vocabulary: int, image_token: int) -> LlavaConfig:
         """The shape of the model for pictures of `image_size` pixels and a table of `vocabulary` rows."""

@@ -21,13 +21,15 @@ class Training:
     device: torch.device
     seed: int
     every: int = 25  # steps between two points of the curve
+    rounds: int = 0  # stages so far: each has dice of its own
     curve: list[dict] = field(default_factory=list)
 
     def run(self, name: str, stage: Stage, parameters: Iterable[nn.Parameter], rows: int, loss_of: Loss) -> None:
         """Train `parameters` for one stage on batches drawn from `rows` rows; computes in bf16, steps in fp32."""
         parameters = [parameter for parameter in parameters if parameter.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=0.0, betas=(0.9, 0.95), weight_decay=stage.decay)
-        dice = Generator().manual_seed(self.seed)
+        dice = Generator().manual_seed(self.seed + self.rounds)
+        self.rounds += 1
         start, recent = time.perf_counter(), []
         for number in (bar := tqdm(range(stage.steps), desc=name, unit="step")):
             drawn = torch.randint(rows, (stage.batch,), generator=dice)

@@ -4,7 +4,7 @@ Three questions are asked of it, all answered from the scene that was drawn: whi
 class token), and which object and which colour each patch shows (of the layer that LLaVA reads).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -50,7 +50,12 @@ class School(nn.Module):
 
 
 def teach_tower(
-    school: School, pictures: Tensor, labels: Labels, stage: Stage, training: Training, to_pixels: ToPixels
+    school: School,
+    pictures: Tensor,
+    labels: Labels,
+    stages: Mapping[str, Stage],
+    training: Training,
+    to_pixels: ToPixels,
 ) -> None:
     """Train on `pictures` (N, S, S, 3) uint8, half of them mirrored and all of them a little lighter or darker."""
 
@@ -58,7 +63,8 @@ def teach_tower(
         pixels, target = vary(to_pixels(pictures[rows]), labels[rows], dice)
         return school.loss(pixels.to(training.device), target.to(training.device))
 
-    training.run("tower", stage, school.parameters(), len(pictures), loss_of)
+    for name, stage in stages.items():
+        training.run(name, stage, school.parameters(), len(pictures), loss_of)
 
 
 def vary(pixels: Tensor, labels: Labels, dice: torch.Generator) -> tuple[Tensor, Labels]:

@@ -57,9 +57,9 @@ def train(folder: Path, recipe: Recipe = RECIPE, world: World = TRAINING, device
     model = new_model(tokenizer, recipe, world).to(training.device)
     labels = label(scenes, side_of(model))
 
-    teach_tower(
-        School(model.vision, model.config).to(training.device), drawn, labels, recipe.tower, training, normalise
-    )
+    school = School(model.vision, model.config).to(training.device)
+    rounds = {"tower": recipe.tower, "tower again": recipe.tower_again}
+    teach_tower(school, drawn, labels, rounds, training, normalise)
     teach_text(model, tokenizer, world, recipe, training)
     features = see_all(model, drawn, training.device)
     align_projector(model, tokenizer, features, labels, recipe, training)

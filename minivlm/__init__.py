@@ -1,0 +1,44 @@
+"""minivlm: a small vision-language model, written to be read.
+
+    import minivlm
+
+    vlm = minivlm.load()                                       # the shipped model; or a folder, or a hub name
+    print(vlm.ask("photo.jpg", "What is in the image?"))
+
+Names are imported when they are first used, so that `minivlm --help` need not wait for torch.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+HOME = {
+    "VLM": "vlm",
+    "load": "vlm",
+    "Answer": "answer",
+    "Conversation": "conversation",
+    "Generation": "generate",
+    "IMAGE": "inputs.prompt",
+    "Turn": "inputs.prompt",
+    "Mitigation": "model",
+    "NO_MITIGATION": "model",
+    "MinivlmError": "errors",
+    "CheckpointError": "errors",
+    "ConfigError": "errors",
+    "EvaluationError": "errors",
+    "GenerationError": "errors",
+    "ImageError": "errors",
+    "PromptError": "errors",
+}  # name -> the module that defines it
+__all__ = list(HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *HOME]

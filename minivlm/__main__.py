@@ -1,0 +1,8 @@
+"""`python -m minivlm` is the command `minivlm`."""
+
+import sys
+
+from minivlm.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

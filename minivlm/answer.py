@@ -1,0 +1,53 @@
+"""What goes into an answer and what comes out of it: `Inputs` for the network, and the `Answer`."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor
+
+from minivlm.generate import Generation
+from minivlm.inputs.prompt import Span
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Exactly what the network takes, `model(**inputs)`; and beside it, what each token is."""
+
+    tokens: Tensor  # (B, T), one placeholder for each patch
+    pixels: Tensor | None  # (N, 3, S, S), in the order of their slots
+    valid: Tensor  # (B, T), False at padding
+    spans: tuple[tuple[Span, ...], ...]  # of each row
+
+    def keys(self) -> tuple[str, ...]:
+        """The arguments of the network's call, so that `**inputs` passes them."""
+        return ("tokens", "pixels", "valid")
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self, name)
+
+
+class Answer(str):
+    """An answer is its text, and knows how it came about."""
+
+    tokens: tuple[int, ...]  # the new ones, with the stop token if there was one
+    spans: tuple[Span, ...]  # of the prompt, and the answer's own behind them
+    finish: str  # "stop", "length" or "interrupted"
+    settings: Generation
+    template: str
+    recipe: str  # how the picture became pixels
+    model: str
+
+    def __new__(cls, text: str, **facts: Any) -> "Answer":
+        answer = super().__new__(cls, text)
+        answer.__dict__.update(facts)
+        return answer
+
+    @property
+    def text(self) -> str:
+        return str.__str__(self)
+
+    def as_dict(self) -> dict:
+        """Everything, in JSON types."""
+        spans = [[span.name, span.start, span.stop] for span in self.spans]
+        plain = {"tokens": list(self.tokens), "spans": spans, "settings": asdict(self.settings)}
+        return {"text": self.text, **self.__dict__, **plain}

@@ -1,0 +1,202 @@
+"""The command `minivlm`: what can be typed, and how it ends.
+
+Results go to stdout, progress and remarks to stderr. The exit code is 0 if it went well, 1 if it did not, 2 if the
+command was typed wrong and 130 after Ctrl-C. An error is one sentence; `--debug` shows where it arose.
+"""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from minivlm import __version__, commands
+from minivlm.errors import MinivlmError
+from minivlm.terminal import allow_any_text, forget_stdout, short_warnings
+
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+DTYPES = ("float32", "bfloat16", "float16", "float64", "fp32", "bf16", "fp16")
+WORLDS = ("held-out", "rare-companions", "substitutions", "crowded")
+BEGIN = """begin with
+  minivlm demo                                    three new pictures and what the model says about them
+  minivlm ask photo.jpg "What is in the image?"   your own picture
+  minivlm doctor                                  what this machine can run
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; a command that was typed wrong raises SystemExit(2), as argparse does.
+
+    `argv`: the words behind `minivlm`, by default those of this process.
+    """
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    allow_any_text()
+    try:
+        with short_warnings():
+            code = args.run(args)
+            sys.stdout.flush()
+        return code or 0
+    except commands.UsageError as error:
+        parser.exit(MISUSED, f"minivlm {args.command}: {error}\n")
+    except BrokenPipeError:  # whoever read the output has seen enough
+        forget_stdout()
+        return FAILED
+    except KeyboardInterrupt:
+        print("\nminivlm: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        if args.debug:
+            traceback.print_exc()
+        print(f"minivlm: {one_line(error)}", file=sys.stderr)
+        return FAILED
+
+
+def one_line(error: Exception) -> str:
+    """The sentence that a user reads. Errors that minivlm did not foresee say so."""
+    text = " ".join(str(error).split())
+    if isinstance(error, MinivlmError):
+        return text
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}."
+    kind = type(error).__name__
+    if "OutOfMemory" in kind or isinstance(error, MemoryError):
+        return f"The memory did not suffice ({text or kind}). Choose a dtype of two bytes or a smaller model."
+    return f"Unexpected {kind}: {text} The same command with --debug shows where it arose."
+
+
+# --- what can be typed --------------------------------------------------------------------------------------------
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; `run` is the function of the one that was chosen."""
+    parser = argparse.ArgumentParser(
+        prog="minivlm",
+        description="A small vision-language model, written to be read.",
+        epilog=BEGIN,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _debug(parser, default=False)
+    parser.add_argument("--version", action="version", version=f"minivlm {__version__}")
+    chosen = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (run, add_options) in COMMANDS.items():
+        summary = (run.__doc__ or "").partition("\n")[0]
+        command = chosen.add_parser(name, help=summary, description=summary)
+        command.set_defaults(run=run)
+        _debug(command, default=argparse.SUPPRESS)  # or it would undo a --debug in front of the command
+        add_options(command)
+    return parser
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=whole(0), help="which scenes are drawn (default: from the clock)")
+    parser.add_argument("--scenes", type=whole(1), default=3, metavar="N", help="how many (default: 3)")
+    parser.add_argument("--world", choices=WORLDS, default=WORLDS[0], help="what kind of scenes (default: held-out)")
+    parser.add_argument("--out", default="demo", metavar="FOLDER", help="where pictures are saved (default: demo)")
+    _model(parser)
+    _json(parser)
+
+
+def _ask(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("image", metavar="IMAGE", help="a picture file, or - to read one from stdin")
+    parser.add_argument("question", metavar="QUESTION")
+    parser.add_argument("--also", action="append", default=[], metavar="IMAGE", help="a further picture; repeatable")
+    _model(parser)
+    _generation(parser)
+    _json(parser)
+
+
+def _chat(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("image", nargs="?", metavar="IMAGE", help="a picture file; without one, text only")
+    _model(parser)
+    _generation(parser)
+
+
+def _check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", metavar="PATH", help="a folder, or a hub name that was downloaded before")
+    parser.add_argument("--vision-tower", metavar="FILE", help="for original LLaVA files: a .safetensors or 'openai'")
+    parser.add_argument("--revision", help="of a hub name: branch, tag or commit")
+    _json(parser)
+
+
+def _download(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="on the hub, such as llava-hf/llava-1.5-7b-hf")
+    parser.add_argument("--revision", help="branch, tag or commit")
+
+
+def _make_random(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="FOLDER", help="where it is written; must hold no weights yet")
+    like = "llava-1.5-7b, llava-1.5-13b, or a folder whose config.json is taken (default: llava-1.5-7b)"
+    parser.add_argument("--like", default="llava-1.5-7b", metavar="SIZE", help=like)
+    parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16", help="of the file")
+    parser.add_argument("--seed", type=whole(0), default=0)
+    tokenizer = "copy the tokenizer files of this folder, without which a model can be checked but not asked"
+    parser.add_argument("--tokenizer", metavar="FOLDER", help=tokenizer)
+
+
+def _train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", default="weights/tiny-new", metavar="FOLDER", help="default: weights/tiny-new")
+    parser.add_argument("--device", help="default: cuda where there is one, else cpu")
+    parser.add_argument("--quick", action="store_true", help="a few steps of each stage, to see that all of it runs")
+    parser.add_argument("--seed", type=whole(0), default=0)
+
+
+def _exam(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scenes", type=whole(1), default=1000, metavar="N", help="of each world (default: 1000)")
+    parser.add_argument("--out", metavar="FOLDER", help="write exam.json and the model's card here")
+    _model(parser)
+    _json(parser)
+
+
+def _model(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("model")
+    group.add_argument("--model", metavar="M", help="a folder or a hub name (default: the shipped model)")
+    group.add_argument("--revision", help="of a hub name: branch, tag or commit")
+    group.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: cuda where there is one, else cpu)")
+    group.add_argument("--dtype", choices=DTYPES, help="numbers to compute with (default: what suits file and device)")
+    group.add_argument("--template", choices=("hf", "llava_v1"), help="of the prompt (default: the checkpoint's)")
+    group.add_argument("--image-mode", choices=("crop", "pad"), help="how pictures become square (default: the same)")
+    group.add_argument("--vision-tower", metavar="FILE", help="for original LLaVA files: a .safetensors or 'openai'")
+
+
+def _generation(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("answer")
+    group.add_argument("--max-new-tokens", type=int, metavar="N", help="longest answer (default: 256)")
+    group.add_argument("--temperature", type=float, metavar="T", help="0 always takes the likeliest token (default)")
+    group.add_argument("--top-k", type=int, metavar="K", help="sample among the K likeliest tokens")
+    group.add_argument("--top-p", type=float, metavar="P", help="... among the likeliest that hold this share")
+    group.add_argument("--seed", type=int, help="of the sampling")
+    group.add_argument("--stop", action="append", metavar="S", help="a text that ends the answer; repeatable")
+
+
+def _debug(parser: argparse.ArgumentParser, default: object) -> None:
+    parser.add_argument("--debug", action="store_true", default=default, help="show an error's traceback")
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def whole(least: int):
+    """The type of an option that is a whole number of at least `least`."""
+
+    def parse(text: str) -> int:
+        if (number := int(text)) < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, found {number}")
+        return number
+
+    parse.__name__ = "whole number"
+    return parse
+
+
+COMMANDS = {
+    "demo": (commands.demo, _demo),
+    "ask": (commands.ask, _ask),
+    "chat": (commands.chat, _chat),
+    "doctor": (commands.doctor, _json),
+    "check": (commands.check, _check),
+    "download": (commands.download, _download),
+    "make-random": (commands.make_random, _make_random),
+    "train": (commands.train, _train),
+    "exam": (commands.exam, _exam),
+}

@@ -1,0 +1,236 @@
+"""What each command of `minivlm` does with its arguments.
+
+torch is imported inside the commands, so that `minivlm --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minivlm.errors import CheckpointError, MinivlmError
+from minivlm.terminal import print_json, questions, remark, say
+
+if TYPE_CHECKING:
+    from minivlm.model import LlavaConfig
+    from minivlm.vlm import VLM
+
+INTERRUPTED = 130
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
+
+
+class UsageError(Exception):
+    """The arguments cannot mean anything; minivlm exits with 2."""
+
+
+def demo(args: Namespace) -> int | None:
+    """draw new scenes, describe them, and mark what is true and what is invented"""
+    from minivlm.toyworld import demo
+
+    start = time.perf_counter()
+    seed = int(time.time()) if args.seed is None else args.seed
+    vlm = load_vlm(args)
+    shown = demo.show(vlm, args.world, range(seed, seed + args.scenes), Path(args.out))
+    if args.json:
+        print_json({"seed": seed, "world": args.world, "model": vlm.name, "scenes": [one.as_dict() for one in shown]})
+    else:
+        paragraphs = [f"Seed {seed}. {demo.LEGEND}"]
+        paragraphs += [demo.describe(one, number, demo.Ink.of(sys.stdout)) for number, one in enumerate(shown, 1)]
+        print("\n\n".join([*paragraphs, demo.summary(shown, start), demo.try_next(shown, seed, args.world)]))
+    return INTERRUPTED if shown[-1].interrupted else None
+
+
+def ask(args: Namespace) -> int | None:
+    """ask a question about a picture; the answer appears as it is written"""
+    settings = generation(args)
+    pictures = [_picture(image) for image in (args.image, *args.also)]
+    vlm = load_vlm(args)
+    if args.json:
+        answer = vlm.ask(pictures, args.question, **settings)
+        print_json(answer.as_dict())
+        return INTERRUPTED if answer.finish == "interrupted" else None
+    try:
+        for piece in vlm.stream(pictures, args.question, **settings):
+            say(piece)
+    finally:
+        print(flush=True)  # also after Ctrl-C: what was written stays, on a line of its own
+    return None
+
+
+def chat(args: Namespace) -> int | None:
+    """ask about a picture again and again; questions are read from stdin, one a line"""
+    from minivlm.conversation import Conversation
+
+    settings = generation(args)
+    picture = None if args.image is None else _picture(args.image, stdin=False)
+    talk = Conversation(load_vlm(args), picture)
+    for question in questions():
+        try:
+            answer = talk.ask(question, **settings)
+        except MinivlmError as error:
+            if not sys.stdin.isatty():
+                raise
+            remark(f"minivlm: {error}")
+            continue
+        say(answer, end="\n")
+        if answer.finish == "interrupted":
+            remark("(interrupted; ask on, or end with Ctrl-D)")
+    return None
+
+
+def doctor(args: Namespace) -> int | None:
+    """say what this machine has, what it can run, and what to type next"""
+    from minivlm import doctor
+
+    facts = doctor.examine()
+    if args.json:
+        print_json(facts)
+    else:
+        print(doctor.as_text(facts))
+    return 1 if facts["problems"] else None
+
+
+def check(args: Namespace) -> None:
+    """account for every tensor of a checkpoint, without the network"""
+    from minivlm.checkpoints import inspect_checkpoint
+    from minivlm.checkpoints.download import HUB_NAME, find_in_cache
+
+    folder = Path(args.path).expanduser()
+    if not folder.exists() and HUB_NAME.fullmatch(args.path):
+        folder = find_in_cache(args.path, args.revision)
+        if folder is None:
+            revision = f" --revision {args.revision}" if args.revision else ""
+            raise CheckpointError(
+                f"{args.path} is no folder, and the hub's cache has no complete copy of a model of that name. "
+                f"Fetch it with `minivlm download {args.path}{revision}`."
+            )
+    report = inspect_checkpoint(folder, vision_tower=args.vision_tower)
+    print_json(report.as_dict()) if args.json else print(report.card())
+
+
+def download(args: Namespace) -> None:
+    """fetch a model from the hub into its cache, and print the folder"""
+    from minivlm.checkpoints.download import HUB_NAME, download
+
+    if not HUB_NAME.fullmatch(args.name):
+        raise UsageError(f"NAME must be a hub name such as llava-hf/llava-1.5-7b-hf, found {args.name!r}.")
+    print(download(args.name, revision=args.revision))
+
+
+def make_random(args: Namespace) -> None:
+    """write a checkpoint with random weights, to test your hardware without real ones"""
+    from minivlm.checkpoints.load import DTYPES
+    from minivlm.checkpoints.maker import make_random_checkpoint
+
+    config = _config_like(args.like)
+    files = [] if args.tokenizer is None else _tokenizer_files(Path(args.tokenizer).expanduser(), config)
+    folder = make_random_checkpoint(args.folder, config, dtype=DTYPES[args.dtype], seed=args.seed)
+    for file in files:
+        shutil.copy(file, folder)
+    print(folder)
+
+
+def train(args: Namespace) -> None:
+    """make the small model anew, from nothing"""
+    import torch
+
+    from minivlm.checkpoints.load import parse_device
+    from minivlm.toyworld.recipe import Recipe
+    from minivlm.toyworld.train import train
+    from minivlm.toyworld.world import TRAINING
+
+    folder = _writable(args.out)
+    if any(folder.glob("*.safetensors")):
+        raise CheckpointError(f"{folder} holds weights already; give another folder with --out, or move it away.")
+    device = parse_device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    recipe = replace(Recipe.quick() if args.quick else Recipe(), seed=args.seed)
+    train(folder, recipe, TRAINING, str(device))
+    print(folder)
+    remark(f"Try it: minivlm demo --model {folder}")
+
+
+def exam(args: Namespace) -> None:
+    """measure how much a model sees and how much it invents, on new scenes"""
+    from minivlm.checkpoints import read_json_file
+    from minivlm.checkpoints.save import write_json
+    from minivlm.toyworld import card
+    from minivlm.toyworld.exam import examine
+
+    out = _writable(args.out) if args.out else None
+    vlm = load_vlm(args)
+    figures = examine(vlm, args.scenes)
+    if out:
+        write_json(out / "exam.json", figures)
+        training = Path(vlm.report.path) / "training.json"
+        if training.is_file():  # only a model that was trained here has the whole card
+            (out / "README.md").write_text(card.card(read_json_file(training), figures), encoding="utf-8")
+    tables = (card.captions(figures), card.invented(figures["invented"]), card.pope(figures["pope"]))
+    print_json(figures) if args.json else print(*tables, card.skills(figures["skills"]), sep="\n", end="")
+
+
+# --- what several commands need ------------------------------------------------------------------------------------
+
+
+def load_vlm(args: Namespace) -> VLM:
+    """The model that the options name, introduced on stderr."""
+    from minivlm.vlm import load
+
+    names = ("device", "dtype", "template", "image_mode", "vision_tower", "revision")
+    vlm = load(args.model, **{name: getattr(args, name) for name in names})
+    dtype = str(vlm.dtype).removeprefix("torch.")
+    remark(f"{vlm.name}: {dtype} on {vlm.device}; template {vlm.template}; picture {vlm.recipe.describe()}")
+    for note in vlm.report.notes if vlm.report else ():
+        remark(f"minivlm: {note}")
+    return vlm
+
+
+def generation(args: Namespace) -> dict[str, Any]:
+    """The options of an answer that were given, held against the rules before anything is loaded."""
+    from minivlm.errors import GenerationError
+    from minivlm.generate import Generation
+
+    names = ("max_new_tokens", "temperature", "top_k", "top_p", "seed", "stop")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    try:
+        Generation(**given)
+    except GenerationError as error:
+        raise UsageError(str(error)) from error
+    return given
+
+
+def _picture(image: str, stdin: bool = True) -> Any:
+    """The picture in a file, or the one whose bytes come from stdin; read before a model is loaded."""
+    from minivlm.inputs.image import load_image
+
+    return load_image(sys.stdin.buffer.read() if stdin and image == "-" else image)
+
+
+def _config_like(like: str) -> LlavaConfig:
+    from minivlm.checkpoints.configs import read_config
+    from minivlm.checkpoints.maker import KNOWN_SIZES, known_config
+
+    folder = Path(like).expanduser()
+    return read_config(folder).config if like not in KNOWN_SIZES and folder.is_dir() else known_config(like)
+
+
+def _tokenizer_files(folder: Path, config: LlavaConfig) -> list[Path]:
+    """The tokenizer's files in `folder`, once it is known to fit the model."""
+    from minivlm.inputs.tokenizer import Tokenizer
+
+    rows = config.text_config.vocab_size
+    Tokenizer.from_folder(folder, image_token_id=config.image_token_index, vocab_rows=rows)
+    return [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
+
+
+def _writable(path: str) -> Path:
+    """The folder, made if need be, once a file could be written there: an hour's work must not end with an error."""
+    folder = Path(path).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
+    return folder

@@ -1,0 +1,89 @@
+"""A conversation about pictures that keeps its cache: each turn computes only what is new."""
+
+from typing import Any
+
+import torch
+
+from minivlm.generate import Generation, generate, new_cache
+from minivlm.inputs.prompt import Turn, pad_batch
+from minivlm.model import NO_MITIGATION, Mitigation
+from minivlm.vlm import VLM, Answer, as_pictures
+from minivlm.writer import Writer
+
+ROOM = 1024  # tokens that the cache of a conversation holds at first
+
+
+class Conversation:
+    """Questions and answers about the same pictures.
+
+        talk = Conversation(vlm, "photo.jpg")
+        talk.ask("What is in the image?")
+        talk.ask("What color is it?")
+
+    Every turn writes the whole conversation down as a prompt and compares it with the tokens in the cache: what both
+    begin with is kept, the rest is computed. So the answers are those that a fresh model would give.
+    """
+
+    def __init__(self, vlm: VLM, image: Any = None) -> None:
+        self.vlm = vlm
+        self.pictures = as_pictures(image)
+        self.turns: list[Turn] = []
+        self.reused = 0  # tokens that the last turn took from the cache
+        self._pixels = torch.stack([vlm.pixels(picture) for picture in self.pictures]) if self.pictures else None
+        self._cache = new_cache(vlm.model, 1, 0)
+        self._cached: list[int] = []
+
+    def ask(self, text: Any, *, mitigation: Mitigation = NO_MITIGATION, **generation: Any) -> Answer:
+        """Answer the next question; arguments as for `VLM.ask`. A turn that fails is forgotten."""
+        settings = Generation(**generation)
+        prompt = self.vlm.prompt([*self.turns, Turn(text)], len(self.pictures))
+        inputs = self.vlm.inputs(pad_batch([prompt], self.vlm.tokenizer.pad), self._pixels)
+        self._make_room(len(prompt.tokens) + settings.max_new_tokens)
+        self.reused = self._keep(prompt.tokens, mitigation)
+        writer = Writer(self.vlm.tokenizer, settings)
+        try:
+            for (token,) in generate(
+                self.vlm.model,
+                inputs.tokens[:, self.reused :],
+                inputs.pixels if self.reused == 0 else None,
+                valid=inputs.valid,
+                settings=settings,
+                allowed=self.vlm.allowed,
+                stops=self.vlm.tokenizer.stops,
+                cache=self._cache,
+                mitigation=mitigation,
+            ):
+                writer.push(token)
+                if writer.finish:
+                    break
+            finish = "length"
+        except KeyboardInterrupt:
+            finish = "interrupted"
+        writer.close(finish)
+        if mitigation == NO_MITIGATION:
+            self._cached = [*prompt.tokens, *writer.tokens][: self._cache.length]
+        cut = writer.finish == "stop" and writer.tokens[-1] not in self.vlm.tokenizer.stops  # by a stop text
+        self.turns.append(Turn(text, answer=writer.text if cut else writer.tokens))
+        return self.vlm.answer(writer, inputs.spans[0], settings)
+
+    def _make_room(self, tokens: int) -> None:
+        """A cache for at least so many tokens, as far as the context reaches; a new one begins empty."""
+        context = self.vlm.model.config.text_config.context_length
+        if self._cache.capacity < min(tokens, context):
+            self._cache, self._cached = new_cache(self.vlm.model, 1, min(max(2 * tokens, ROOM), context)), []
+
+    def _keep(self, tokens: tuple[int, ...], mitigation: Mitigation) -> int:
+        """Cut the cache down to what `tokens` begins with, and return how many tokens that is.
+
+        The last token is always computed, since its logits are wanted; a picture is kept whole or not at all. What was
+        computed under a mitigation is never reused, since it depends on where the prefill began.
+        """
+        same = 0
+        for old, new in zip(self._cached, tokens[:-1], strict=False):
+            if old != new:
+                break
+            same += 1
+        if mitigation != NO_MITIGATION or self.vlm.tokenizer.image in tokens[same:]:
+            same = 0
+        self._cache.length, self._cached = same, self._cached[:same]
+        return same

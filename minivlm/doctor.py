@@ -1,0 +1,187 @@
+"""`minivlm doctor`: what this machine has, what it can run, and what to type next. Nothing is fetched or changed."""
+
+import importlib
+import os
+import platform
+import shutil
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from minivlm import __version__
+
+PACKAGES = ("torch", "einops", "tokenizers", "safetensors", "huggingface_hub", "pillow", "open_clip_torch", "tqdm")
+MODULES = {"pillow": "PIL", "open_clip_torch": "open_clip"}
+SLOW = ("open_clip_torch",)  # not imported here; that it is installed has to do
+KNOWN_MODELS = {  # bytes at two bytes a number, and room for activations and cache
+    "llava-hf/llava-1.5-7b-hf": 16e9,
+    "llava-hf/llava-1.5-13b-hf": 29e9,
+}
+FIRST_WITH_BF16 = (8, 0)  # Ampere; older GPUs compute bf16 by detours, which torch calls "supported"
+
+
+def examine() -> dict[str, Any]:
+    """All facts, in JSON types. "problems" lists what keeps minivlm from working; "next" is what to type."""
+    packages, problems = versions()
+    facts: dict[str, Any] = {
+        "minivlm": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "packages": packages,
+        "gpus": [],
+        "memory": None,
+    }
+    if "torch" not in problems:
+        facts |= {"torch": torch_build(), "gpus": gpus(), "memory": memory()}
+    facts["shipped_model"] = shipped_model() if not problems else None
+    facts["cache"] = cache() if "huggingface_hub" not in problems else None
+    facts["problems"] = list(problems.values())
+    facts["next"] = what_next(facts)
+    return facts
+
+
+def versions() -> tuple[dict[str, str | None], dict[str, str]]:
+    """Version of each package, and for those that are missing or broken a sentence."""
+    found: dict[str, str | None] = {}
+    problems = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+            if package not in SLOW:
+                importlib.import_module(MODULES.get(package, package))
+        except metadata.PackageNotFoundError:
+            found[package] = None
+            problems[package] = f"{package} is not installed; `pip install {package}`."
+        except Exception as error:  # a broken installation fails in any way it likes
+            problems[package] = f"{package} cannot be imported ({error}); install it again."
+    return found, problems
+
+
+def torch_build() -> dict[str, Any]:
+    """How torch was built and what it will compute with."""
+    import torch
+
+    return {
+        "cuda": torch.version.cuda,
+        "threads": torch.get_num_threads(),
+        "mps": torch.backends.mps.is_available(),
+    }
+
+
+def gpus() -> list[dict[str, Any]]:
+    """Every CUDA device: its name, capability, whether it has bf16 hardware, and bytes of memory."""
+    import torch
+
+    found = []
+    for index in range(torch.cuda.device_count()):
+        capability = torch.cuda.get_device_capability(index)
+        free, total = torch.cuda.mem_get_info(index)
+        found.append(
+            {
+                "device": f"cuda:{index}",
+                "name": torch.cuda.get_device_name(index),
+                "capability": f"{capability[0]}.{capability[1]}",
+                "bf16": capability >= FIRST_WITH_BF16,
+                "memory": total,
+                "free": free,
+            }
+        )
+    return found
+
+
+def memory() -> dict[str, int | None]:
+    """Bytes of main memory that can be taken now."""
+    from minivlm.checkpoints.load import free_host_memory
+
+    return {"free": free_host_memory()}
+
+
+def shipped_model() -> str | None:
+    """The folder of the model that comes with minivlm, None where it is missing."""
+    from minivlm.errors import CheckpointError
+    from minivlm.vlm import shipped_model
+
+    try:
+        return str(shipped_model())
+    except CheckpointError:
+        return None
+
+
+def cache() -> dict[str, Any]:
+    """The hub's cache: its folder, the free bytes there, and which of the known models it holds in full."""
+    from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
+
+    from minivlm.checkpoints.download import find_in_cache
+
+    folder = Path(HF_HUB_CACHE)
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    return {
+        "folder": str(folder),
+        "writable": os.access(existing, os.W_OK),
+        "free": shutil.disk_usage(existing).free,
+        "models": [name for name in KNOWN_MODELS if find_in_cache(name) is not None],
+        "offline": HF_HUB_OFFLINE,
+    }
+
+
+def what_next(facts: dict[str, Any]) -> list[str]:
+    """Commands to type, the most useful first."""
+    if facts["problems"]:
+        return [f"{Path(sys.executable).name} -m pip install --upgrade minivlm"]
+    if facts["shipped_model"] is None:
+        return ["minivlm train"]
+    commands = ["minivlm demo", 'minivlm ask photo.jpg "What is in the image?"']
+    room = max([gpu["free"] for gpu in facts["gpus"]] or [facts["memory"]["free"] or 0])
+    fitting = [name for name, needed in KNOWN_MODELS.items() if needed <= room]
+    cached = [name for name in fitting if name in facts["cache"]["models"]]
+    if cached:
+        return [*commands, f'minivlm ask photo.jpg "What is in the image?" --model {cached[-1]}']
+    if fitting and not facts["cache"]["offline"]:
+        commands.append(f"minivlm download {fitting[0]}")
+    return commands
+
+
+# --- as text -------------------------------------------------------------------------------------------------------
+
+
+def as_text(facts: dict[str, Any]) -> str:
+    """The facts in lines of a name and a value."""
+    packages = ", ".join(f"{name} {version or 'MISSING'}" for name, version in facts["packages"].items())
+    rows = [
+        ("minivlm", f"{facts['minivlm']}, Python {facts['python']}, {facts['system']}"),
+        ("packages", packages),
+        *(("GPU", describe_gpu(gpu)) for gpu in facts["gpus"]),
+    ]
+    if not facts["gpus"] and "torch" in facts:
+        rows.append(("GPU", describe_no_gpu(facts["torch"])))
+    if facts["memory"]:
+        rows.append(("memory", f"{gigabytes(facts['memory']['free'])} free, {facts['torch']['threads']} CPU threads"))
+    rows.append(("shipped model", facts["shipped_model"] or "not found"))
+    if facts["cache"]:
+        rows.append(("hub's cache", describe_cache(facts["cache"])))
+    rows += [("PROBLEM", problem) for problem in facts["problems"]]
+    rows += [("next" if number == 0 else "", command) for number, command in enumerate(facts["next"])]
+    return "\n".join(f"{name:14} {value}" for name, value in rows)
+
+
+def describe_gpu(gpu: dict[str, Any]) -> str:
+    bf16 = "bf16 in hardware" if gpu["bf16"] else "no bf16 in hardware: float16 is used"
+    room = f"{gigabytes(gpu['free'])} of {gigabytes(gpu['memory'])} free"
+    return f"{gpu['device']} {gpu['name']}, capability {gpu['capability']} ({bf16}), {room}"
+
+
+def describe_no_gpu(torch: dict[str, Any]) -> str:
+    if torch["mps"]:
+        return "Apple's (mps); ask for it with --device mps"
+    return f"none seen (torch is built for CUDA {torch['cuda']})" if torch["cuda"] else "none (torch is built for CPUs)"
+
+
+def describe_cache(cache: dict[str, Any]) -> str:
+    held = ", ".join(cache["models"]) or "no LLaVA 1.5"
+    remarks = ["offline"] * bool(cache["offline"]) + ["not writable"] * (not cache["writable"])
+    return ", ".join([f"{cache['folder']}: {held}", f"{gigabytes(cache['free'])} free", *remarks])
+
+
+def gigabytes(size: int | None) -> str:
+    return "unknown" if size is None else f"{size / 1e9:.1f} GB"

@@ -1,0 +1,160 @@
+"""From a prompt to new tokens: prefill, then one token a step, chosen greedily or by chance."""
+
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from minivlm.errors import GenerationError
+from minivlm.model import NO_MITIGATION, KVCache, Llava, Mitigation
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How an answer is written. The default is greedy: the same question gets the same answer."""
+
+    max_new_tokens: int = 256
+    temperature: float = 0.0  # 0 is greedy
+    top_k: int | None = None  # sample among the k likeliest tokens
+    top_p: float = 1.0  # … among the fewest likeliest tokens that hold this share of the probability
+    seed: int | None = None
+    stop: tuple[str, ...] = ()  # texts that end an answer and are not part of it
+    cache: bool = True  # False computes everything anew at every step: slow, to show that it makes no difference
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
+        checks = {
+            "max_new_tokens must be a whole number of at least 1": _is_count(self.max_new_tokens),
+            "temperature must be a number of at least 0": _is_number(self.temperature) and self.temperature >= 0,
+            "top_k must be a whole number of at least 1, or None": self.top_k is None or _is_count(self.top_k),
+            "top_p must be above 0 and at most 1": _is_number(self.top_p) and 0 < self.top_p <= 1,
+            "seed must be a whole number of at least 0, or None": self.seed is None or _is_count(self.seed, 0),
+            "stop must be texts that are not empty": all(isinstance(text, str) and text for text in self.stop),
+        }
+        for sentence, holds in checks.items():
+            if not holds:
+                name = sentence.split()[0]
+                raise GenerationError(f"{sentence}, found {getattr(self, name)!r}.")
+
+
+def _is_count(value: object, least: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+GREEDY = Generation()
+
+
+@torch.inference_mode()
+def generate(
+    model: Llava,
+    tokens: Tensor,
+    pixels: Tensor | None = None,
+    *,
+    valid: Tensor | None = None,
+    settings: Generation = GREEDY,
+    allowed: Tensor | None = None,
+    stops: tuple[int, ...] = (),
+    cache: KVCache | None = None,
+    mitigation: Mitigation = NO_MITIGATION,
+) -> Iterator[list[int]]:
+    """Yield the next token of every row, one list of B ids a step; a row repeats its stop id once it has ended.
+
+    `tokens` (B, T), `pixels` and `valid` are what the model takes; rows are padded on the left. `allowed` (V,) is True
+    for tokens that may be chosen. Ends when every row has given one of `stops`, or after `max_new_tokens`, or, with a
+    warning, where the context ends. A given `cache` may hold the prompt's beginning already: `valid` then speaks of all
+    tokens, `tokens` of the new ones; it keeps what is written, without the last token. Raises `GenerationError` if the
+    model gives numbers that cannot be chosen from.
+    """
+    rows = len(tokens)
+    valid = torch.ones_like(tokens, dtype=torch.bool) if valid is None else valid
+    steps = fitting_steps(model, valid.shape[1], settings.max_new_tokens)
+    if cache is None and settings.cache:
+        cache = new_cache(model, rows, valid.shape[1] + steps)
+    dice, ended = new_dice(rows, settings, tokens.device), [None] * rows
+    for _ in range(steps):
+        output = model(tokens, pixels, valid=valid, cache=cache, mitigation=mitigation, last=True)
+        chosen = choose(output.logits[:, -1], settings, dice, allowed).tolist()
+        chosen = [token if end is None else end for token, end in zip(chosen, ended, strict=True)]
+        ended = [token if token in stops else None for token in chosen]
+        yield chosen
+        if None not in ended:
+            return
+        following = torch.tensor(chosen, device=tokens.device)[:, None]  # B 1
+        valid = F.pad(valid, (0, 1), value=True)
+        tokens, pixels = (following, None) if cache is not None else (torch.cat((tokens, following), 1), pixels)
+    if steps < settings.max_new_tokens:
+        warnings.warn(f"The answer was cut after {steps} tokens: the model's context is full.", stacklevel=2)
+
+
+def fitting_steps(model: Llava, prompt: int, wanted: int) -> int:
+    """How many of the `wanted` tokens fit into the context behind a prompt of `prompt` tokens."""
+    context = model.config.text_config.context_length
+    if prompt >= context:
+        raise GenerationError(
+            f"The prompt has {prompt} tokens and the model's context {context}: there is no room for an answer. "
+            "Shorten the text, leave out earlier turns or use fewer pictures."
+        )
+    return min(wanted, context - prompt)
+
+
+def new_cache(model: Llava, rows: int, capacity: int) -> KVCache:
+    """A cache for `rows` rows of `capacity` tokens, where and as the model computes."""
+    weight = model.text.embed_tokens.weight
+    return KVCache(model.config.text_config, rows, capacity, device=weight.device, dtype=weight.dtype)
+
+
+def new_dice(rows: int, settings: Generation, device: torch.device) -> list[Generator]:
+    """A source of chance for each row, so that a row is drawn as if it were alone."""
+    dice = [Generator(device).manual_seed(settings.seed or 0) for _ in range(rows)]
+    if settings.seed is None and settings.temperature > 0:
+        for die in dice:
+            die.seed()
+    return dice
+
+
+def choose(logits: Tensor, settings: Generation, dice: list[Generator], allowed: Tensor | None = None) -> Tensor:
+    """One token (B,) for each row of `logits` (B, V)."""
+    logits = logits.float()
+    if not torch.isfinite(logits).all():
+        raise GenerationError(
+            "The model gave logits that are NaN or infinite. Damaged weights or a dtype that is too small do this: "
+            "look at the checkpoint with `minivlm check`, or try another dtype."
+        )
+    if allowed is not None:
+        logits = logits.masked_fill(~allowed, float("-inf"))
+    if settings.temperature == 0:
+        return logits.argmax(dim=-1)
+    logits = logits - logits.amax(dim=-1, keepdim=True)  # so that no temperature, however small, makes infinities
+    logits = logits / max(settings.temperature, torch.finfo(logits.dtype).tiny)
+    logits = keep_top_p(keep_top_k(logits, settings.top_k), settings.top_p)
+    # The largest of p / e, e exponential, falls on a token with probability p: a draw without a word to the host.
+    noise = torch.stack(
+        [torch.empty_like(row).exponential_(generator=die) for row, die in zip(logits, dice, strict=True)]
+    )
+    return (logits.softmax(dim=-1) / noise).argmax(dim=-1)
+
+
+def keep_top_k(logits: Tensor, k: int | None) -> Tensor:
+    """Logits (B, V) with all but the `k` largest of each row at minus infinity."""
+    if k is None or k >= logits.shape[-1]:
+        return logits
+    smallest = logits.topk(k, dim=-1).values[:, -1:]
+    return logits.masked_fill(logits < smallest, float("-inf"))
+
+
+def keep_top_p(logits: Tensor, p: float) -> Tensor:
+    """Logits (B, V) with all at minus infinity but the fewest largest whose probability reaches `p`."""
+    if p == 1:
+        return logits
+    ordered, order = logits.sort(dim=-1, descending=True)
+    share = ordered.softmax(dim=-1)
+    needless = share.cumsum(dim=-1) - share >= p  # what stands before a token suffices already
+    return logits.masked_fill(needless.scatter(-1, order, needless), float("-inf"))

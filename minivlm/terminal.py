@@ -1,0 +1,61 @@
+"""What the command line prints and reads: results on stdout, remarks on stderr, questions from stdin."""
+
+import json
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newline
+
+
+def print_json(data: dict) -> None:
+    print(json.dumps(data, indent=1))
+
+
+def say(text: str, end: str = "") -> None:
+    """Print what a model wrote; a terminal must not obey control characters that it made up."""
+    if sys.stdout.isatty():
+        text = CONTROL.sub("\ufffd", text)
+    print(text, end=end, flush=True)
+
+
+def remark(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def questions() -> Iterator[str]:
+    """The lines of stdin that say something; somebody at a terminal is shown where to type."""
+    typed = sys.stdin.isatty()
+    if typed:
+        remark("One question a line; Ctrl-D ends.")
+    while True:
+        if typed:
+            print("> ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            return
+        if line.strip():
+            yield line.strip()
+
+
+@contextmanager
+def short_warnings() -> Iterator[None]:
+    """Within, a warning is one line on stderr, without the line of code that gave it."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *where, **more: print(f"minivlm: {message}", file=sys.stderr)
+        yield
+
+
+def allow_any_text() -> None:
+    """Replace what an encoding lacks, on the way in and out, since a question or an answer may hold any character."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def forget_stdout() -> None:
+    """Send what is still buffered nowhere, or Python would complain about the closed pipe when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,601 @@
+"""The command line: what is typed, what is printed where, and the exit code. The model is tiny and random."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from minivlm import MinivlmError, cli, commands, doctor, terminal
+from minivlm.checkpoints.load import DTYPES
+from minivlm.checkpoints.save import save_checkpoint
+from minivlm.generate import Generation
+from minivlm.toyworld import HELD_OUT, SUBSTITUTIONS, TRAINING
+from minivlm.toyworld.card import CAPTION_ROWS
+from minivlm.toyworld.demo import WORLDS, Ink, Shown, describe, is_right, mark, save, try_next, yes_no
+from minivlm.toyworld.questions import about
+from minivlm.toyworld.recipe import Recipe
+from minivlm.toyworld.themes import missing_companions
+from minivlm.toyworld.train import new_model, sentences
+from minivlm.toyworld.vocabulary import save_tokenizer, train_tokenizer
+from minivlm.vlm import load, shipped_model
+
+SHORT = ("--max-new-tokens", "6", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    """A checkpoint that can be asked, though it knows nothing."""
+    folder = tmp_path_factory.mktemp("random")
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer(sentences(TRAINING, 0, scenes=50), 500)
+    save_checkpoint(new_model(tokenizer, Recipe.quick(), TRAINING), folder, dtype=torch.float32)
+    save_tokenizer(tokenizer, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory) -> Path:
+    return save(HELD_OUT.draw(3), tmp_path_factory.mktemp("pictures") / "scene.png")
+
+
+@pytest.fixture
+def ask(checkpoint, picture):
+    """`ask` with the tiny model about the picture; returns the exit code."""
+    return lambda *words: cli.main(["ask", str(picture), "What is it?", "--model", str(checkpoint), *SHORT, *words])
+
+
+# --- parsing -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], *([name, "--help"] for name in cli.COMMANDS)])
+def test_help_and_version_exit_with_0(words, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(words)
+    assert end.value.code == 0
+    assert "minivlm" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["fly"],
+        ["ask", "a.png"],
+        ["ask", "a.png", "what", "more"],
+        ["ask", "a.png", "what", "--dtype", "int8"],
+        ["ask", "a.png", "what", "--template", "chatml"],
+        ["ask", "a.png", "what", "--max-new-tokens", "many"],
+        ["ask", "a.png", "what", "--max-new-tokens", "0"],
+        ["ask", "a.png", "what", "--temperature", "nan"],
+        ["ask", "a.png", "what", "--temperature=-1"],
+        ["ask", "a.png", "what", "--top-p", "0"],
+        ["ask", "a.png", "what", "--top-k", "0"],
+        ["ask", "a.png", "what", "--stop", ""],
+        ["chat", "a.png", "--seed=-1"],
+        ["demo", "--scenes", "0"],
+        ["demo", "--seed=-1"],
+        ["download", "https://example.org/model"],
+    ],
+)
+def test_what_was_typed_wrong_exits_with_2_before_anything_is_read(words, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(words)
+    printed = capsys.readouterr()
+    assert end.value.code == 2
+    assert printed.err
+    assert not printed.out
+
+
+def test_debug_may_stand_before_and_behind_the_command():
+    parser = cli.make_parser()
+    assert parser.parse_args(["--debug", "doctor"]).debug
+    assert parser.parse_args(["doctor", "--debug"]).debug
+    assert not parser.parse_args(["doctor"]).debug
+
+
+def test_choices_are_those_of_the_library():
+    assert set(cli.DTYPES) == set(DTYPES)
+    assert set(cli.WORLDS) == set(WORLDS)
+
+
+# --- how a command ends --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ending(monkeypatch):
+    """Make `doctor` end by raising what is given; returns the exit code of main."""
+
+    def end(error: BaseException, *words: str) -> int:
+        def run(args):
+            raise error
+
+        monkeypatch.setitem(cli.COMMANDS, "doctor", (run, cli._json))
+        return cli.main(["doctor", *words])
+
+    return end
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (MinivlmError("What was read,\nand where."), "minivlm: What was read, and where."),
+        (PermissionError(13, "Permission denied", "demo"), "minivlm: demo: Permission denied."),
+        (torch.OutOfMemoryError("CUDA out of memory"), "minivlm: The memory did not suffice"),
+        (ZeroDivisionError("division by zero"), "minivlm: Unexpected ZeroDivisionError: division by zero"),
+    ],
+)
+def test_an_error_is_one_line_and_1(ending, capsys, error, sentence):
+    assert ending(error) == 1
+    printed = capsys.readouterr()
+    assert not printed.out
+    assert printed.err.startswith(sentence)
+    assert printed.err.count("\n") == 1
+
+
+def test_debug_shows_the_traceback(ending, capsys):
+    assert ending(MinivlmError("A sentence."), "--debug") == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_ctrl_c_is_130(ending, capsys):
+    assert ending(KeyboardInterrupt()) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_warning_is_one_line_on_stderr(capsys):
+    with terminal.short_warnings():
+        import warnings
+
+        warnings.warn("The context is short.", stacklevel=2)
+    assert capsys.readouterr() == ("", "minivlm: The context is short.\n")
+
+
+def test_a_reader_that_stops_reading_is_no_error(tmp_path):
+    """`minivlm doctor | true`: no traceback, no complaint at the interpreter's end."""
+    script = "import sys; from minivlm.cli import main; sys.stdin.readline(); sys.exit(main(['doctor', '--json']))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    process.stdin.write(b"go\n")
+    process.stdin.close()
+    error = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(), error) == (1, b"")
+
+
+def test_the_module_runs_with_an_encoding_that_lacks_the_letters(tmp_path):
+    """`python -m minivlm` under ASCII: a name that cannot be printed does not hide the message."""
+    words = [sys.executable, "-m", "minivlm", "ask", "Bär.png", "Was?"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "1", "PYTHONPATH": os.getcwd()}
+    done = subprocess.run(words, capture_output=True, env=environment, cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert b"'B?r.png' does not exist" in done.stderr
+    assert done.stdout == b""
+
+
+# --- ask and chat --------------------------------------------------------------------------------------------------
+
+
+def test_ask_prints_the_answer_and_introduces_the_model_on_stderr(ask, checkpoint, picture, capsys):
+    assert ask() == 0
+    printed = capsys.readouterr()
+    expected = load(checkpoint, device="cpu").ask(str(picture), "What is it?", max_new_tokens=6)
+    assert printed.out == expected + "\n"
+    assert expected  # or the comparison would say little
+    for fact in (str(checkpoint), "float32 on cpu", "template hf", "crop: "):
+        assert fact in printed.err
+
+
+def test_ask_streams(checkpoint, picture, monkeypatch):
+    """Every piece is flushed before the next token is computed."""
+    out = Recorder()
+    monkeypatch.setattr(sys, "stdout", out)
+    cli.main(["ask", str(picture), "What is it?", "--model", str(checkpoint), *SHORT])
+    assert len(set(out.flushed)) > 3  # some pieces are empty: a letter of several bytes comes when it is whole
+
+
+class Recorder(io.StringIO):
+    """Remembers how much had been written at each flush."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flushed: list[int] = []
+
+    def flush(self) -> None:
+        self.flushed.append(len(self.getvalue()))
+
+
+def test_ask_as_json_tells_all_that_the_answer_depends_on(ask, capsys):
+    assert ask("--json", "--template", "llava_v1", "--image-mode", "pad", "--stop", "qqq") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["template"] == "llava_v1"
+    assert answer["recipe"].startswith("pad")
+    assert answer["settings"]["max_new_tokens"] == 6
+    assert answer["settings"]["stop"] == ["qqq"]
+    assert len(answer["tokens"]) == 6
+
+
+def test_the_same_seed_gives_the_same_sample(ask, capsys):
+    sampled = ["--temperature", "1.5", "--top-k", "50", "--top-p", "0.95", "--seed"]
+    answers = [(ask(*sampled, seed), capsys.readouterr().out)[1] for seed in ("1", "1", "2")]
+    assert answers[0] == answers[1] != answers[2]
+
+
+def test_a_picture_may_come_from_stdin_and_several_may_be_given(checkpoint, picture, monkeypatch, capsys):
+    words = ["What is it?", "--model", str(checkpoint), *SHORT, "--json"]
+    assert cli.main(["ask", str(picture), *words]) == 0
+    from_file = json.loads(capsys.readouterr().out)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(picture.read_bytes())))
+    assert cli.main(["ask", "-", *words]) == 0
+    assert json.loads(capsys.readouterr().out) == from_file
+    assert cli.main(["ask", str(picture), *words, "--also", str(picture)]) == 0
+    two = json.loads(capsys.readouterr().out)
+    assert [span[0] for span in two["spans"]].count("image") == 2
+
+
+def test_a_bad_picture_is_refused_before_the_model_is_loaded(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(commands, "load_vlm", lambda args: pytest.fail("the model was loaded"))
+    (tmp_path / "broken.png").write_bytes(b"not a picture")
+    for name in ("missing.png", "broken.png", "."):
+        assert cli.main(["ask", str(tmp_path / name), "What is it?"]) == 1
+    assert capsys.readouterr().err.count("\n") == 3
+
+
+def test_ctrl_c_keeps_what_was_written(ask, monkeypatch, capsys):
+    monkeypatch.setattr("minivlm.generate.choose", interrupt_at(3))
+    assert ask() == 130
+    streamed = capsys.readouterr().out
+    assert streamed.endswith("\n")
+    monkeypatch.setattr("minivlm.generate.choose", interrupt_at(3))
+    assert ask("--json") == 130
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["finish"] == "interrupted"
+    assert len(answer["tokens"]) == 2
+    assert streamed.strip()
+    assert answer["text"].startswith(streamed.strip())
+
+
+def interrupt_at(step: int):
+    """`generate.choose`, with a Ctrl-C instead of the step's token."""
+    from minivlm.generate import choose
+
+    calls = []
+
+    def interrupted(*args):
+        calls.append(1)
+        if len(calls) == step:
+            raise KeyboardInterrupt
+        return choose(*args)
+
+    return interrupted
+
+
+def chat(monkeypatch, checkpoint, lines: str, *words: str, terminal: bool = False) -> int:
+    stdin = io.StringIO(lines)
+    stdin.isatty = lambda: terminal
+    monkeypatch.setattr(sys, "stdin", stdin)
+    return cli.main(["chat", *words, "--model", str(checkpoint), *SHORT])
+
+
+def test_chat_answers_line_by_line(monkeypatch, checkpoint, picture, capsys):
+    assert chat(monkeypatch, checkpoint, "What is it?\n\n  Where?  \n", str(picture)) == 0
+    printed = capsys.readouterr()
+    first = load(checkpoint, device="cpu").ask(str(picture), "What is it?", max_new_tokens=6)
+    assert printed.out.startswith(first + "\n")
+    assert len(printed.out) > len(first) + 2
+    assert ">" not in printed.err
+
+
+def test_chat_needs_no_picture_and_goes_on_after_ctrl_c(monkeypatch, checkpoint, capsys):
+    monkeypatch.setattr("minivlm.generate.choose", interrupt_at(3))
+    assert chat(monkeypatch, checkpoint, "Hello?\nAnd now?\n", terminal=True) == 0
+    printed = capsys.readouterr()
+    assert "interrupted" in printed.err
+    assert len(printed.out.splitlines()) >= 2
+
+
+def test_a_turn_that_fails_ends_a_script_but_not_a_conversation(monkeypatch, checkpoint, capsys):
+    lines = "word " * 2000 + "\nHello?\n"
+    assert chat(monkeypatch, checkpoint, lines) == 1
+    assert not capsys.readouterr().out
+    assert chat(monkeypatch, checkpoint, lines, terminal=True) == 0
+    printed = capsys.readouterr()
+    assert printed.out
+    assert "context" in printed.err
+
+
+# --- check, make-random, download, train, exam ---------------------------------------------------------------------
+
+
+def test_check_prints_the_card_or_json(checkpoint, capsys):
+    assert cli.main(["check", str(checkpoint)]) == 0
+    assert "layout A" in capsys.readouterr().out
+    assert cli.main(["check", str(checkpoint), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["layout"] == "A"
+
+
+def test_check_of_a_hub_name_asks_the_cache_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("minivlm.checkpoints.download.find_in_cache", lambda name, revision: None)
+    assert cli.main(["check", "somebody/something", "--revision", "main"]) == 1
+    assert "minivlm download somebody/something --revision main" in capsys.readouterr().err
+
+
+def test_a_random_checkpoint_with_a_tokenizer_can_be_asked(checkpoint, picture, tmp_path, capsys):
+    made = tmp_path / "made"
+    words = ["make-random", str(made), "--like", str(checkpoint), "--dtype", "float32", "--tokenizer", str(checkpoint)]
+    assert cli.main(words) == 0
+    assert capsys.readouterr().out == f"{made}\n"
+    assert cli.main(["ask", str(picture), "What is it?", "--model", str(made), *SHORT]) == 0
+    assert capsys.readouterr().out.strip()
+    assert cli.main(words) == 1  # it holds weights now
+    assert "holds weights already" in capsys.readouterr().err
+
+
+def test_a_tokenizer_that_does_not_fit_is_refused_before_anything_is_written(checkpoint, tmp_path, capsys):
+    made = tmp_path / "made"
+    assert cli.main(["make-random", str(made), "--like", "llava-1.5-70b"]) == 1
+    assert cli.main(["make-random", str(made), "--like", str(checkpoint), "--tokenizer", str(tmp_path)]) == 1
+    printed = capsys.readouterr().err
+    assert "llava-1.5-7b" in printed
+    assert "tokenizer.json" in printed
+    assert not made.exists()
+
+
+def test_download_prints_the_folder(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(
+        "minivlm.checkpoints.download.download",
+        lambda name, *, revision: asked.append((name, revision)) or "the/folder",
+    )
+    assert cli.main(["download", "somebody/something", "--revision", "v1"]) == 0
+    assert asked == [("somebody/something", "v1")]
+    assert capsys.readouterr().out == "the/folder\n"
+
+
+def test_train_hands_over_the_recipe_and_never_overwrites(monkeypatch, tmp_path, checkpoint, capsys):
+    calls = []
+    monkeypatch.setattr("minivlm.toyworld.train.train", lambda *args: calls.append(args))
+    out = tmp_path / "new"
+    assert cli.main(["train", "--out", str(out), "--quick", "--seed", "7", "--device", "cpu"]) == 0
+    folder, recipe, world, device = calls.pop()
+    assert (folder, recipe.seed, recipe.tower.steps, world, device) == (out, 7, 2, TRAINING, "cpu")
+    assert capsys.readouterr().out == f"{out}\n"
+    assert cli.main(["train", "--out", str(checkpoint)]) == 1
+    assert cli.main(["train", "--out", str(out), "--device", "abacus"]) == 1
+    assert not calls
+
+
+def figures_of(model: str) -> dict:
+    """What an exam gives, with invented numbers."""
+    caption = dict.fromkeys(CAPTION_ROWS, 0.5)
+    worlds = dict.fromkeys(("substitutions", "crowded", "pictures exchanged"), caption)
+    shares = ("companion", "companion by chance", "same place", "same place by chance")
+    return {
+        "model": model,
+        "scenes": 5,
+        "companions": {"0.85": caption},
+        **worlds,
+        "invented": {"objects": 3.0, **dict.fromkeys(shares, 0.25)},
+        "pope": {"random": {"questions": 30, "accuracy": 0.75, "f1": 0.75, "yes": 0.5}},
+        "skills": {"count": {"questions": 5, "exact": 0.2}},
+    }
+
+
+def test_exam_prints_tables_and_writes_its_figures(monkeypatch, tmp_path, checkpoint, capsys):
+    monkeypatch.setattr("minivlm.toyworld.exam.examine", lambda vlm, scenes: figures_of(vlm.name))
+    words = ["exam", "--model", str(checkpoint), "--scenes", "5", "--out", str(tmp_path / "new")]
+    assert cli.main(words) == 0
+    assert "| random | 30 | 75.0 |" in capsys.readouterr().out
+    assert json.loads((tmp_path / "new" / "exam.json").read_text()) == figures_of(str(checkpoint))
+    assert cli.main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == figures_of(str(checkpoint))
+    assert not (tmp_path / "new" / "README.md").exists()  # the checkpoint has no training.json
+
+
+def test_a_place_that_cannot_be_written_is_found_before_the_work(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(commands, "load_vlm", lambda args: pytest.fail("the exam began"))
+    monkeypatch.setattr("minivlm.toyworld.train.train", lambda *args: pytest.fail("the training began"))
+    (tmp_path / "file").write_text("")
+    for command in ("exam", "train"):
+        assert cli.main([command, "--out", str(tmp_path / "file" / "folder")]) == 1
+    assert "Unexpected" not in capsys.readouterr().err
+
+
+def test_control_characters_do_not_reach_a_terminal(monkeypatch):
+    for shown, expected in ((True, "a\ufffd[2J\tb\n"), (False, "a\x1b[2J\tb\n")):
+        out = io.StringIO()
+        out.isatty = lambda shown=shown: shown
+        monkeypatch.setattr(sys, "stdout", out)
+        terminal.say("a\x1b[2J\tb", end="\n")
+        assert out.getvalue() == expected
+
+
+# --- doctor --------------------------------------------------------------------------------------------------------
+
+
+def test_doctor_as_json_and_as_text_say_the_same(capsys):
+    assert cli.main(["doctor", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["packages"]["torch"] == torch.__version__.partition("+")[0] or facts["packages"]["torch"]
+    assert facts["problems"] == []
+    assert facts["next"]
+    assert cli.main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert facts["next"][0] in text
+    assert facts["cache"]["folder"] in text
+
+
+@pytest.mark.parametrize(("capability", "bf16"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_bf16_is_judged_by_capability(monkeypatch, capability, bf16):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "A GPU")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (10**10, 2 * 10**10))
+    (gpu,) = doctor.gpus()
+    assert gpu["bf16"] is bf16
+    assert ("no bf16" in doctor.describe_gpu(gpu)) is not bf16
+
+
+def test_a_missing_package_is_a_problem_and_exits_with_1(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "PACKAGES", ("torch", "a-package-that-nobody-has"))
+    assert cli.main(["doctor"]) == 1
+    printed = capsys.readouterr().out
+    assert "PROBLEM" in printed
+    assert "pip install a-package-that-nobody-has" in printed
+
+
+def test_what_next_depends_on_what_is_there():
+    seven, thirteen = doctor.KNOWN_MODELS
+    facts = {
+        "problems": [],
+        "shipped_model": "weights/tiny",
+        "gpus": [],
+        "memory": {"free": 20e9},
+        "cache": {"models": [], "offline": False},
+    }
+    assert doctor.what_next(facts)[-1] == f"minivlm download {seven}"
+    assert thirteen in doctor.what_next(facts | {"cache": {"models": [thirteen]}, "memory": {"free": 50e9}})[-1]
+    assert not any("llava" in line for line in doctor.what_next(facts | {"memory": {"free": 4e9}}))
+    assert doctor.what_next(facts | {"shipped_model": None}) == ["minivlm train"]
+
+
+# --- demo ----------------------------------------------------------------------------------------------------------
+
+
+def told(world=SUBSTITUTIONS, seed: int = 0, caption: str | None = None) -> Shown:
+    """A scene that lacks a companion, described by somebody who expects it and overlooks the last object."""
+    drawn = map(world.draw, range(seed, seed + 200))
+    scene = next(scene for scene in drawn if missing_companions(set(scene.names)) and len(scene.names) > 1)
+    missing = missing_companions(set(scene.names))[0]
+    names = [*scene.names[:-1], missing]
+    questions = yes_no(scene)
+    caption = caption or f"The image shows {', '.join(names)}."
+    return Shown(scene, Path("demo/a.png"), caption, questions, (questions[0].answer, "Yes, I think so."))
+
+
+def test_true_invented_and_missed_objects_are_told_apart():
+    shown = told()
+    assert shown.true == shown.scene.names[:-1]
+    assert shown.missed == shown.scene.names[-1:]
+    assert shown.invented == missing_companions(set(shown.scene.names))[:1]
+    text = describe(shown, 1, Ink())
+    assert f"!{shown.invented[0]}!" in text
+    assert all(f"[{name}]" in text for name in shown.true)
+    assert "usually goes with it" in text
+    assert text.count("right") == text.count("WRONG") == 1
+    assert "\033" not in text
+    assert json.loads(json.dumps(shown.as_dict()))["invented"] == shown.invented
+
+
+def test_the_tempting_question_is_about_the_missing_companion():
+    shown = told()
+    present, absent = shown.questions
+    assert present.object in shown.scene.names
+    assert absent.object in missing_companions(set(shown.scene.names))
+
+
+def test_marks_know_plurals_and_capitals():
+    assert mark("Two cups, and a Remote.", ["cup"], Ink()) == "Two [cups], and a !Remote!."
+    assert mark("A cup.", ["cup"], Ink(color=True)) == "A \033[32m[cup]\033[0m."
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [
+        ("Yes, there is a dog.", True),
+        ("yes", True),
+        ("No.", False),
+        ("Yesterday", False),
+        ("", False),
+        ("A dog", False),
+    ],
+)
+def test_an_answer_is_right_by_its_first_word(answer, right):
+    assert is_right(about("dog", present=True), answer) is right
+    assert is_right(about("dog", present=False), "No dog here.")
+
+
+def test_colors_only_on_a_terminal_that_wants_them(monkeypatch):
+    terminal = io.StringIO()
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert not Ink.of(terminal).color
+    terminal.isatty = lambda: True
+    assert Ink.of(terminal).color
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not Ink.of(terminal).color
+
+
+def test_the_saved_picture_is_the_scene_enlarged(tmp_path):
+    scene = HELD_OUT.draw(1)
+    saved = Image.open(save(scene, tmp_path / "new" / "scene.png"))
+    assert saved.width >= 384
+    times = saved.width // scene.size
+    assert saved.resize(scene.picture.size, Image.Resampling.NEAREST).tobytes() == scene.picture.tobytes()
+    assert saved.getpixel((0, 0)) == saved.getpixel((times - 1, times - 1)) == scene.picture.getpixel((0, 0))
+
+
+def test_what_to_try_next_can_be_typed():
+    """Every proposed line is one that the parser takes."""
+    import shlex
+
+    for world in WORLDS:
+        for line in try_next([told()], 17, world).splitlines()[1:]:
+            command, *words = shlex.split(line.split("  ")[1])
+            assert command == "minivlm"
+            cli.make_parser().parse_args(words)
+
+
+def test_demo_with_a_model_that_knows_nothing(checkpoint, tmp_path, capsys):
+    words = ["demo", "--seed", "5", "--scenes", "2", "--out", str(tmp_path), "--model", str(checkpoint)]
+    words += ["--device", "cpu"]
+    assert cli.main(words) == 0
+    printed = capsys.readouterr()
+    assert "Seed 5" in printed.out
+    for seed in (5, 6):
+        path = tmp_path / f"held-out-{seed}.png"
+        assert path.is_file()
+        assert str(path) in printed.out
+    assert "Try next" in printed.out
+    assert "\033" not in printed.out
+    assert cli.main([*words, "--json"]) == 0
+    scenes = json.loads(capsys.readouterr().out)["scenes"]
+    assert [scene["seed"] for scene in scenes] == [5, 6]
+    assert all(len(scene["asked"]) == 2 for scene in scenes)
+
+
+def test_demo_stopped_by_ctrl_c_shows_what_there_is(checkpoint, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("minivlm.generate.choose", interrupt_at(4))
+    assert cli.main(["demo", "--scenes", "1", "--out", str(tmp_path), "--model", str(checkpoint)]) == 130
+    assert "Try next" in capsys.readouterr().out
+
+
+def test_demo_into_a_file_is_one_sentence(checkpoint, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert cli.main(["demo", "--out", str(tmp_path / "file"), "--model", str(checkpoint)]) == 1
+    assert "Unexpected" not in capsys.readouterr().err
+
+
+@pytest.mark.weights
+def test_demo_of_the_shipped_model_is_mostly_right(tmp_path, capsys):
+    try:
+        shipped_model()
+    except MinivlmError as error:
+        pytest.skip(str(error))
+    words = ["demo", "--seed", "1", "--scenes", "20", "--out", str(tmp_path), "--device", "cpu", "--json"]
+    assert cli.main(words) == 0
+    scenes = json.loads(capsys.readouterr().out)["scenes"]
+    true = sum(len(scene["true"]) for scene in scenes)
+    assert true > 2 * sum(len(scene["invented"]) for scene in scenes)
+
+
+def test_settings_left_out_are_the_library_s_defaults():
+    args = cli.make_parser().parse_args(["ask", "a.png", "What?"])
+    assert Generation(**commands.generation(args)) == Generation()
