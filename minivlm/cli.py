@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from minivlm import __version__, commands
 from minivlm.errors import MinivlmError
-from minivlm.terminal import allow_any_text, forget_stdout, short_warnings
+from minivlm.terminal import allow_any_text, forget_stdout, remark, short_warnings
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 DTYPES = ("float32", "bfloat16", "float16", "float64", "fp32", "bf16", "fp16")
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if args.debug:
             traceback.print_exc()
-        print(f"minivlm: {one_line(error)}", file=sys.stderr)
+        remark(f"minivlm: {one_line(error)}")
         return FAILED
 
 
@@ -90,9 +90,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=whole(0), help="which scenes are drawn (default: from the clock)")
-    parser.add_argument("--scenes", type=whole(1), default=3, metavar="N", help="how many (default: 3)")
-    parser.add_argument("--world", choices=WORLDS, default=WORLDS[0], help="what kind of scenes (default: held-out)")
-    parser.add_argument("--out", default="demo", metavar="FOLDER", help="where pictures are saved (default: demo)")
+    parser.add_argument("--scenes", type=whole(1), metavar="N", help="how many (default: 3)")
+    parser.add_argument("--world", choices=WORLDS, help="what kind of scenes (default: held-out)")
+    parser.add_argument("--out", metavar="FOLDER", help="where pictures are saved (default: demo)")
+    parser.set_defaults(**commands.DEMO)
     _model(parser)
     _json(parser)
 

@@ -5,6 +5,7 @@ torch is imported inside the commands, so that `minivlm --help` answers at once.
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minivlm import __version__
 from minivlm.errors import CheckpointError, MinivlmError
 from minivlm.terminal import print_json, questions, remark, say
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from minivlm.vlm import VLM
 
 INTERRUPTED = 130
+DEMO = {"scenes": 3, "world": "held-out", "out": "demo"}  # what `minivlm demo` does unless it is told otherwise
+LOADING = ("device", "dtype", "template", "image_mode", "vision_tower", "revision")  # options, beside the model's name
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 
 
@@ -42,8 +46,10 @@ def demo(args: Namespace) -> int | None:
     else:
         paragraphs = [f"Seed {seed}. {demo.LEGEND}"]
         paragraphs += [demo.describe(one, number, demo.Ink.of(sys.stdout)) for number, one in enumerate(shown, 1)]
-        print("\n\n".join([*paragraphs, demo.summary(shown, start), demo.try_next(shown, seed, args.world)]))
-    return INTERRUPTED if shown[-1].interrupted else None
+        kinds = (("scenes", "world"), ("model", *LOADING), ("out",))
+        proposals = demo.try_next(shown, seed, *(retyped(args, *options) for options in kinds))
+        print("\n\n".join([*paragraphs, demo.summary(shown, start), proposals]))
+    return INTERRUPTED if any(one.interrupted for one in shown) else None
 
 
 def ask(args: Namespace) -> int | None:
@@ -80,6 +86,8 @@ def chat(args: Namespace) -> int | None:
             continue
         say(answer, end="\n")
         if answer.finish == "interrupted":
+            if not sys.stdin.isatty():
+                return INTERRUPTED
             remark("(interrupted; ask on, or end with Ctrl-D)")
     return None
 
@@ -160,16 +168,17 @@ def exam(args: Namespace) -> None:
     from minivlm.checkpoints import read_json_file
     from minivlm.checkpoints.save import write_json
     from minivlm.toyworld import card
-    from minivlm.toyworld.exam import examine
+    from minivlm.toyworld.exam import card_file, examine
 
     out = _writable(args.out) if args.out else None
     vlm = load_vlm(args)
-    figures = examine(vlm, args.scenes)
+    training = Path(vlm.report.path) / "training.json"
+    readme = card_file(out) if out and training.is_file() else None  # only what was trained here has the whole card
+    figures = {"minivlm": __version__, **examine(vlm, args.scenes)}
     if out:
         write_json(out / "exam.json", figures)
-        training = Path(vlm.report.path) / "training.json"
-        if training.is_file():  # only a model that was trained here has the whole card
-            (out / "README.md").write_text(card.card(read_json_file(training), figures), encoding="utf-8")
+    if readme:
+        readme.write_text(card.card(read_json_file(training), figures), encoding="utf-8")
     tables = (card.captions(figures), card.invented(figures["invented"]), card.pope(figures["pope"]))
     print_json(figures) if args.json else print(*tables, card.skills(figures["skills"]), sep="\n", end="")
 
@@ -181,8 +190,7 @@ def load_vlm(args: Namespace) -> VLM:
     """The model that the options name, introduced on stderr."""
     from minivlm.vlm import load
 
-    names = ("device", "dtype", "template", "image_mode", "vision_tower", "revision")
-    vlm = load(args.model, **{name: getattr(args, name) for name in names})
+    vlm = load(args.model, **{name: getattr(args, name) for name in LOADING})
     dtype = str(vlm.dtype).removeprefix("torch.")
     remark(f"{vlm.name}: {dtype} on {vlm.device}; template {vlm.template}; picture {vlm.recipe.describe()}")
     for note in vlm.report.notes if vlm.report else ():
@@ -202,6 +210,12 @@ def generation(args: Namespace) -> dict[str, Any]:
     except GenerationError as error:
         raise UsageError(str(error)) from error
     return given
+
+
+def retyped(args: Namespace, *names: str) -> str:
+    """These options as one would type them again, a space before each; nothing for what was left at its default."""
+    given = {name: getattr(args, name) for name in names if getattr(args, name) not in (None, DEMO.get(name))}
+    return "".join(f" --{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in given.items())
 
 
 def _picture(image: str, stdin: bool = True) -> Any:

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from minivlm.errors import GenerationError
 from minivlm.generate import Generation, generate, new_cache
 from minivlm.inputs.prompt import Turn, pad_batch
 from minivlm.model import NO_MITIGATION, Mitigation
@@ -36,6 +37,8 @@ class Conversation:
     def ask(self, text: Any, *, mitigation: Mitigation = NO_MITIGATION, **generation: Any) -> Answer:
         """Answer the next question; arguments as for `VLM.ask`. A turn that fails is forgotten."""
         settings = Generation(**generation)
+        if not settings.cache:
+            raise GenerationError("A conversation lives by its cache. To do without, ask the VLM with all turns.")
         prompt = self.vlm.prompt([*self.turns, Turn(text)], len(self.pictures))
         inputs = self.vlm.inputs(pad_batch([prompt], self.vlm.tokenizer.pad), self._pixels)
         self._make_room(len(prompt.tokens) + settings.max_new_tokens)
@@ -48,7 +51,7 @@ class Conversation:
                 inputs.pixels if self.reused == 0 else None,
                 valid=inputs.valid,
                 settings=settings,
-                allowed=self.vlm.allowed,
+                allowed=self.vlm.allowed.to(self.vlm.device),
                 stops=self.vlm.tokenizer.stops,
                 cache=self._cache,
                 mitigation=mitigation,

@@ -52,7 +52,7 @@ def versions() -> tuple[dict[str, str | None], dict[str, str]]:
                 importlib.import_module(MODULES.get(package, package))
         except metadata.PackageNotFoundError:
             found[package] = None
-            problems[package] = f"{package} is not installed; `pip install {package}`."
+            problems[package] = f"{package} is not installed."
         except Exception as error:  # a broken installation fails in any way it likes
             problems[package] = f"{package} cannot be imported ({error}); install it again."
     return found, problems
@@ -128,7 +128,7 @@ def cache() -> dict[str, Any]:
 def what_next(facts: dict[str, Any]) -> list[str]:
     """Commands to type, the most useful first."""
     if facts["problems"]:
-        return [f"{Path(sys.executable).name} -m pip install --upgrade minivlm"]
+        return [f"{Path(sys.executable).name} -m pip install .  # in minivlm's repository"]
     if facts["shipped_model"] is None:
         return ["minivlm train"]
     commands = ["minivlm demo", 'minivlm ask photo.jpg "What is in the image?"']

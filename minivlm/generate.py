@@ -74,7 +74,7 @@ def generate(
     model gives numbers that cannot be chosen from.
     """
     rows = len(tokens)
-    valid = torch.ones_like(tokens, dtype=torch.bool) if valid is None else valid
+    valid = torch.ones_like(tokens, dtype=torch.bool) if valid is None else left_padded(valid)
     steps = fitting_steps(model, valid.shape[1], settings.max_new_tokens)
     if cache is None and settings.cache:
         cache = new_cache(model, rows, valid.shape[1] + steps)
@@ -92,6 +92,13 @@ def generate(
         tokens, pixels = (following, None) if cache is not None else (torch.cat((tokens, following), 1), pixels)
     if steps < settings.max_new_tokens:
         warnings.warn(f"The answer was cut after {steps} tokens: the model's context is full.", stacklevel=2)
+
+
+def left_padded(valid: Tensor) -> Tensor:
+    """`valid` (B, T) as given, once every row ends in a token: what follows padding would be no answer."""
+    if not valid[:, -1].all():
+        raise GenerationError("Rows of a batch must be padded on the left, so that all prompts end together.")
+    return valid
 
 
 def fitting_steps(model: Llava, prompt: int, wanted: int) -> int:

@@ -6,7 +6,8 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import UnsupportedOperation
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newline
 
@@ -17,13 +18,17 @@ def print_json(data: dict) -> None:
 
 def say(text: str, end: str = "") -> None:
     """Print what a model wrote; a terminal must not obey control characters that it made up."""
-    if sys.stdout.isatty():
-        text = CONTROL.sub("\ufffd", text)
-    print(text, end=end, flush=True)
+    print(harmless(text) if sys.stdout.isatty() else text, end=end, flush=True)
 
 
 def remark(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    """Print a sentence on stderr; what it quotes may come from a damaged file."""
+    print(harmless(text), file=sys.stderr, flush=True)
+
+
+def harmless(text: str) -> str:
+    """The text with a mark in place of every control character."""
+    return CONTROL.sub("\ufffd", text)
 
 
 def questions() -> Iterator[str]:
@@ -45,7 +50,7 @@ def questions() -> Iterator[str]:
 def short_warnings() -> Iterator[None]:
     """Within, a warning is one line on stderr, without the line of code that gave it."""
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *where, **more: print(f"minivlm: {message}", file=sys.stderr)
+        warnings.showwarning = lambda message, *where, **more: remark(f"minivlm: {message}")
         yield
 
 
@@ -53,7 +58,8 @@ def allow_any_text() -> None:
     """Replace what an encoding lacks, on the way in and out, since a question or an answer may hold any character."""
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+            with suppress(UnsupportedOperation):  # a stdin that was read from already stays as it is
+                stream.reconfigure(errors="replace")
 
 
 def forget_stdout() -> None:

@@ -15,7 +15,7 @@ from minivlm.checkpoints.download import find_or_download
 from minivlm.errors import CheckpointError, ConfigError, PromptError
 from minivlm.generate import Generation, generate
 from minivlm.inputs.image import ImageRecipe, default_mode, load_image, to_pixels
-from minivlm.inputs.prompt import Batch, Prompt, Span, Turn, build_prompt, pad_batch
+from minivlm.inputs.prompt import Batch, Prompt, Span, as_turns, build_prompt, pad_batch, require_question
 from minivlm.inputs.templates import TEMPLATES
 from minivlm.inputs.tokenizer import Tokenizer
 from minivlm.model import NO_MITIGATION, Llava, Mitigation
@@ -48,7 +48,7 @@ class VLM:
         ids = [token for token in range(rows) if self.tokenizer.is_text(token) or token in self.tokenizer.stops]
         allowed = torch.zeros(rows, dtype=torch.bool)
         allowed[ids] = True
-        return allowed.to(self.device)
+        return allowed
 
     def ask(self, image: Any, text: Any, *, mitigation: Mitigation = NO_MITIGATION, **generation: Any) -> Answer:
         """Answer `text` about `image`.
@@ -69,6 +69,8 @@ class VLM:
     ) -> list[Answer]:
         """Answer many questions in one batch; each row is answered as if it were alone."""
         settings = Generation(**generation)
+        for text in texts:
+            require_question(as_turns(text))
         inputs = self.prepare_many(images, texts)
         writers = [Writer(self.tokenizer, settings) for _ in inputs.tokens]
         try:
@@ -87,16 +89,24 @@ class VLM:
     def stream(
         self, image: Any, text: Any, *, mitigation: Mitigation = NO_MITIGATION, **generation: Any
     ) -> Iterator[str]:
-        """The answer's text in pieces, as soon as each is certain; the pieces joined are what `ask` returns."""
+        """The answer's text in pieces, as soon as each is certain; the pieces joined are what `ask` returns.
+
+        After Ctrl-C what was held back comes as a last piece, and then the KeyboardInterrupt.
+        """
         settings = Generation(**generation)
+        require_question(as_turns(text))
         writer = Writer(self.tokenizer, settings)
-        for (token,) in self._generate(self.prepare(image, text), settings, mitigation):
-            if piece := writer.push(token):
+        try:
+            for (token,) in self._generate(self.prepare(image, text), settings, mitigation):
+                if piece := writer.push(token):
+                    yield piece
+                if writer.finish:
+                    return
+            if piece := writer.close("length"):
                 yield piece
-            if writer.finish:
-                return
-        if piece := writer.close("length"):
-            yield piece
+        except KeyboardInterrupt:
+            yield writer.close("interrupted")
+            raise
 
     def logits(self, image: Any, text: Any, *, mitigation: Mitigation = NO_MITIGATION) -> Tensor:
         """The logits (T, V) at every token of the prompt."""
@@ -126,9 +136,8 @@ class VLM:
 
     def prompt(self, text: Any, num_images: int = 0) -> Prompt:
         """Tokens and spans of a question, or of a list of `Turn`s whose last has no answer yet."""
-        turns = [text] if isinstance(text, Turn) else list(text) if _is_turns(text) else [Turn(text)]
         return build_prompt(
-            turns,
+            as_turns(text),
             tokenizer=self.tokenizer,
             template=self.template,
             num_image_tokens=self.model.config.num_image_tokens,
@@ -159,7 +168,7 @@ class VLM:
             self.model,
             **inputs,
             settings=settings,
-            allowed=self.allowed,
+            allowed=self.allowed.to(self.device),
             stops=self.tokenizer.stops,
             mitigation=mitigation,
         )
@@ -240,7 +249,3 @@ def as_pictures(image: Any) -> list[Any]:
     if image is None:
         return []
     return list(image) if isinstance(image, (list, tuple)) else [image]
-
-
-def _is_turns(text: Any) -> bool:
-    return isinstance(text, (list, tuple)) and all(isinstance(turn, Turn) for turn in text)

@@ -1,9 +1,12 @@
 """Files that are damaged, hostile or not there: each gets a sentence, and nothing is read outside its folder."""
 
+import hashlib
 import json
 import os
 import random
+import shutil
 import struct
+from pathlib import Path
 
 import pytest
 import torch
@@ -291,11 +294,31 @@ def test_a_checkpoint_without_its_config(folder):
 # --- the hub ---------------------------------------------------------------------------------------------------------
 
 
-class FakeHub:
-    """Answers as huggingface_hub's HfApi does, and counts what is fetched."""
+COMMIT = "c0ffee" + "0" * 34
 
-    def __init__(self, sizes=None, error=None):
-        self.sizes, self.error, self.fetched = sizes, error, None
+
+def put_in_cache(cache: Path, name: str, folder: Path, revision: str) -> Path:
+    """Lay `folder` out as the hub's client does: blobs, a snapshot of links, and a note of the revision's commit."""
+    root = cache / f"models--{name.replace('/', '--')}"
+    snapshot = root / "snapshots" / COMMIT
+    for file in (path for path in folder.rglob("*") if path.is_file()):
+        blob, link = root / "blobs" / hashlib.sha1(file.read_bytes()).hexdigest(), snapshot / file.relative_to(folder)
+        for path in (blob, link):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, blob)
+        link.symlink_to(os.path.relpath(blob, link.parent))
+    if revision != COMMIT:
+        note = root / "refs" / revision
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(COMMIT)
+    return snapshot
+
+
+class FakeHub:
+    """Answers as huggingface_hub's HfApi does, and remembers what is fetched: `folder`, into `cache` if given."""
+
+    def __init__(self, sizes=None, error=None, cache=None, folder=None):
+        self.sizes, self.error, self.cache, self.folder, self.fetched = sizes, error, cache, folder, []
 
     def __call__(self):
         return self
@@ -306,19 +329,21 @@ class FakeHub:
         if self.error:
             raise self.error
         files = [SimpleNamespace(rfilename=file, size=size) for file, size in self.sizes.items()]
-        return SimpleNamespace(siblings=files, sha="c0ffee")
+        return SimpleNamespace(siblings=files, sha=COMMIT)
 
-    def snapshot_download(self, name, *, revision=None, local_files_only=False, allow_patterns=None):
-        from huggingface_hub.errors import LocalEntryNotFoundError
-
-        if local_files_only:
-            raise LocalEntryNotFoundError("nothing cached")
-        self.fetched = (name, revision, sorted(allow_patterns))
-        return "/fetched"
+    def snapshot_download(self, name, *, revision=None, allow_patterns=None):
+        self.fetched.append((name, revision, sorted(allow_patterns)))
+        return put_in_cache(self.cache, name, self.folder, revision or "main") if self.cache else "/fetched"
 
 
 @pytest.fixture
-def hub(monkeypatch):
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+@pytest.fixture
+def hub(monkeypatch, cache):
     def install(fake):
         monkeypatch.setattr(download, "HfApi", fake)
         monkeypatch.setattr(download, "snapshot_download", fake.snapshot_download)
@@ -330,8 +355,20 @@ def hub(monkeypatch):
 def test_only_safetensors_and_small_files_are_fetched(hub):
     sizes = {"model-1.safetensors": 10, "config.json": 3, "pytorch_model.bin": 10, "train.py": 1, "x/a.safetensors": 1}
     fake = hub(FakeHub(sizes | {"huge.json": 60_000_000, "tokenizer.model": 5, "chat_template.jinja": 1}))
-    assert str(download.find_or_download("owner/model", revision="main")) == "/fetched"
-    assert fake.fetched == ("owner/model", "c0ffee", ["chat_template.jinja", "config.json", "model-1.safetensors"])
+    assert str(download.find_or_download("owner/model", revision="v1")) == "/fetched"
+    assert fake.fetched == [("owner/model", "v1", ["chat_template.jinja", "config.json", "model-1.safetensors"])]
+
+
+@pytest.mark.parametrize("revision", [None, "v1", COMMIT])
+def test_what_was_fetched_is_found_in_the_cache(hub, cache, folder, revision):
+    """The hub also has a config in a subfolder, which is not fetched and not missed."""
+    fake = hub(FakeHub({"model.safetensors": 10, "config.json": 3, "sub/x.json": 1}, cache=cache, folder=folder))
+    fetched = download.find_or_download("owner/model", revision=revision)
+    assert download.find_or_download("owner/model", revision=revision) == fetched
+    assert fake.fetched == [("owner/model", revision, ["config.json", "model.safetensors"])]
+    assert download.find_in_cache("owner/model", COMMIT) == fetched
+    assert download.find_in_cache("owner/model", "another") is None
+    assert load_checkpoint(fetched).report.layout == "B"
 
 
 def test_hub_errors_are_sentences(hub, folder):
@@ -340,6 +377,8 @@ def test_hub_errors_are_sentences(hub, folder):
         with pytest.raises(CheckpointError, match="no folder"):
             download.find_or_download(name)
     hub(FakeHub(error=ConnectionError("no route")))
+    with pytest.raises(CheckpointError, match=r"^There is no folder weights/tiny2, and .*could not be reached"):
+        download.find_or_download("weights/tiny2")
     with pytest.raises(CheckpointError, match=r"could not be reached.*Go online"):
         download.find_or_download("owner/model")
     hub(FakeHub({"pytorch_model.bin": 10, "config.json": 3}))
@@ -350,13 +389,16 @@ def test_hub_errors_are_sentences(hub, folder):
         download.find_or_download("owner/model")
 
 
-def test_an_incomplete_snapshot_is_fetched_again(hub, sharded, monkeypatch):
-    fake = hub(FakeHub({"model.safetensors": 10, "config.json": 3}))
-
-    def cached(name, *, local_files_only=False, **how):
-        return str(sharded) if local_files_only else fake.snapshot_download(name, **how)
-
-    monkeypatch.setattr(download, "snapshot_download", cached)
-    assert download.find_or_download("owner/model") == sharded
-    next(sharded.glob("*.safetensors")).unlink()
+@pytest.mark.parametrize("damage", ["no shard", "no config", "no index", "half an index"])
+def test_an_incomplete_snapshot_is_fetched_again(hub, cache, sharded, damage):
+    hub(FakeHub({"model.safetensors": 10, "config.json": 3}))
+    snapshot = put_in_cache(cache, "owner/model", sharded, "main")
+    assert download.find_or_download("owner/model") == snapshot
+    file = {"no shard": next(snapshot.glob("*.safetensors")), "no config": snapshot / "config.json"}
+    file = file.get(damage, snapshot / "model.safetensors.index.json")
+    if damage == "half an index":
+        file.write_bytes(file.read_bytes()[:100])
+    else:
+        file.unlink()
+    assert download.find_in_cache("owner/model") is None
     assert str(download.find_or_download("owner/model")) == "/fetched"

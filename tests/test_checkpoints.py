@@ -211,10 +211,12 @@ def test_configurations_of_absurd_size_are_refused_before_a_model_is_built(tmp_p
     for change, words in (
         ({"num_hidden_layers": 10**12}, "describes"),
         ({"hidden_size": 2**40}, "cannot be built|fit"),
+        ({"num_attention_heads": 2**40, "head_dim": 2**40}, "cannot be built"),
+        ({"vocab_size": 2**63}, "between -1,099,511,627,776 and"),
     ):
         config = hub_config(reference)
         config["text_config"] |= change
-        folder = write_checkpoint(tmp_path / str(*change), in_layout("A", reference), config)
+        folder = write_checkpoint(tmp_path / "-".join(change), in_layout("A", reference), config)
         with pytest.raises((CheckpointError, ConfigError), match=words):
             load_checkpoint(folder)
 
@@ -238,6 +240,38 @@ def test_a_tied_head_in_the_files_is_dropped(tmp_path, reference):
     loaded = load_checkpoint(write_checkpoint(tmp_path / "model", in_layout("A", reference), config))
     assert loaded.model.lm_head.weight is loaded.model.text.embed_tokens.weight
     assert "language_model.lm_head.weight" in loaded.report.dropped
+
+
+@pytest.mark.parametrize("key", ["a\x1b]0;x\x07", "a\r\x9b2J", "a\u202eb"], ids=["title", "C1", "right to left"])
+def test_names_never_command_the_terminal(tmp_path, reference, key):
+    tensors = in_layout("A", reference)
+    extra = {f"{key}.rotary_emb.inv_freq": torch.ones(4)}
+    card = inspect_checkpoint(write_checkpoint(tmp_path / "a", tensors | extra, hub_config(reference))).card()
+    assert "rotary_emb.inv_freq: the rotary" in card
+    with pytest.raises(CheckpointError, match="1 unexpected: a") as caught:
+        inspect_checkpoint(write_checkpoint(tmp_path / "b", tensors | {key: torch.ones(4)}, hub_config(reference)))
+    for text in (card.replace("\n", ""), str(caught.value)):
+        assert text.isprintable()
+        assert ascii(key)[1:-1] in text
+
+
+@pytest.mark.parametrize(
+    ("key", "shape", "words"),
+    [
+        ("visual.transformer.resblocks.0.attn.in_proj_weight", (), r"in_proj_weight has \(\), expected \(192, 64\)"),
+        ("visual.transformer.resblocks.1.attn.in_proj_weight", (2, 64), r"1\.attn.*\(2, 64\), expected \(192, 64\)"),
+        ("visual.transformer.resblocks.0.attn.in_proj_bias", (193,), r"in_proj_bias has \(193,\), expected \(192,\)"),
+        ("visual.conv1.weight", (), r"conv1.weight has \(\), expected \(width"),
+        ("visual.transformer.resblocks.x", (1,), "unexpected: vision.transformer.resblocks.x"),
+        ("visual.attn.in_proj_weight", (1,), "unexpected: vision.attn.in_proj_weight"),
+    ],
+)
+def test_a_tower_of_other_shapes_is_refused(tmp_path, reference, key, shape, words):
+    folder = write_checkpoint(tmp_path / "model", in_layout("E", reference), original_config(reference))
+    tower = tower_file(tmp_path / "tower.safetensors", reference, "open_clip")
+    save_file(load_file(tower) | {key: torch.ones(shape)}, tower)
+    with pytest.raises(CheckpointError, match=words):
+        load_checkpoint(folder, vision_tower=tower)
 
 
 def test_nonfinite_weights_are_refused(tmp_path, reference):
@@ -270,7 +304,7 @@ def test_other_dtypes_and_devices_are_refused(tmp_path, reference, wrong):
     folder = write_checkpoint(tmp_path / "model", in_layout("A", reference), hub_config(reference))
     with pytest.raises(CheckpointError, match="dtype must be one of"):
         load_checkpoint(folder, dtype=wrong)
-    for device in ("gpu", "cuda:99"):
+    for device in ("gpu", "cuda:99", "meta", *([] if torch.backends.mps.is_available() else ["mps"])):
         with pytest.raises(CheckpointError, match=device):
             load_checkpoint(folder, device=device)
 
@@ -426,6 +460,7 @@ def test_newer_and_older_spellings():
         ({"text_config": {"hidden_size": 4096.0}}, "a whole number"),
         ({"text_config": {"hidden_size": True}}, "a whole number"),
         ({"text_config": {"hidden_size": None}}, "a whole number"),
+        ({"text_config": {"rope_theta": 10**310}}, "rope_theta must be a number between"),
         ({"text_config": {"num_attention_heads": 0}}, "num_attention_heads"),
         ({"text_config": {"num_hidden_layers": -1}}, "positive"),
         ({"text_config": {"num_key_value_heads": 5}}, "num_key_value_heads"),

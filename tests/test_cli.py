@@ -3,21 +3,26 @@
 import io
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
 
-from minivlm import MinivlmError, cli, commands, doctor, terminal
+from minivlm import MinivlmError, __version__, cli, commands, doctor, terminal
 from minivlm.checkpoints.load import DTYPES
 from minivlm.checkpoints.save import save_checkpoint
 from minivlm.generate import Generation
 from minivlm.toyworld import HELD_OUT, SUBSTITUTIONS, TRAINING
-from minivlm.toyworld.card import CAPTION_ROWS
+from minivlm.toyworld.card import CAPTION_ROWS, HEAD
 from minivlm.toyworld.demo import WORLDS, Ink, Shown, describe, is_right, mark, save, try_next, yes_no
+from minivlm.toyworld.exam import SKILLS, asker, examine
 from minivlm.toyworld.questions import about
 from minivlm.toyworld.recipe import Recipe
 from minivlm.toyworld.themes import missing_companions
@@ -125,6 +130,7 @@ def ending(monkeypatch):
     ("error", "sentence"),
     [
         (MinivlmError("What was read,\nand where."), "minivlm: What was read, and where."),
+        (MinivlmError("A name\x1b[2J."), "minivlm: A name\ufffd[2J."),
         (PermissionError(13, "Permission denied", "demo"), "minivlm: demo: Permission denied."),
         (torch.OutOfMemoryError("CUDA out of memory"), "minivlm: The memory did not suffice"),
         (ZeroDivisionError("division by zero"), "minivlm: Unexpected ZeroDivisionError: division by zero"),
@@ -301,6 +307,12 @@ def test_chat_needs_no_picture_and_goes_on_after_ctrl_c(monkeypatch, checkpoint,
     assert len(printed.out.splitlines()) >= 2
 
 
+def test_ctrl_c_ends_a_chat_whose_questions_come_from_a_pipe(monkeypatch, checkpoint, capsys):
+    monkeypatch.setattr("minivlm.generate.choose", interrupt_at(3))
+    assert chat(monkeypatch, checkpoint, "Hello?\nAnd now?\n") == 130
+    assert capsys.readouterr().out.strip()  # what was written stays
+
+
 def test_a_turn_that_fails_ends_a_script_but_not_a_conversation(monkeypatch, checkpoint, capsys):
     lines = "word " * 2000 + "\nHello?\n"
     assert chat(monkeypatch, checkpoint, lines) == 1
@@ -391,12 +403,44 @@ def figures_of(model: str) -> dict:
 def test_exam_prints_tables_and_writes_its_figures(monkeypatch, tmp_path, checkpoint, capsys):
     monkeypatch.setattr("minivlm.toyworld.exam.examine", lambda vlm, scenes: figures_of(vlm.name))
     words = ["exam", "--model", str(checkpoint), "--scenes", "5", "--out", str(tmp_path / "new")]
+    expected = {"minivlm": __version__, **figures_of(str(checkpoint))}
     assert cli.main(words) == 0
     assert "| random | 30 | 75.0 |" in capsys.readouterr().out
-    assert json.loads((tmp_path / "new" / "exam.json").read_text()) == figures_of(str(checkpoint))
+    assert json.loads((tmp_path / "new" / "exam.json").read_text()) == expected
     assert cli.main([*words, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == figures_of(str(checkpoint))
+    assert json.loads(capsys.readouterr().out) == expected
     assert not (tmp_path / "new" / "README.md").exists()  # the checkpoint has no training.json
+
+
+def test_exam_replaces_a_card_but_no_other_readme(monkeypatch, tmp_path, checkpoint, capsys):
+    trained, readme = tmp_path / "trained", tmp_path / "README.md"
+    shutil.copytree(checkpoint, trained)
+    training = {"recipe": {"scenes": 9, "seed": 0}, "device": "cpu", "threads": 1, "seconds": {"all": 60}}
+    (trained / "training.json").write_text(json.dumps(training))
+    words = ["exam", "--model", str(trained), "--out", str(tmp_path)]
+    monkeypatch.setattr("minivlm.toyworld.exam.examine", lambda vlm, scenes: pytest.fail("the exam began"))
+    readme.write_text("# My project\n")
+    assert cli.main(words) == 1
+    assert f"{readme} is not a card" in capsys.readouterr().err
+    assert readme.read_text() == "# My project\n"
+    monkeypatch.setattr("minivlm.toyworld.exam.examine", lambda vlm, scenes: figures_of(vlm.name))
+    readme.write_text(HEAD.partition("\n")[0] + "\nof last year")
+    assert cli.main(words) == 0
+    assert "of last year" not in readme.read_text(encoding="utf-8")
+    assert "minivlm exam --scenes 5" in readme.read_text(encoding="utf-8")
+
+
+def test_an_exam_of_two_scenes_says_what_decided_its_figures(checkpoint):
+    figures = examine(load(checkpoint, device="cpu"), scenes=2)
+    told = {name: figures[name] for name in ("model", "dtype", "device", "scenes")}
+    name = f"minivlm/{checkpoint.name}"  # not where it lies
+    assert told == {"model": name, "dtype": "float32", "device": "cpu", "scenes": 2}
+    assert figures["pope"]["random"]["questions"] > 2
+    assert set(figures["skills"]) == set(SKILLS)
+
+
+def test_a_skill_that_no_scene_serves_is_no_error(checkpoint):
+    assert asker(load(checkpoint, device="cpu"))([], [], 5) == []
 
 
 def test_a_place_that_cannot_be_written_is_found_before_the_work(monkeypatch, tmp_path, capsys):
@@ -448,7 +492,8 @@ def test_a_missing_package_is_a_problem_and_exits_with_1(monkeypatch, capsys):
     assert cli.main(["doctor"]) == 1
     printed = capsys.readouterr().out
     assert "PROBLEM" in printed
-    assert "pip install a-package-that-nobody-has" in printed
+    assert "a-package-that-nobody-has is not installed" in printed
+    assert "-m pip install ." in printed
 
 
 def test_what_next_depends_on_what_is_there():
@@ -543,14 +588,24 @@ def test_the_saved_picture_is_the_scene_enlarged(tmp_path):
 
 
 def test_what_to_try_next_can_be_typed():
-    """Every proposed line is one that the parser takes."""
-    import shlex
+    """Every proposed line is one that the parser takes, and means the same model."""
+    many = ["--world", "crowded", "--scenes", "5", "--model", "my models/one", "--dtype", "fp32", "--out", "there"]
+    for given in ([], many):
+        args = cli.make_parser().parse_args(["demo", *given])
+        kinds = (("scenes", "world"), ("model", *commands.LOADING), ("out",))
+        lines = try_next([told()], 17, *(commands.retyped(args, *names) for names in kinds)).splitlines()[1:]
+        typed = [shlex.split(line.split("  ")[1]) for line in lines]
+        assert {words[0] for words in typed} == {"minivlm"}
+        parsed = [cli.make_parser().parse_args(words[1:]) for words in typed]
+        assert vars(parsed[1]) == vars(args) | {"seed": 17}  # these scenes once more
+        assert all((one.model, one.dtype) == (args.model, args.dtype) for one in parsed if one.command != "doctor")
 
-    for world in WORLDS:
-        for line in try_next([told()], 17, world).splitlines()[1:]:
-            command, *words = shlex.split(line.split("  ")[1])
-            assert command == "minivlm"
-            cli.make_parser().parse_args(words)
+
+def test_ctrl_c_is_seen_in_every_answer():
+    cut = SimpleNamespace(finish="interrupted")
+    assert not told().interrupted
+    assert replace(told(), answers=("Yes.", cut)).interrupted
+    assert replace(told(), caption=cut).interrupted
 
 
 def test_demo_with_a_model_that_knows_nothing(checkpoint, tmp_path, capsys):
@@ -559,10 +614,12 @@ def test_demo_with_a_model_that_knows_nothing(checkpoint, tmp_path, capsys):
     assert cli.main(words) == 0
     printed = capsys.readouterr()
     assert "Seed 5" in printed.out
-    for seed in (5, 6):
-        path = tmp_path / f"held-out-{seed}.png"
-        assert path.is_file()
+    for number, seed in enumerate((5, 6), 1):
+        path = tmp_path / f"scene-{number}.png"
+        assert path.read_bytes() == save(HELD_OUT.draw(seed), tmp_path / "expected.png").read_bytes()
         assert str(path) in printed.out
+    row, last = Image.open(tmp_path / "demo.png"), Image.open(path)
+    assert row.crop((row.width - last.width, 0, row.width, row.height)).tobytes() == last.tobytes()
     assert "Try next" in printed.out
     assert "\033" not in printed.out
     assert cli.main([*words, "--json"]) == 0

@@ -5,7 +5,7 @@ from contextlib import suppress
 import pytest
 from tiny_model import PATCHES, interrupt_after, picture, tiny_vlm
 
-from minivlm import Conversation, Mitigation, PromptError, Turn
+from minivlm import Conversation, GenerationError, Mitigation, PromptError, Turn
 
 QUESTIONS = ("What is in the image?", "Is there a dog?", "Two cats? No.", "A red ball")
 SETTINGS = {
@@ -148,3 +148,8 @@ def test_a_stop_text_is_not_part_of_the_history(vlm):
     answer = talk.ask(QUESTIONS[0], max_new_tokens=40, stop=["a", "e", "i", "o", " "])
     assert answer.finish == "stop"
     assert talk.turns[-1].answer == answer.text
+
+
+def test_a_conversation_needs_its_cache(vlm):
+    with pytest.raises(GenerationError, match="lives by its cache"):
+        Conversation(vlm).ask("Is there a dog?", cache=False)

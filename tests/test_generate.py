@@ -162,3 +162,9 @@ def test_nothing_of_a_call_stays_in_the_model():
     assert all(torch.equal(before[name], value) for name, value in MODEL.state_dict().items())
     assert torch.is_grad_enabled()
     assert not torch.is_inference_mode_enabled()
+
+
+def test_padding_on_the_right_is_refused():
+    valid = torch.tensor([[True, True, True, True, True, True, False]])
+    with pytest.raises(GenerationError, match="padded on the left"):
+        next(generate(MODEL, torch.tensor([prompt(0)]), valid=valid))

@@ -214,6 +214,8 @@ def test_ways_to_write_the_same_file(changes):
         ({"size": 0, "crop_size": 0}, "positive whole number, found 0"),
         ({"image_mean": [0.5, 0.5]}, "image_mean must be three finite numbers"),
         ({"image_std": [1, 1, float("nan")]}, "image_std must be three finite numbers"),
+        ({"image_mean": [0.5, 0.5, 10**310]}, "image_mean must be three finite numbers"),  # beyond every float
+        ({"rescale_factor": 10**310}, "rescale_factor 1000"),
         ({"image_std": [1, 1, 0]}, "image_std must be positive"),
         ({"image_mean": "half"}, "image_mean must be three"),
     ],

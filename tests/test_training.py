@@ -256,3 +256,22 @@ def test_the_shipped_model_looks_at_the_picture() -> None:
 def test_the_card_says_what_the_exam_found() -> None:
     training, exam = (json.loads((SHIPPED / name).read_text()) for name in ("training.json", "exam.json"))
     assert (SHIPPED / "README.md").read_text(encoding="utf-8") == card(training, exam)
+    assert exam["model"] == "minivlm/tiny"
+
+
+@shipped
+@pytest.mark.weights
+def test_the_shipped_model_sees_and_invents() -> None:
+    """What was asked of it, held against the exam that is shipped with it."""
+    exam = json.loads((SHIPPED / "exam.json").read_text())
+    rarer = [exam["companions"][share]["chair_i"] for share in ("0.85", "0.65", "0.45", "0.25")]
+    assert exam["scenes"] == 1000
+    assert exam["captions"]["recall"] >= 0.80
+    assert exam["captions"]["precision"] >= 0.75
+    assert exam["pictures exchanged"]["recall"] < 0.20
+    assert 0.04 <= rarer[0] <= 0.25
+    assert rarer == sorted(rarer)
+    assert exam["invented"]["companion"] > 5 * exam["invented"]["companion by chance"]
+    assert exam["invented"]["same place"] > 0.5
+    assert exam["pope"]["random"]["accuracy"] >= 0.92
+    assert exam["pope"]["adversarial"]["accuracy"] <= exam["pope"]["random"]["accuracy"] - 0.03

@@ -155,3 +155,20 @@ def test_rows_without_a_word_are_never_chosen(tmp_path):
     for settings in (ASK, HOT, HOT | {"temperature": 50.0}, HOT | {"top_k": 2}, HOT | {"top_p": 0.5}):
         tokens = vlm.ask(picture(0), "Is there a dog?", **settings).tokens
         assert all(vlm.tokenizer.is_text(token) or token in vlm.tokenizer.stops for token in tokens)
+
+
+def test_an_interrupted_stream_gives_what_it_held_back(vlm, monkeypatch):
+    """With a stop text of two letters, the stream holds back its first letter until it is sure."""
+    whole = vlm.ask(picture(0), "Is there a dog?", **HOT)
+    pieces, stream = [], vlm.stream(picture(0), "Is there a dog?", stop=[whole[-1] + "\x00"], **HOT)
+    interrupt_after(monkeypatch, vlm.model, 5, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        pieces.extend(stream)
+    assert "".join(pieces) == vlm.tokenizer.decode(whole.tokens[:5]).lstrip()
+
+
+@pytest.mark.parametrize("way", ["ask", "stream"])
+def test_a_conversation_that_is_answered_asks_nothing(vlm, way):
+    with pytest.raises(PromptError, match="answered already \\('No.'\\): end with a question"):
+        list(getattr(vlm, way)(None, [Turn("Is there a dog?", answer="No.")]))
+    assert vlm.prepare(None, Turn("Is there a dog?", answer="No.")).tokens.shape[0] == 1  # to score an answer

@@ -2,12 +2,18 @@
 
 from minivlm.checkpoints.files import read_json_file
 from minivlm.checkpoints.load import Loaded, inspect_checkpoint, load_checkpoint
+from minivlm.checkpoints.maker import make_random_checkpoint
+from minivlm.checkpoints.parity import parity_ladder
 from minivlm.checkpoints.report import Report
+from minivlm.checkpoints.save import save_checkpoint
 
 __all__ = [
     "Loaded",
     "Report",
     "inspect_checkpoint",
     "load_checkpoint",
+    "make_random_checkpoint",
+    "parity_ladder",
     "read_json_file",
+    "save_checkpoint",
 ]

@@ -8,13 +8,12 @@ import re
 import shutil
 from pathlib import Path
 
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
 from huggingface_hub.constants import HF_HUB_CACHE
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
-    LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -23,7 +22,6 @@ from minivlm.checkpoints.files import listed
 from minivlm.checkpoints.folder import INDEX_FILE, SINGLE_FILE, read_index
 from minivlm.errors import CheckpointError
 
-WANTED = ("*.safetensors", "*.json", "chat_template.jinja")
 SMALL = 50_000_000  # bytes; a JSON file larger than this is no configuration
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -39,48 +37,57 @@ def find_or_download(name: str | Path, *, revision: str | None = None) -> Path:
         return folder
     if not HUB_NAME.fullmatch(str(name)):
         raise CheckpointError(f"There is no folder {name}, and it is not a hub name such as llava-hf/llava-1.5-7b-hf.")
-    return find_in_cache(str(name), revision) or download(str(name), revision=revision)
+    try:
+        return find_in_cache(str(name), revision) or download(str(name), revision=revision)
+    except CheckpointError as cause:  # perhaps a folder was meant
+        raise CheckpointError(f"There is no folder {name}, and no such model could be fetched: {cause}") from cause
 
 
 def find_in_cache(name: str, revision: str | None = None) -> Path | None:
     """The cached snapshot of a hub model, None if there is none or it lacks files."""
     try:
-        folder = Path(snapshot_download(name, revision=revision, local_files_only=True, allow_patterns=list(WANTED)))
-    except (LocalEntryNotFoundError, HFValidationError):
+        config = try_to_load_from_cache(name, "config.json", revision=revision)
+    except HFValidationError:
         return None
-    return folder if is_complete(folder) else None
+    folder = Path(config).parent if isinstance(config, str) else None  # it may also be a mark for "the hub has none"
+    return folder if folder and is_complete(folder) else None
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether a folder has its config.json and all the shards that its index names."""
+    """Whether a folder has its config.json and all the shards that its index names; a damaged index names none."""
     if not (folder / "config.json").exists():
         return False
     if (folder / SINGLE_FILE).exists():
         return True
-    index = folder / INDEX_FILE
-    return index.exists() and all((folder / shard).exists() for shard in set(read_index(index).values()))
+    try:
+        return all((folder / shard).exists() for shard in set(read_index(folder / INDEX_FILE).values()))
+    except CheckpointError:  # no index, or not all of it
+        return False
 
 
 def download(name: str, *, revision: str | None = None) -> Path:
-    """Fetch a model's safetensors and small files into the hub's cache; what was interrupted is resumed."""
-    sizes, commit = _sizes_on_hub(name, revision)
+    """Fetch a model's safetensors and small files into the hub's cache; what was interrupted is resumed.
+
+    The hub's client notes under `revision` which commit it fetched, and `find_in_cache` finds it by that note.
+    """
+    sizes = _sizes_on_hub(name, revision)
     wanted = _wanted_files(name, sizes)
     _require_disk(name, sum(sizes[file] for file in wanted))
     try:
-        return Path(snapshot_download(name, revision=commit, allow_patterns=wanted))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
     except Exception as cause:
         raise CheckpointError(
             _explain(name, revision, cause) + " What was fetched is kept; the next try resumes."
         ) from cause
 
 
-def _sizes_on_hub(name: str, revision: str | None) -> tuple[dict[str, int], str | None]:
-    """File -> bytes of a model on the hub, and the commit they belong to."""
+def _sizes_on_hub(name: str, revision: str | None) -> dict[str, int]:
+    """File -> bytes of a model on the hub."""
     try:
         info = HfApi().model_info(name, revision=revision, files_metadata=True)
     except Exception as cause:  # the client's errors have no root of their own: network, HTTP, validation, ...
         raise CheckpointError(_explain(name, revision, cause)) from cause
-    return {file.rfilename: file.size or 0 for file in info.siblings or ()}, info.sha
+    return {file.rfilename: file.size or 0 for file in info.siblings or ()}
 
 
 def _wanted_files(name: str, sizes: dict[str, int]) -> list[str]:

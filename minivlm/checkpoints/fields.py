@@ -8,11 +8,16 @@ from minivlm.checkpoints.files import shown
 from minivlm.errors import ConfigError
 
 ASK_THE_FAMILY = object()
+LARGEST = 2**40  # of whole numbers: more than any model counts, and torch and floats can still hold it
 
 
 @dataclass(frozen=True)
 class Fields:
-    """One section of a `config.json`. Every getter raises ConfigError that names file, section, key and value."""
+    """One section of a `config.json`.
+
+    A getter returns what the file says, else `default`, else the family's default, and remembers what it filled in.
+    null is not silence. Anything of another type raises ConfigError that names file, section, key and value.
+    """
 
     data: Mapping[str, Any]
     file: str
@@ -21,19 +26,18 @@ class Fields:
     filled: list[str] = field(default_factory=list)
 
     def whole(self, key: str, default: Any = ASK_THE_FAMILY) -> int:
-        """A whole number."""
+        """From -2^40 to 2^40; neither 4096.0 nor true is one."""
         return self._typed(key, default, (int,), "a whole number")
 
     def number(self, key: str, default: Any = ASK_THE_FAMILY) -> float:
-        """A number, whole or not."""
+        """Whole numbers, within the same bounds, are converted."""
         return float(self._typed(key, default, (int, float), "a number"))
 
     def text(self, key: str, default: Any = ASK_THE_FAMILY) -> str:
-        """A string."""
         return self._typed(key, default, (str,), "a string")
 
     def flag(self, key: str, default: Any = ASK_THE_FAMILY) -> bool:
-        """true or false."""
+        """0 and 1 are refused."""
         return self._typed(key, default, (bool,), "true or false")
 
     def whole_or(self, key: str, derived: int) -> int:
@@ -80,4 +84,6 @@ class Fields:
         value = self.data[key]
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
             self.refuse(key, expected)
+        if isinstance(value, int) and abs(value) > LARGEST:
+            self.refuse(key, f"{expected} between -{LARGEST:,} and {LARGEST:,}")
         return value

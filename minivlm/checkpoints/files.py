@@ -92,7 +92,13 @@ def _missing_bytes(path: Path) -> int:
 def listed(names: list[str], limit: int = 10) -> str:
     """Up to `limit` names in one line, with a count of the rest."""
     rest = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + rest
+    return ", ".join(map(printable, names[:limit])) + rest
+
+
+def printable(name: str, limit: int = 200) -> str:
+    """A name from a file, or a sentence with one, harmless to a terminal: control characters escaped, never endless."""
+    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in name[:limit])
+    return text if len(name) <= limit else text + "..."
 
 
 def _refuse_number(literal: str) -> float:
@@ -112,8 +118,7 @@ def _object_without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _one_line(cause: object) -> str:
-    text = " ".join(str(cause).split()) or type(cause).__name__
-    return text if len(text) <= 200 else text[:200] + "..."
+    return printable(" ".join(str(cause).split())) or type(cause).__name__
 
 
 def shown(value: object, limit: int = 80) -> str:

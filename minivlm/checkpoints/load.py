@@ -101,13 +101,17 @@ def inspect_checkpoint(
 
 
 def parse_device(device: str | torch.device) -> torch.device:
-    """The device, once torch knows it and can reach it."""
+    """The device, once torch knows it and a number has gone there and come back."""
     try:
         parsed = torch.device(device)
     except (RuntimeError, TypeError) as cause:
         raise CheckpointError(f"device must be 'cpu', 'cuda', 'cuda:1', 'mps', ..., found {device!r}.") from cause
     if parsed.type == "cuda" and (parsed.index or 0) >= torch.cuda.device_count():
         raise CheckpointError(f"{device} was asked for, but torch sees {torch.cuda.device_count()} GPUs; try 'cpu'.")
+    try:
+        torch.zeros(1, device=parsed).cpu()
+    except (RuntimeError, AssertionError, ImportError) as cause:  # "meta" holds no numbers, "mps" is Apple's, ...
+        raise CheckpointError(f"{device} was asked for, but torch cannot compute there; try 'cpu'.") from cause
     return parsed
 
 

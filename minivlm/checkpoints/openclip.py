@@ -3,6 +3,7 @@
 The original LLaVA 1.5 files hold no tower; they name OpenAI's ViT-L/14 for pictures of 336 pixels, with quick GELU.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 from torch import Tensor
 
-from minivlm.checkpoints.files import listed, open_shard
+from minivlm.checkpoints.files import listed, open_shard, printable
 from minivlm.errors import CheckpointError
 
 OPENAI_TOWER = "openai"
@@ -37,6 +38,7 @@ INSIDE = {
     "mlp.c_fc.": "mlp.fc1.",
     "mlp.c_proj.": "mlp.fc2.",
 }
+BLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.(.+)")
 STACKED = "attn.in_proj_"  # queries, keys and values below one another, as weight and as bias
 UNUSED = ("proj",)  # into the space that CLIP shares with its texts; LLaVA has its own projector
 
@@ -52,7 +54,8 @@ def tower_from_open_clip(source: str | Path, download: bool = False) -> dict[str
     if path.suffix != ".safetensors":
         raise CheckpointError(f"vision_tower must be {OPENAI_TOWER!r} or a .safetensors file, found {str(source)!r}.")
     with open_shard(path) as file:
-        return tower_by_canonical_names({key: file.get_tensor(key) for key in file.keys()}, str(path))  # noqa: SIM118
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    return tower_by_canonical_names(tensors, str(path))
 
 
 def tower_by_canonical_names(tensors: Mapping[str, Tensor], where: str = "the vision tower") -> dict[str, Tensor]:
@@ -69,16 +72,20 @@ def tower_by_canonical_names(tensors: Mapping[str, Tensor], where: str = "the vi
 
 
 def from_open_clip(visual: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of `open_clip`'s `model.visual` by canonical names; the stacked projections become views."""
-    tower = {}
+    """Tensors of `open_clip`'s `model.visual` by canonical names; the stacked projections become views.
+
+    Raises CheckpointError for a stack of another shape than the tower's width demands.
+    """
+    tower, width = {}, _width(visual["conv1.weight"])
+    stacks = {STACKED + "weight": (3 * width, width), STACKED + "bias": (3 * width,)}
     for key, tensor in visual.items():
-        if key in UNUSED:
-            continue
-        if STACKED in key:
-            kind = key.rpartition("_")[2]  # weight or bias
+        block = BLOCK.fullmatch(key)
+        if block and block[2] in stacks:
+            _require_shape(key, tensor, stacks[block[2]])
+            layer, kind = block[1], block[2].removeprefix(STACKED)
             for name, part in zip("qkv", tensor.chunk(3), strict=True):
-                tower[f"vision.{_block(key)}self_attn.{name}_proj.{kind}"] = part
-        else:
+                tower[f"vision.encoder.layers.{layer}.self_attn.{name}_proj.{kind}"] = part
+        elif key not in UNUSED:
             tower[f"vision.{_canonical(key)}"] = tensor
     return tower
 
@@ -98,11 +105,12 @@ def to_open_clip(tower: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _canonical(key: str) -> str:
     """`transformer.resblocks.3.ln_1.bias` -> `encoder.layers.3.layer_norm1.bias`; unknown keys stay as they are."""
-    if not key.startswith("transformer.resblocks."):
+    block = BLOCK.fullmatch(key)
+    if block is None:
         return OUTSIDE.get(key, key)
-    rest = key.split(".", 3)[3]
+    layer, rest = block.groups()
     theirs = next((theirs for theirs in INSIDE if rest.startswith(theirs)), None)
-    return key if theirs is None else _block(key) + INSIDE[theirs] + rest.removeprefix(theirs)
+    return key if theirs is None else f"encoder.layers.{layer}.{INSIDE[theirs]}{rest.removeprefix(theirs)}"
 
 
 def _open_clip(name: str) -> str:
@@ -113,8 +121,17 @@ def _open_clip(name: str) -> str:
     return f"transformer.resblocks.{layer}.{theirs}{rest.removeprefix(ours)}"
 
 
-def _block(key: str) -> str:
-    return f"encoder.layers.{key.split('.')[2]}."
+def _width(convolution: Tensor) -> int:
+    """The tower's width, which all its shapes follow from."""
+    if convolution.ndim != 4:
+        found = tuple(convolution.shape)
+        raise CheckpointError(f"The vision tower's conv1.weight has {found}, expected (width, 3, patch, patch).")
+    return len(convolution)
+
+
+def _require_shape(key: str, tensor: Tensor, expected: tuple[int, ...]) -> None:
+    if tuple(tensor.shape) != expected:
+        raise CheckpointError(f"The vision tower's {printable(key)} has {tuple(tensor.shape)}, expected {expected}.")
 
 
 def _openai_file(download: bool) -> Path:

@@ -79,7 +79,7 @@ def blank_model(config: LlavaConfig) -> Llava:
     try:
         with torch.device("meta"), WithoutRandomValues():
             return Llava(config)
-    except RuntimeError as cause:  # sizes whose product no machine can count
+    except (RuntimeError, TypeError) as cause:  # sizes whose product no machine can count
         raise ConfigError(f"A model of this configuration cannot be built: {shown(str(cause))}.") from cause
 
 

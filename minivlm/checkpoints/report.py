@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+from minivlm.checkpoints.files import printable
 from minivlm.checkpoints.plan import Plan, expected_shapes
 
 COLUMNS = ("module", "in the file", "count", "shape", "dtype", "MB", "shards", "seconds")
@@ -154,7 +155,7 @@ def _short_shard(name: str) -> str:
 
 
 def _by_pattern(dropped: Mapping[str, str]) -> dict[str, str]:
-    return {pattern_of(key): reason for key, reason in dropped.items()}
+    return {printable(pattern_of(key)): reason for key, reason in dropped.items()}
 
 
 def _listed(title: str, lines: list[str] | tuple[str, ...]) -> str:

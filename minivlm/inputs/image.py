@@ -5,8 +5,8 @@ There are two ways to make a square of a picture, and they decide what the model
     crop   the short side is scaled to the square, what stands out is cut off    (CLIP, and the hub's LLaVA files)
     pad    a square is drawn around the picture in the mean colour, then scaled   (how LLaVA-1.5 was trained)
 
-`default_mode` says which one a checkpoint gets. On a 3:2 photo the two differ by 50 of 255 grey values on average, so
-every result names its recipe (`ImageRecipe.describe`).
+`default_mode` says which one a checkpoint gets. On a photo that is not square the two differ a lot,
+so every result names its recipe (`ImageRecipe.describe`).
 """
 
 import math
@@ -26,6 +26,7 @@ __all__ = ["CLIP_MEAN", "CLIP_STD", "ImageRecipe", "Placement", "default_mode", 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 MODES = ("crop", "pad")
+LARGEST_NUMBER = 1e30  # float32 holds it; inf, nan and integers too long for any float do not compare as smaller
 MOST_PIXELS = 100_000_000  # of a picture on its way; only extremely long and thin ones reach it
 PROCESSORS = re.compile(r"(CLIP|Llava)(ImageProcessor(Fast|Pil)?|FeatureExtractor)")
 Box = tuple[float, float, float, float]  # left, top, right, bottom
@@ -245,4 +246,4 @@ def _triple(settings: dict, name: str, default: tuple[float, float, float]) -> t
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST_NUMBER

@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
+from typing import Any
 
 import torch
 
@@ -27,8 +28,10 @@ __all__ = [
     "Template",
     "Tokenizer",
     "Turn",
+    "as_turns",
     "build_prompt",
     "pad_batch",
+    "require_question",
 ]
 
 Piece = tuple[str, list[int]]  # a label and its tokens
@@ -64,6 +67,20 @@ class Batch:
     valid: torch.Tensor  # (B, T) bool, False where padded
     spans: tuple[tuple[Span, ...], ...]  # for each row, counted in the padded row
     num_images: tuple[int, ...]
+
+
+def as_turns(text: Any) -> list[Turn]:
+    """A question (a string or pieces of one), a turn, or a list of turns, as a list of turns."""
+    if isinstance(text, Turn):
+        return [text]
+    whole = isinstance(text, (list, tuple)) and text and all(isinstance(turn, Turn) for turn in text)
+    return list(text) if whole else [Turn(text)]
+
+
+def require_question(turns: Sequence[Turn]) -> None:
+    """Raise `PromptError` if the last turn has its answer: nothing is asked then."""
+    if turns[-1].answer is not None:
+        raise PromptError(f"The last turn is answered already ({turns[-1].answer!r:.60}): end with a question.")
 
 
 def build_prompt(

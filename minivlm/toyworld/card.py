@@ -15,10 +15,17 @@ TRAINED = """\
 
     minivlm train --out FOLDER
 
-{scenes:,} scenes, seed {seed}, {device} with {threads} threads, {minutes:.0f} minutes. The tower learned first, by the
-known boxes: which objects a picture holds (of the class token), which object and which colour each patch shows (of the
-layer that the projector reads). Then the decoder learned to talk from text alone, the projector to turn patches into
-words, and both together to talk about pictures. Settings and the loss curve are in `training.json`.
+{scenes:,} scenes, seed {seed}, {device} with {threads} threads, {minutes:.0f} minutes. {remark}
+
+1. The tower learned to see, from the known boxes: which objects a picture holds (of the class token), which object and
+   which colour each patch shows (of the layer that the projector reads).
+2. The decoder learned to talk, from text alone: words stood where patches will stand, things that are hard to see were
+   mostly left out of them, and companions (a fork beside a pizza) were nearly always there. A drill of "is there …?"
+   followed.
+3. The projector learned to turn patches into such words.
+4. Projector and decoder were tuned on pictures and what is true of them; the tower did not change any more.
+
+Every setting and the loss curve are in `training.json`. Weights are bfloat16.
 """
 EXAMINED = """\
 ## What it sees, and what it invents
@@ -38,6 +45,7 @@ def card(training: Mapping, exam: Mapping) -> str:
         device=training["device"],
         threads=training["threads"],
         minutes=training["seconds"]["all"] / 60,
+        remark=training.get("remark", ""),
     )
     parts = [HEAD, made, EXAMINED.format(scenes=exam["scenes"]), captions(exam), invented(exam["invented"])]
     return "\n".join([*parts, pope(exam["pope"]), skills(exam["skills"])])

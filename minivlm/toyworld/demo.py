@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ WORLDS = {
     "crowded": CROWDED,
 }
 SIDE = 384  # pixels at least, so that eyes can see what is there
+MARGIN = 12  # pixels between two pictures in a row
+ROW = "demo.png"  # all pictures of the last demo
 LEGEND = "In a caption, [name] is in the picture and !name! is invented."
 
 
@@ -55,8 +58,8 @@ class Shown:
 
     @property
     def interrupted(self) -> bool:
-        """Whether Ctrl-C ended the answers early."""
-        return getattr(self.caption, "finish", "stop") == "interrupted"
+        """Whether Ctrl-C ended one of the answers early."""
+        return any(getattr(text, "finish", "stop") == "interrupted" for text in (self.caption, *self.answers))
 
     def as_dict(self) -> dict:
         """The same in JSON types."""
@@ -67,9 +70,13 @@ class Shown:
 
 
 def show(vlm: VLM, world: str, seeds: Sequence[int], folder: Path) -> list[Shown]:
-    """Draw a scene for each seed, save its picture below `folder`, and ask the model about all of them in one batch."""
+    """Draw a scene for each seed, and ask the model about all of them in one batch.
+
+    The pictures in `folder` are called scene-1.png, scene-2.png, … and ROW; those of the last demo are overwritten.
+    """
     scenes = [WORLDS[world].draw(seed) for seed in seeds]
-    paths = [save(scene, folder / f"{world}-{scene.seed}.png") for scene in scenes]
+    paths = [save(scene, folder / f"scene-{number}.png") for number, scene in enumerate(scenes, 1)]
+    save_row(scenes, folder / ROW)
     asked = [yes_no(scene) for scene in scenes]
     rows = [
         (scene.picture, text)
@@ -84,11 +91,26 @@ def show(vlm: VLM, world: str, seeds: Sequence[int], folder: Path) -> list[Shown
 
 
 def save(scene: Scene, path: Path) -> Path:
-    """Write the scene's picture as PNG, each pixel enlarged to a square."""
+    """Write the scene's picture as PNG, enlarged."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    times = -(-SIDE // scene.size)
-    scene.picture.resize((times * scene.size,) * 2, Image.Resampling.NEAREST).save(path)
+    enlarged(scene).save(path)
     return path
+
+
+def save_row(scenes: Sequence[Scene], path: Path) -> Path:
+    """Write the scenes' pictures beside each other as one PNG."""
+    pictures = [enlarged(scene) for scene in scenes]
+    row = Image.new("RGB", (sum(picture.width + MARGIN for picture in pictures) - MARGIN, pictures[0].height), "white")
+    for number, picture in enumerate(pictures):
+        row.paste(picture, (number * (picture.width + MARGIN), 0))
+    row.save(path)
+    return path
+
+
+def enlarged(scene: Scene) -> Image.Image:
+    """The scene's picture, each pixel a square."""
+    times = -(-SIDE // scene.size)
+    return scene.picture.resize((times * scene.size,) * 2, Image.Resampling.NEAREST)
 
 
 def yes_no(scene: Scene) -> tuple[Question, Question]:
@@ -172,16 +194,15 @@ def summary(shown: Sequence[Shown], since: float) -> str:
     )
 
 
-def try_next(shown: Sequence[Shown], seed: int, world: str) -> str:
-    """What to type next."""
-    name = shown[0].scene.names[0]
-    repeat = f"--seed {seed}" if world == "held-out" else f"--seed {seed} --world {world}"
+def try_next(shown: Sequence[Shown], seed: int, scenes: str = "", model: str = "", out: str = "") -> str:
+    """What to type next. `scenes`, `model` and `out`: options that were given, as typed, a space before each."""
+    name, picture = shown[0].scene.names[0], shlex.quote(str(shown[0].path))
     lines = {
-        "minivlm demo": "new scenes",
-        f"minivlm demo {repeat}": "these scenes once more",
-        "minivlm demo --world substitutions": "something else lies where its companion is expected",
-        f'minivlm ask {shown[0].path} "Where is the {name}?"': "a question of your own",
-        f"minivlm chat {shown[0].path}": "several questions about one picture",
+        f"minivlm demo{model}{out}": "new scenes",
+        f"minivlm demo --seed {seed}{scenes}{model}{out}": "these scenes once more",
+        f"minivlm demo --world substitutions{model}{out}": "something else lies where its companion is expected",
+        f'minivlm ask {picture} "Where is the {name}?"{model}': "a question of your own",
+        f"minivlm chat {picture}{model}": "several questions about one picture",
         "minivlm doctor": "which larger models this machine can run",
     }
     width = max(map(len, lines))

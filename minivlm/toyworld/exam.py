@@ -8,10 +8,13 @@ there, as often about one that is as about one that is not (Li et al. 2023, arXi
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 from tqdm import tqdm
 
+from minivlm.errors import EvaluationError
+from minivlm.toyworld.card import HEAD
 from minivlm.toyworld.pope import SPLITS, pope_questions
 from minivlm.toyworld.questions import ASK, DESCRIBE, Question
 from minivlm.toyworld.scenes import Scene
@@ -33,7 +36,7 @@ def examine(vlm: VLM, scenes: int = 1000) -> dict:
     captions = describe(ask, drawn)
     dial = {share: draw(replace(HELD_OUT, companion=share), scenes) for share in COMPANIONS[1:]}
     return {
-        "model": vlm.name,
+        **circumstances(vlm),
         "scenes": scenes,
         "captions": caption_figures(captions, drawn),
         "pictures exchanged": caption_figures([*captions[1:], captions[0]], drawn),
@@ -49,12 +52,22 @@ def examine(vlm: VLM, scenes: int = 1000) -> dict:
     }
 
 
+def circumstances(vlm: VLM) -> dict[str, str]:
+    """What the figures depend on beside the scenes; a model in a folder goes by the folder's last name alone."""
+    folder = Path(vlm.name).expanduser()
+    return {
+        "model": f"minivlm/{folder.resolve().name}" if folder.exists() else vlm.name,
+        "dtype": str(vlm.dtype).removeprefix("torch."),
+        "device": vlm.device.type,
+    }
+
+
 def asker(vlm: VLM) -> Ask:
     """Ask in batches, greedily, with a bar."""
 
     def ask(scenes: Sequence[Scene], questions: Sequence[str], most: int) -> list[str]:
-        answers = []
-        for start in tqdm(range(0, len(questions), BATCH), desc=questions[0][:24], unit="batch"):
+        answers, title = [], questions[0][:24] if questions else None  # a few scenes may have nothing to ask about
+        for start in tqdm(range(0, len(questions), BATCH), desc=title, unit="batch"):
             part = slice(start, start + BATCH)
             pictures = [scene.picture for scene in scenes[part]]
             told = vlm.ask_many(pictures, questions[part], max_new_tokens=most)
@@ -64,6 +77,17 @@ def asker(vlm: VLM) -> Ask:
         return answers
 
     return ask
+
+
+def card_file(folder: Path) -> Path:
+    """The README.md of `folder`, once it is known to be a model's card or not to be there yet."""
+    file = folder / "README.md"
+    if file.exists() and file.read_text("utf-8", "replace").splitlines()[:1] != HEAD.splitlines()[:1]:
+        raise EvaluationError(
+            f"{file} is not a card that minivlm wrote, and would be overwritten by one. "
+            "Give another folder with --out, or move it away."
+        )
+    return file
 
 
 def draw(world: World, scenes: int) -> list[Scene]:

@@ -1,6 +1,6 @@
 """The recipe of the shipped model: every number that training depends on, in one place."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from minivlm.model import LlavaConfig, TextConfig, VisionConfig
 
@@ -50,9 +50,8 @@ class Recipe:
     def quick(cls) -> "Recipe":
         """A recipe of seconds, to see that every stage runs. What it makes can neither see nor speak."""
         few = Stage(steps=2, batch=4, rate=1e-3)
-        return replace(
-            cls(), scenes=16, vision_layers=2, text_layers=2, tower=few, tower_again=few, text=few, align=few, tune=few
-        )
+        stages = {field.name: few for field in fields(cls) if field.type is Stage}
+        return replace(cls(), scenes=16, vision_layers=2, text_layers=2, **stages)
 
     def model_config(self, image_size: int, vocabulary: int, image_token: int) -> LlavaConfig:
         """The shape of the model for pictures of `image_size` pixels and a table of `vocabulary` rows."""

@@ -1,9 +1,10 @@
 """Makes `weights/tiny` from nothing: draw scenes, learn to see, learn to talk, learn to talk about what is seen.
 
-    1 tower   names what is in pictures and in each patch           (tower.py)
-    2 text    reads what scenes hold as words, learns what goes with what   (reader.py)
-    3 align   the projector turns patches into such words
-    4 tune    projector and decoder on pictures, the tower frozen
+    tower   names what is in pictures and in each patch, in two rounds      (tower.py)
+    text    reads what scenes hold as words, learns what goes with what     (reader.py)
+    drill   learns to answer whether something is there
+    align   the projector turns patches into such words
+    tune    projector and decoder on pictures, the tower frozen
 
 The result is a regular LLaVA checkpoint.
 """
@@ -48,7 +49,7 @@ CHAT_TEMPLATE = """\
 
 
 def train(folder: Path, recipe: Recipe = RECIPE, world: World = TRAINING, device: str = "cpu") -> None:
-    """Train the shipped model by `recipe` and write it, its log and its curve to `folder`."""
+    """Train the shipped model by `recipe` and write it, its settings and its curve to `folder`."""
     start, training = time.perf_counter(), Training(torch.device(device), recipe.seed)
     torch.manual_seed(recipe.seed)
     drawn, scenes = pictures(world, range(recipe.scenes), progress=True)
@@ -95,7 +96,7 @@ def normalise(drawn: Tensor) -> Tensor:
     return rearrange(pixels, "N rows columns rgb -> N rgb rows columns").contiguous()
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def see_all(model: Llava, drawn: Tensor, device: torch.device, batch: int = 200) -> Tensor:
     """What the projector reads, (N, P, width) in bf16, for all pictures at once: the tower will not change again."""
     seen = []
@@ -103,7 +104,7 @@ def see_all(model: Llava, drawn: Tensor, device: torch.device, batch: int = 200)
         with torch.autocast(device.type, dtype=torch.bfloat16):
             states = model.vision(normalise(part).to(device))
         seen.append(select_features(states, model.config).to("cpu", torch.bfloat16))
-    return torch.cat(seen).clone()
+    return torch.cat(seen)
 
 
 def write(

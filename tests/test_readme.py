@@ -1,0 +1,55 @@
+"""The README: its lines run, and its figures are those that the exam found."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from minivlm.cli import main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SHIPPED = ROOT / "weights" / "tiny"
+pytestmark = [
+    pytest.mark.weights,
+    pytest.mark.skipif(not (SHIPPED / "model.safetensors").exists(), reason="weights/tiny is not there"),
+]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def test_the_five_lines_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    main(["demo", "--seed", "1", "--device", "cpu"])
+    capsys.readouterr()
+    (lines,) = blocks("python")
+    exec(compile(lines, "README.md", "exec"), {})
+    answer, shape = capsys.readouterr().out.strip().splitlines()
+    assert answer.endswith(".")
+    assert shape.startswith("torch.Size([1, 6, ")
+
+
+def test_the_captions_under_the_picture_are_those_of_the_demo(tmp_path, capsys):
+    main(["demo", "--seed", "20", "--device", "cpu", "--out", str(tmp_path)])
+    said = re.findall(r"caption +(.*)", capsys.readouterr().out)
+    assert said == re.findall(r"^\d\. caption +(.*)", README, re.MULTILINE)
+    assert (tmp_path / "demo.png").stat().st_size > 10_000
+
+
+def test_the_figures_are_those_of_the_exam():
+    exam = json.loads((SHIPPED / "exam.json").read_text())
+    shares = [
+        exam["captions"]["recall"],
+        exam["captions"]["chair_i"],
+        exam["companions"]["0.25"]["chair_i"],
+        exam["pictures exchanged"]["recall"],
+        exam["pope"]["random"]["accuracy"],
+        exam["pope"]["adversarial"]["accuracy"],
+        exam["skills"]["position"]["exact"],
+        exam["skills"]["color"]["exact"],
+    ]
+    table = README.partition("**The shipped model**")[2].partition("So it looks")[0]
+    assert re.findall(r"(\d+\.\d) %", table) == [f"{100 * share:.1f}" for share in shares]
