@@ -1,7 +1,7 @@
 """The toy world's school: what is taught is what will be asked, and what comes out is a regular LLaVA checkpoint."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from random import Random
 
@@ -257,6 +257,8 @@ def test_the_card_says_what_the_exam_found() -> None:
     training, exam = (json.loads((SHIPPED / name).read_text()) for name in ("training.json", "exam.json"))
     assert (SHIPPED / "README.md").read_text(encoding="utf-8") == card(training, exam)
     assert exam["model"] == "minivlm/tiny"
+    assert training["recipe"] == asdict(Recipe(seed=training["recipe"]["seed"]))
+    assert training["world"] == asdict(TRAINING)
 
 
 @shipped
