@@ -201,7 +201,7 @@ def try_next(shown: Sequence[Shown], seed: int, scenes: str = "", model: str = "
         f"minivlm demo{model}{out}": "new scenes",
         f"minivlm demo --seed {seed}{scenes}{model}{out}": "these scenes once more",
         f"minivlm demo --world substitutions{model}{out}": "something else lies where its companion is expected",
-        f'minivlm ask {picture} "Where is the {name}?"{model}': "a question of your own",
+        f'minivlm ask {picture} "Is there {a(name)} in the image?"{model}': "a question of your own",
         f"minivlm chat {picture}{model}": "several questions about one picture",
         "minivlm doctor": "which larger models this machine can run",
     }
