@@ -108,6 +108,7 @@ def report(ours: torch.Tensor, reference: torch.Tensor, other: torch.Tensor) -> 
     same = ours.argmax(-1) == reference.argmax(-1)
     print(f"largest logit {reference.abs().max():.3f}, of {tuple(reference.shape)}")
     print(f"largest difference: minivlm to sdpa {(ours - reference).abs().max():.4f}, eager to sdpa {noise:.4f}")
+    print(f"minivlm equal to sdpa to the last bit: {torch.equal(ours, reference)}")
     print(f"same top-1 at {int(same.sum())} of {len(same)} positions")
     print(f"where the top-2 gap exceeds {noise:.4f}: at {int((same & clear).sum())} of {int(clear.sum())}")
 
