@@ -7,6 +7,7 @@ from torch import Tensor
 
 from minivlm.generate import Generation
 from minivlm.inputs.prompt import Span
+from minivlm.model import Effect
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Answer(str):
     template: str
     recipe: str  # how the picture became pixels
     model: str
+    effect: Effect | None  # what the mitigation did; None for a plain answer
 
     def __new__(cls, text: str, **facts: Any) -> "Answer":
         answer = super().__new__(cls, text)
@@ -50,4 +52,5 @@ class Answer(str):
         """Everything, in JSON types."""
         spans = [[span.name, span.start, span.stop] for span in self.spans]
         plain = {"tokens": list(self.tokens), "spans": spans, "settings": asdict(self.settings)}
+        plain["effect"] = None if self.effect is None else self.effect.as_dict()
         return {"text": self.text, **self.__dict__, **plain}

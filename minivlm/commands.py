@@ -188,7 +188,7 @@ def exam(args: Namespace) -> None:
 
 def load_vlm(args: Namespace) -> VLM:
     """The model that the options name, introduced on stderr."""
-    from minivlm.vlm import load
+    from minivlm.loading import load
 
     vlm = load(args.model, **{name: getattr(args, name) for name in LOADING})
     dtype = str(vlm.dtype).removeprefix("torch.")

@@ -1,14 +1,15 @@
 """A conversation about pictures that keeps its cache: each turn computes only what is new."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from minivlm.errors import GenerationError
-from minivlm.generate import Generation, generate, new_cache
+from minivlm.generate import Generation, new_cache
 from minivlm.inputs.prompt import Turn, pad_batch
 from minivlm.model import NO_MITIGATION, Mitigation
-from minivlm.vlm import VLM, Answer, as_pictures
+from minivlm.vlm import VLM, Answer, as_pictures, each_effect
 from minivlm.writer import Writer
 
 ROOM = 1024  # tokens that the cache of a conversation holds at first
@@ -34,7 +35,7 @@ class Conversation:
         self._cache = new_cache(vlm.model, 1, 0)
         self._cached: list[int] = []
 
-    def ask(self, text: Any, *, mitigation: Mitigation = NO_MITIGATION, **generation: Any) -> Answer:
+    def ask(self, text: Any, *, mitigation: Any = None, compare: bool = False, **generation: Any) -> Answer:
         """Answer the next question; arguments as for `VLM.ask`. A turn that fails is forgotten."""
         settings = Generation(**generation)
         if not settings.cache:
@@ -42,21 +43,15 @@ class Conversation:
         prompt = self.vlm.prompt([*self.turns, Turn(text)], len(self.pictures))
         inputs = self.vlm.inputs(pad_batch([prompt], self.vlm.tokenizer.pad), self._pixels)
         self._make_room(len(prompt.tokens) + settings.max_new_tokens)
+        mitigation = Mitigation.of(mitigation)
         self.reused = self._keep(prompt.tokens, mitigation)
-        writer = Writer(self.vlm.tokenizer, settings)
+        new = replace(inputs, tokens=inputs.tokens[:, self.reused :], pixels=inputs.pixels if not self.reused else None)
+        writer, effect = Writer(self.vlm.tokenizer, settings), None
         try:
-            for (token,) in generate(
-                self.vlm.model,
-                inputs.tokens[:, self.reused :],
-                inputs.pixels if self.reused == 0 else None,
-                valid=inputs.valid,
-                settings=settings,
-                allowed=self.vlm.allowed.to(self.vlm.device),
-                stops=self.vlm.tokenizer.stops,
-                cache=self._cache,
-                mitigation=mitigation,
-            ):
-                writer.push(token)
+            how = {"cache": self._cache, "mitigation": mitigation, "compare": compare}
+            for step in self.vlm.steps(new, settings, **how):
+                effect = step.effect
+                writer.push(*step.chosen)
                 if writer.finish:
                     break
             finish = "length"
@@ -67,7 +62,7 @@ class Conversation:
             self._cached = [*prompt.tokens, *writer.tokens][: self._cache.length]
         cut = writer.finish == "stop" and writer.tokens[-1] not in self.vlm.tokenizer.stops  # by a stop text
         self.turns.append(Turn(text, answer=writer.text if cut else writer.tokens))
-        return self.vlm.answer(writer, inputs.spans[0], settings)
+        return self.vlm.answer(writer, inputs.spans[0], settings, *each_effect(effect, [writer]))
 
     def _make_room(self, tokens: int) -> None:
         """A cache for at least so many tokens, as far as the context reaches; a new one begins empty."""

@@ -3,14 +3,15 @@
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from minivlm.errors import GenerationError
-from minivlm.model import NO_MITIGATION, KVCache, Llava, Mitigation
+from minivlm.model import NO_EFFECT, NO_MITIGATION, Effect, KVCache, Llava, Mitigation, Output
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,22 @@ def _is_number(value: object) -> bool:
 GREEDY = Generation()
 
 
+@dataclass(frozen=True)
+class Step:
+    """One step of a generation: a token for every row, and what led to it."""
+
+    chosen: list[int]  # B ids; a row repeats its stop id once it has ended
+    output: Output  # of the forward that chose them
+    effect: Effect | None  # what the mitigation did so far; None if there is none
+
+
+def generate(model: Llava, tokens: Tensor, pixels: Tensor | None = None, **how: Any) -> Iterator[list[int]]:
+    """Yield the next token of every row, one list of B ids a step. Arguments as for `steps`."""
+    return (step.chosen for step in steps(model, tokens, pixels, **how))
+
+
 @torch.inference_mode()
-def generate(
+def steps(
     model: Llava,
     tokens: Tensor,
     pixels: Tensor | None = None,
@@ -63,35 +78,91 @@ def generate(
     allowed: Tensor | None = None,
     stops: tuple[int, ...] = (),
     cache: KVCache | None = None,
-    mitigation: Mitigation = NO_MITIGATION,
-) -> Iterator[list[int]]:
-    """Yield the next token of every row, one list of B ids a step; a row repeats its stop id once it has ended.
+    mitigation: Any = NO_MITIGATION,
+    compare: bool = False,
+    **watch: Any,
+) -> Iterator[Step]:
+    """Prefill, then one forward a step.
 
     `tokens` (B, T), `pixels` and `valid` are what the model takes; rows are padded on the left. `allowed` (V,) is True
     for tokens that may be chosen. Ends when every row has given one of `stops`, or after `max_new_tokens`, or, with a
     warning, where the context ends. A given `cache` may hold the prompt's beginning already: `valid` then speaks of all
-    tokens, `tokens` of the new ones; it keeps what is written, without the last token. Raises `GenerationError` if the
-    model gives numbers that cannot be chosen from.
+    tokens, `tokens` of the new ones; it keeps what is written, without the last token. `compare` lets the plain model
+    read along, for `effect.kl`. `watch` holds what else the model is to show, such as `maps`. Raises `GenerationError`
+    if the model gives numbers that cannot be chosen from.
     """
-    rows = len(tokens)
     valid = torch.ones_like(tokens, dtype=torch.bool) if valid is None else left_padded(valid)
-    steps = fitting_steps(model, valid.shape[1], settings.max_new_tokens)
+    most = fitting_steps(model, valid.shape[1], settings.max_new_tokens)
     if cache is None and settings.cache:
-        cache = new_cache(model, rows, valid.shape[1] + steps)
-    dice, ended = new_dice(rows, settings, tokens.device), [None] * rows
-    for _ in range(steps):
-        output = model(tokens, pixels, valid=valid, cache=cache, mitigation=mitigation, last=True)
-        chosen = choose(output.logits[:, -1], settings, dice, allowed).tolist()
-        chosen = [token if end is None else end for token, end in zip(chosen, ended, strict=True)]
-        ended = [token if token in stops else None for token in chosen]
-        yield chosen
-        if None not in ended:
+        cache = new_cache(model, len(tokens), valid.shape[1] + most)
+    reader = Reader(model, cache, Mitigation.of(mitigation), valid.shape[1], watch, compare)
+    chooser = Chooser(len(tokens), settings, allowed, stops, tokens.device)
+    for _ in range(most):
+        output = reader.read(tokens, pixels, valid)
+        chosen = chooser.choose(output.logits[:, -1])
+        yield Step(chosen, output, reader.effect)
+        if chooser.finished:
             return
         following = torch.tensor(chosen, device=tokens.device)[:, None]  # B 1
         valid = F.pad(valid, (0, 1), value=True)
         tokens, pixels = (following, None) if cache is not None else (torch.cat((tokens, following), 1), pixels)
-    if steps < settings.max_new_tokens:
-        warnings.warn(f"The answer was cut after {steps} tokens: the model's context is full.", stacklevel=2)
+    if most < settings.max_new_tokens:
+        warnings.warn(f"The answer was cut after {most} tokens: the model's context is full.", stacklevel=2)
+
+
+class Reader:
+    """The model reading one prompt and its answer; `effect` is what the mitigation did so far, None without one."""
+
+    def __init__(
+        self, model: Llava, cache: KVCache | None, mitigation: Mitigation, prompt: int, watch: dict, compare: bool
+    ) -> None:
+        self.model, self.cache = model, cache
+        self.effect = None if mitigation == NO_MITIGATION else NO_EFFECT
+        self.how = {"mitigation": mitigation, "prompt": prompt, "last": True, **watch}
+        self.compare = compare and self.effect is not None
+        if self.compare and cache is not None:
+            if cache.length:
+                raise GenerationError("To compare with the plain model, begin with an empty cache.")
+            self.plain_cache = new_cache(model, cache.keys.shape[1], cache.capacity)
+
+    def read(self, tokens: Tensor, pixels: Tensor | None, valid: Tensor) -> Output:
+        """One forward, and its effect."""
+        output = self.model(tokens, pixels, valid=valid, cache=self.cache, before=self.effect, **self.how)
+        if self.effect is not None:
+            kl = self._distance(output, tokens, pixels, valid) if self.compare else None
+            if self.cache is None:  # then each step does everything once more
+                self.effect = replace(self.effect, calls=())
+            self.effect = self.effect.then(replace(output.effect, kl=kl))
+        return output
+
+    def _distance(self, output: Output, tokens: Tensor, pixels: Tensor | None, valid: Tensor) -> Tensor:
+        """KL(mitigated, plain) of the next token's distributions in nats, (B, 1)."""
+        cache = None if self.cache is None else self.plain_cache
+        plain = self.model(tokens, pixels, valid=valid, cache=cache, last=True)
+        mine, other = (each.logits[:, -1].float().log_softmax(dim=-1) for each in (output, plain))
+        return F.kl_div(other, mine, reduction="none", log_target=True).sum(dim=-1, keepdim=True)
+
+
+class Chooser:
+    """Chooses the next token of every row, until all rows have ended."""
+
+    def __init__(
+        self, rows: int, settings: Generation, allowed: Tensor | None, stops: tuple[int, ...], device: torch.device
+    ) -> None:
+        self.settings, self.allowed, self.stops = settings, allowed, stops
+        self.dice = new_dice(rows, settings, device)
+        self.ended: list[int | None] = [None] * rows
+
+    @property
+    def finished(self) -> bool:
+        return None not in self.ended
+
+    def choose(self, logits: Tensor) -> list[int]:
+        """B ids from `logits` (B, V); a row that has ended repeats its stop id."""
+        chosen = choose(logits, self.settings, self.dice, self.allowed).tolist()
+        chosen = [token if end is None else end for token, end in zip(chosen, self.ended, strict=True)]
+        self.ended = [token if token in self.stops else None for token in chosen]
+        return chosen
 
 
 def left_padded(valid: Tensor) -> Tensor:

@@ -1,24 +1,21 @@
 """The VLM: a model with its tokenizer and its image recipe, behind `ask`, `stream` and `logits`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from minivlm.answer import Answer, Inputs
-from minivlm.checkpoints import Report, load_checkpoint, read_json_file
-from minivlm.checkpoints.download import find_or_download
-from minivlm.errors import CheckpointError, ConfigError, PromptError
-from minivlm.generate import Generation, generate
-from minivlm.inputs.image import ImageRecipe, default_mode, load_image, to_pixels
+from minivlm.checkpoints import Report
+from minivlm.errors import PromptError
+from minivlm.generate import Generation, Step, steps
+from minivlm.inputs.image import ImageRecipe, load_image, to_pixels
 from minivlm.inputs.prompt import Batch, Prompt, Span, as_turns, build_prompt, pad_batch, require_question
-from minivlm.inputs.templates import TEMPLATES
 from minivlm.inputs.tokenizer import Tokenizer
-from minivlm.model import NO_MITIGATION, Llava, Mitigation
+from minivlm.model import Effect, Llava
 from minivlm.writer import Writer
 
 
@@ -50,21 +47,23 @@ class VLM:
         allowed[ids] = True
         return allowed
 
-    def ask(self, image: Any, text: Any, *, mitigation: Mitigation = NO_MITIGATION, **generation: Any) -> Answer:
+    def ask(self, image: Any, text: Any, *, mitigation: Any = None, compare: bool = False, **generation: Any) -> Answer:
         """Answer `text` about `image`.
 
         `image`: a path, bytes, PIL picture, array or tensor; several of them as a list; None for none. `text`: a
-        question, or turns (see `prompt`). `generation`: the fields of `Generation`. After Ctrl-C, the answer is what
-        had been written, with `finish == "interrupted"`.
+        question, or turns (see `prompt`). `mitigation`: `EAH()`, `CLVA()`, or a `Mitigation` of both; what it did is in
+        the answer's `effect`, with `compare` also how far each token was from the plain model's. `generation`: the
+        fields of `Generation`. After Ctrl-C, the answer is what had been written, with `finish == "interrupted"`.
         """
-        return self.ask_many([image], [text], mitigation=mitigation, **generation)[0]
+        return self.ask_many([image], [text], mitigation=mitigation, compare=compare, **generation)[0]
 
     def ask_many(
         self,
         images: Sequence[Any],
         texts: Sequence[Any],
         *,
-        mitigation: Mitigation = NO_MITIGATION,
+        mitigation: Any = None,
+        compare: bool = False,
         **generation: Any,
     ) -> list[Answer]:
         """Answer many questions in one batch; each row is answered as if it were alone."""
@@ -72,10 +71,11 @@ class VLM:
         for text in texts:
             require_question(as_turns(text))
         inputs = self.prepare_many(images, texts)
-        writers = [Writer(self.tokenizer, settings) for _ in inputs.tokens]
+        writers, effect = [Writer(self.tokenizer, settings) for _ in inputs.tokens], None
         try:
-            for chosen in self._generate(inputs, settings, mitigation):
-                for writer, token in zip(writers, chosen, strict=True):
+            for step in self.steps(inputs, settings, mitigation=mitigation, compare=compare):
+                effect = step.effect
+                for writer, token in zip(writers, step.chosen, strict=True):
                     writer.push(token)
                 if all(writer.finish for writer in writers):
                     break
@@ -84,31 +84,37 @@ class VLM:
             finish = "interrupted"
         for writer in writers:
             writer.close(finish)
-        return [self.answer(writer, spans, settings) for writer, spans in zip(writers, inputs.spans, strict=True)]
+        effects = each_effect(effect, writers)
+        rows = zip(writers, inputs.spans, effects, strict=True)
+        return [self.answer(writer, spans, settings, effect) for writer, spans, effect in rows]
 
     def stream(
-        self, image: Any, text: Any, *, mitigation: Mitigation = NO_MITIGATION, **generation: Any
-    ) -> Iterator[str]:
+        self, image: Any, text: Any, *, mitigation: Any = None, compare: bool = False, **generation: Any
+    ) -> Generator[str, None, Answer]:
         """The answer's text in pieces, as soon as each is certain; the pieces joined are what `ask` returns.
 
-        After Ctrl-C what was held back comes as a last piece, and then the KeyboardInterrupt.
+        The generator's own value (of `yield from`) is the `Answer`. After Ctrl-C what was held back comes as a last
+        piece, and then the KeyboardInterrupt.
         """
         settings = Generation(**generation)
         require_question(as_turns(text))
-        writer = Writer(self.tokenizer, settings)
+        inputs = self.prepare(image, text)
+        writer, effect = Writer(self.tokenizer, settings), None
         try:
-            for (token,) in self._generate(self.prepare(image, text), settings, mitigation):
-                if piece := writer.push(token):
+            for step in self.steps(inputs, settings, mitigation=mitigation, compare=compare):
+                effect = step.effect
+                if piece := writer.push(*step.chosen):
                     yield piece
                 if writer.finish:
-                    return
+                    break
             if piece := writer.close("length"):
                 yield piece
         except KeyboardInterrupt:
             yield writer.close("interrupted")
             raise
+        return self.answer(writer, inputs.spans[0], settings, *each_effect(effect, [writer]))
 
-    def logits(self, image: Any, text: Any, *, mitigation: Mitigation = NO_MITIGATION) -> Tensor:
+    def logits(self, image: Any, text: Any, *, mitigation: Any = None) -> Tensor:
         """The logits (T, V) at every token of the prompt."""
         with torch.inference_mode():
             return self.model(**self.prepare(image, text), mitigation=mitigation).logits[0]
@@ -149,7 +155,9 @@ class VLM:
         """One picture as (3, S, S), by this VLM's recipe."""
         return to_pixels(load_image(picture), self.recipe)
 
-    def answer(self, writer: Writer, spans: tuple[Span, ...], settings: Generation) -> Answer:
+    def answer(
+        self, writer: Writer, spans: tuple[Span, ...], settings: Generation, effect: Effect | None = None
+    ) -> Answer:
         """The finished answer with all that it depends on."""
         start = spans[-1].stop
         return Answer(
@@ -161,87 +169,27 @@ class VLM:
             template=self.template,
             recipe=self.recipe.describe(),
             model=self.name,
+            effect=effect,
         )
 
-    def _generate(self, inputs: Inputs, settings: Generation, mitigation: Mitigation) -> Iterator[list[int]]:
-        return generate(
+    def steps(self, inputs: Inputs, settings: Generation, **how: Any) -> Iterator[Step]:
+        """Write an answer to prepared inputs step by step; `how` goes to `minivlm.generate.steps`."""
+        return steps(
             self.model,
             **inputs,
             settings=settings,
             allowed=self.allowed.to(self.device),
             stops=self.tokenizer.stops,
-            mitigation=mitigation,
+            **how,
         )
 
 
-def load(
-    name_or_path: str | Path | None = None,
-    *,
-    device: str | torch.device | None = None,
-    dtype: str | torch.dtype | None = None,
-    template: str | None = None,
-    image_mode: str | None = None,
-    vision_tower: str | Path | None = None,
-    revision: str | None = None,
-) -> VLM:
-    """Load a LLaVA checkpoint: the shipped model (no name), a folder, or a name on the hub.
-
-    A hub name is looked up in the hub's cache and downloaded if it is not there; otherwise nothing touches the network.
-    `device`: "cuda" where there is one, else "cpu". `dtype`: see `minivlm.checkpoints.load`. `template`: "hf" or
-    "llava_v1"; by default the original checkpoints get the latter, all others the hub's. `image_mode`: "crop" or "pad",
-    by default as `minivlm.inputs.image.default_mode` decides. `vision_tower`: for original files without a tower.
-    Raises `CheckpointError` or `ConfigError` if anything is missing, left over, damaged or not supported.
-    """
-    if template is not None and template not in TEMPLATES:
-        raise PromptError(f"There is no template {template!r}; known are {', '.join(TEMPLATES)}.")
-    folder = shipped_model() if name_or_path is None else find_or_download(name_or_path, revision=revision)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    loaded = load_checkpoint(folder, device=device, dtype=dtype, vision_tower=vision_tower)
-    config, folder = loaded.config, loaded.folder
-    return VLM(
-        model=loaded.model,
-        tokenizer=Tokenizer.from_folder(
-            folder, image_token_id=config.image_token_index, vocab_rows=config.text_config.vocab_size
-        ),
-        recipe=read_recipe(folder, config.vision_config.image_size, image_mode),
-        template=template or ("hf" if loaded.report.style == "hub" else "llava_v1"),
-        name=f"minivlm/{folder.name}" if name_or_path is None else str(name_or_path),
-        report=loaded.report,
-    )
-
-
-def shipped_model() -> Path:
-    """The folder of the model that comes with the package, installed or in the repository."""
-    here = Path(__file__).resolve().parent
-    for folder in (here / "shipped" / "tiny", here.parent / "weights" / "tiny"):
-        if (folder / "config.json").is_file():
-            return folder
-    raise CheckpointError(
-        f"The shipped model was not found, neither in {here / 'shipped'} nor in {here.parent / 'weights'}. "
-        "Install minivlm again, or make the model with `minivlm train`."
-    )
-
-
-def read_recipe(folder: Path, image_size: int, mode: str | None) -> ImageRecipe:
-    """The image recipe of a checkpoint folder; without a preprocessor file, CLIP's own at the tower's size."""
-    for name in ("preprocessor_config.json", "processor_config.json"):
-        if (folder / name).is_file():
-            settings = read_json_file(folder / name)
-            if name.startswith("pre") or "image_processor" in settings:
-                mode = mode or default_mode(settings, read_json_file(folder / "config.json"))
-                return fitting_recipe(ImageRecipe.from_config(settings, mode=mode), image_size, folder / name)
-    mode = mode or default_mode({}, read_json_file(folder / "config.json"))
-    return ImageRecipe(size=image_size, mode=mode)
-
-
-def fitting_recipe(recipe: ImageRecipe, image_size: int, file: Path) -> ImageRecipe:
-    """The recipe as given, once it makes the square that the vision tower expects."""
-    if recipe.size != image_size:
-        raise ConfigError(
-            f"{file} makes squares of {recipe.size} pixels, but config.json has a vision tower for {image_size}. "
-            "The two files belong to different models."
-        )
-    return recipe
+def each_effect(effect: Effect | None, writers: Sequence[Writer]) -> list[Effect | None]:
+    """What a mitigation did to each row of a batch, as long as the row was written; a warning if it was nothing."""
+    if effect is None:
+        return [None] * len(writers)
+    effect.warn_if_nothing()
+    return [effect.of(row, len(writer.tokens)) for row, writer in enumerate(writers)]
 
 
 def as_pictures(image: Any) -> list[Any]:

@@ -20,7 +20,7 @@ FLOORS = [
     "writer",
     "answer",
     "vlm",
-    "conversation",
+    "loading conversation",
     "lens evaluation toyworld",
     "bench course doctor terminal",
     "commands",
@@ -29,9 +29,11 @@ FLOORS = [
 ]
 MODEL_FLOORS = [
     "config",
-    "layers cache sinks",
-    "eah clva",
+    "layers cache layout watch sinks",
+    "eah clva effect",
+    "aim",
     "mitigation",
+    "call",
     "attention",
     "vision projector decoder",
     "llava",

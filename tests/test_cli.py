@@ -19,6 +19,7 @@ from minivlm import MinivlmError, __version__, cli, commands, doctor, terminal
 from minivlm.checkpoints.load import DTYPES
 from minivlm.checkpoints.save import save_checkpoint
 from minivlm.generate import Generation
+from minivlm.loading import load, shipped_model
 from minivlm.toyworld import HELD_OUT, SUBSTITUTIONS, TRAINING
 from minivlm.toyworld.card import CAPTION_ROWS, HEAD
 from minivlm.toyworld.demo import WORLDS, Ink, Shown, describe, is_right, mark, save, try_next, yes_no
@@ -28,7 +29,6 @@ from minivlm.toyworld.recipe import Recipe
 from minivlm.toyworld.themes import missing_companions
 from minivlm.toyworld.train import new_model, sentences
 from minivlm.toyworld.vocabulary import save_tokenizer, train_tokenizer
-from minivlm.vlm import load, shipped_model
 
 SHORT = ("--max-new-tokens", "6", "--device", "cpu")
 

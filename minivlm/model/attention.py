@@ -2,22 +2,39 @@
 
 Shapes, here and in the decoder:
 
-    B batch · Q queries (the new tokens) · K keys (all tokens so far)
-    H heads · G key/value heads · D width · d head width
+    B batch · Q queries (the new tokens) · K keys (all tokens so far) · R rows: the last of the queries
+    H heads · G key/value heads · D width · d head width · P patches
 
-Each layer takes the *fast lane*, a fused kernel that never shows its weights, unless something needs the weights of
-this very layer: then it takes the *visible lane* and writes the softmax out. Both give the same result.
+Each query takes the *fast lane*, a fused kernel that never shows its weights, unless something needs its weights in
+this very layer: then it takes the *visible lane*, where the softmax is written out. Both give the same result.
 """
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
+from minivlm.model.aim import draw_to_target
 from minivlm.model.cache import KVCache
+from minivlm.model.call import NOTHING_SEEN, NOTHING_YET, PLAIN, Call, Handed, Seen
+from minivlm.model.clva import drift_gate, find_anchor, pooled_map, pull_to_anchor
 from minivlm.model.config import TextConfig
+from minivlm.model.eah import broadcast_densest_head
+from minivlm.model.effect import Change
 from minivlm.model.layers import rotate
-from minivlm.model.mitigation import NO_MITIGATION, Mitigation
+from minivlm.model.sinks import vision_sink_scores
+from minivlm.model.watch import Watch
+
+
+@dataclass(frozen=True)
+class Attended:
+    """What one layer's attention gives."""
+
+    out: Tensor  # (B, Q, D)
+    handed: Handed
+    seen: Seen = NOTHING_SEEN
 
 
 class Attention(nn.Module):
@@ -46,15 +63,13 @@ class Attention(nn.Module):
         x: Tensor,
         rope: tuple[Tensor, Tensor],
         mask: Tensor,
-        *,
         cache: KVCache | None = None,
-        mitigation: Mitigation = NO_MITIGATION,
-        keep_map: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
+        call: Call = PLAIN,
+        handed: Handed = NOTHING_YET,
+    ) -> Attended:
         """Let the tokens `x` (B, Q, D) look at all tokens so far.
 
-        `rope` holds cosine and sine, (B, Q, d) each; `mask` (B, 1, Q, K) is True where a query may see a key, at
-        least at one key a row. Returns (B, Q, D) and, if `keep_map`, the weights (B, H, Q, K).
+        `rope`: cosine and sine, (B, Q, d) each; `mask` (B, 1, Q, K): True where a query may see a key, one at least.
         """
         # 1. project, rotate, remember
         q, k, v = self.project(x)
@@ -62,20 +77,70 @@ class Attention(nn.Module):
         if cache is not None:
             k, v = cache.write(self.layer, k, v)
 
-        # 2a. fast lane: nobody asks for the weights
-        if not (keep_map or mitigation.needs_weights(self.layer)):
-            return self.merge(fused_attention(q, k, v, mask)), None
+        # 2a. fast lane: the queries whose weights nobody needs
+        first = call.first_visible_row(self.layer, q.shape[2])
+        fast = fused_attention(q[:, :, :first], k, v, mask[:, :, :first])
+        if first == q.shape[2]:
+            return Attended(self.merge(fast), handed)
 
-        # 2b. visible lane: the same, written out
-        weights = attention_weights(q, repeat_heads(k, self.group), mask)  # B H Q K
+        # 2b. visible lane: the other queries, written out
+        mask = mask[:, :, first:]
+        weights = plain = attention_weights(q[:, :, first:], repeat_heads(k, self.group), mask)  # B H R K
 
-        # 3. EAH: give every head the map of the head with most vision sinks    (its place)
-        # 4. CLVA: pull deep layers from the noise map to the anchor            (its place)
-        # 5. record: the weights are returned if they were asked for
+        # 3. EAH: in its layer, every head gets the map of the head that has most vision sinks
+        weights, handed = self.broadcast(weights, mask, call, handed)
+        # 4. CLVA: noise and anchor layers hand their maps up, deep layers are pulled from the noise to the anchor
+        weights, handed = self.hold_anchor(weights, call, handed)
+        weights, handed = self.aim(weights, call, handed)  # no method: the ceiling of what aiming can gain
+        # 5. record what was asked for
+        seen = self.record(plain, weights, mask, call.watch)
 
         # 6. mix the values, merge the heads
-        mixed = weights @ repeat_heads(v, self.group)  # B H Q d
-        return self.merge(mixed), weights if keep_map else None
+        visible = weights @ repeat_heads(v, self.group)  # B H R d
+        return Attended(self.merge(torch.cat((fast, visible), dim=2)), handed, seen)
+
+    def broadcast(self, weights: Tensor, mask: Tensor, call: Call, handed: Handed) -> tuple[Tensor, Handed]:
+        """Step 3, see `eah.py`. It acts on whole maps: here R = Q."""
+        eah, layout = call.mitigation.eah, call.layout
+        if eah is None or not eah.acts(self.layer, layout):
+            return weights, handed
+        changed, head = broadcast_densest_head(weights, mask, layout, eah, call.before.chosen_head(self.layer))
+        change = Change.between("EAH", self.layer, weights, changed, layout, head=head)
+        return changed, handed.with_change(change)
+
+    def hold_anchor(self, weights: Tensor, call: Call, handed: Handed) -> tuple[Tensor, Handed]:
+        """Step 4, see `clva.py`. It acts on the text behind the picture: the last of the R rows."""
+        clva, layout = call.mitigation.clva, call.layout
+        if clva is None or not layout.text_rows:
+            return weights, handed
+        others, text = weights.tensor_split([-layout.text_rows], dim=2)
+        if self.layer in clva.read_layers:
+            return weights, handed.with_map(self.layer, pooled_map(text, layout, clva.heads))
+        if self.layer not in clva.deep_layers:
+            return weights, handed
+        found = handed.anchor or find_anchor(handed.maps, layout, clva)
+        gate = drift_gate(text, found, layout, clva)  # B R
+        pulled = pull_to_anchor(text, found, gate, layout, clva)
+        shown = gate.masked_fill(~layout.text[:, -layout.text_rows :], torch.nan)
+        change = Change.between("CLVA", self.layer, text, pulled, layout, gate=shown)
+        return torch.cat((others, pulled), dim=2), handed.with_change(change, anchor=found)
+
+    def aim(self, weights: Tensor, call: Call, handed: Handed) -> tuple[Tensor, Handed]:
+        """The ceiling, see `aim.py`: the same rows, drawn to where someone who knows points."""
+        aim, layout = call.mitigation.aim, call.layout
+        if aim is None or self.layer not in aim.layers or not layout.text_rows:
+            return weights, handed
+        others, text = weights.tensor_split([-layout.text_rows], dim=2)
+        drawn = draw_to_target(text, layout, aim)
+        change = Change.between("aim", self.layer, text, drawn, layout)
+        return torch.cat((others, drawn), dim=2), handed.with_change(change)
+
+    def record(self, plain: Tensor, weights: Tensor, mask: Tensor, watch: Watch) -> Seen:
+        """Step 5: the weights by which the values are mixed, and the sinks as they were before any step."""
+        return Seen(
+            map=watch.last_rows(weights) if self.layer in watch.maps else None,
+            sink_scores=vision_sink_scores(plain, mask) if self.layer in watch.sinks else None,
+        )
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, Q, D) to queries (B, H, Q, d), keys and values (B, G, Q, d)."""

@@ -20,6 +20,7 @@ class KVCache:
         shape = (config.num_hidden_layers, batch, config.num_key_value_heads, capacity, config.head_dim)
         self.keys = torch.zeros(shape, device=device, dtype=dtype)  # (L, B, G, capacity, d)
         self.values = torch.zeros(shape, device=device, dtype=dtype)
+        self.image = torch.zeros(batch, capacity, device=device, dtype=torch.bool)  # which of the tokens are patches
         self.length = 0
 
     @property
@@ -35,6 +36,12 @@ class KVCache:
                 f"The KV cache has room for {self.capacity} tokens and holds {self.length}: {new} more do not fit. "
                 "Allocate it for the prompt and the whole answer."
             )
+
+    def mark(self, image: Tensor) -> Tensor:
+        """Note which of the Q new tokens are patches, (B, Q); return it for all tokens so far, (B, K)."""
+        end = self.length + image.shape[1]
+        self.image[:, self.length : end] = image
+        return self.image[:, :end]
 
     def write(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Put `k`, `v` (B, G, Q, d) of one layer behind what is there; return views of all of it, (B, G, K, d)."""

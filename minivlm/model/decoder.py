@@ -1,16 +1,17 @@
 """The decoder: a stack of blocks over the embedded prompt. Shapes as in `attention.py`."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from minivlm.model.attention import Attention
+from minivlm.model.attention import Attended, Attention
 from minivlm.model.cache import KVCache
+from minivlm.model.call import NOTHING_YET, PLAIN, Call, Seen
 from minivlm.model.config import TextConfig
+from minivlm.model.effect import Effect
 from minivlm.model.layers import GatedMLP, RMSNorm, rotary_angles
-from minivlm.model.mitigation import NO_MITIGATION, Mitigation
+from minivlm.model.mitigation import NO_MITIGATION
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,18 @@ class Decoded:
 
     states: Tensor  # (B, Q, D), normalised, ready for the head
     hidden: tuple[Tensor, ...] | None  # the embedding and each block's output, (B, Q, D) each
-    maps: dict[int, Tensor]  # the attention weights (B, H, Q, K) of the layers asked for
+    seen: tuple[Seen, ...]  # for each layer, what it was asked to show
+    effect: Effect | None  # what a mitigation did; None if there was none
+
+    @property
+    def maps(self) -> dict[int, Tensor]:
+        """The attention weights (B, H, rows, K) of the layers asked for."""
+        return {layer: seen.map for layer, seen in enumerate(self.seen) if seen.map is not None}
+
+    @property
+    def sink_scores(self) -> dict[int, Tensor]:
+        """The vision-sink scores (B, H, K) of the layers asked for."""
+        return {layer: seen.sink_scores for layer, seen in enumerate(self.seen) if seen.sink_scores is not None}
 
 
 class Block(nn.Module):
@@ -30,11 +42,11 @@ class Block(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor, **how) -> tuple[Tensor, Tensor | None]:
-        """The block's output (B, Q, D) and, if it was asked for, its attention map; `how` goes to `Attention`."""
-        seen, weights = self.self_attn(self.input_layernorm(x), rope, mask, **how)
-        x = x + seen
-        return x + self.mlp(self.post_attention_layernorm(x)), weights
+    def forward(self, x: Tensor, *how) -> Attended:
+        """The block's output (B, Q, D), with what its attention handed on; `how` goes to `Attention`."""
+        attended = self.self_attn(self.input_layernorm(x), *how)
+        x = x + attended.out
+        return replace(attended, out=x + self.mlp(self.post_attention_layernorm(x)))
 
 
 class Decoder(nn.Module):
@@ -52,8 +64,7 @@ class Decoder(nn.Module):
         mask: Tensor,
         *,
         cache: KVCache | None = None,
-        mitigation: Mitigation = NO_MITIGATION,
-        maps: Collection[int] = (),
+        call: Call = PLAIN,
         hidden: bool = False,
     ) -> Decoded:
         """Run embedded tokens `x` (B, Q, D) at `positions` (B, Q) under `mask` (B, 1, Q, K).
@@ -61,16 +72,17 @@ class Decoder(nn.Module):
         With a `cache`, the K keys are its tokens followed by the new ones, which it remembers afterwards.
         """
         rope = rotary_angles(positions, self.config.head_dim, self.config.rope_theta, x.dtype)
-        states, kept = [x], {}
-        for layer, block in enumerate(self.layers):
-            x, weights = block(x, rope, mask, cache=cache, mitigation=mitigation, keep_map=layer in maps)
-            if weights is not None:
-                kept[layer] = weights
+        states, seen, handed = [x], [], NOTHING_YET
+        for block in self.layers:
+            attended = block(x, rope, mask, cache, call, handed)
+            x, handed = attended.out, attended.handed
+            seen.append(attended.seen)
             if hidden:
                 states.append(x)
         if cache is not None:
             cache.length = mask.shape[-1]
-        return Decoded(self.norm(x), tuple(states) if hidden else None, kept)
+        effect = None if call.mitigation == NO_MITIGATION else Effect((handed.changes,))
+        return Decoded(self.norm(x), tuple(states) if hidden else None, tuple(seen), effect)
 
 
 def token_positions(valid: Tensor, queries: int) -> Tensor:

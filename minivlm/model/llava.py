@@ -5,28 +5,52 @@ Beside the letters of `attention.py`: N pictures, S their side in pixels, P plac
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from minivlm.errors import ConfigError, PromptError
+from minivlm.errors import PromptError
 from minivlm.model.cache import KVCache
+from minivlm.model.call import Call
 from minivlm.model.config import LlavaConfig
-from minivlm.model.decoder import Decoder, causal_mask, token_positions
+from minivlm.model.decoder import Decoded, Decoder, causal_mask, token_positions
+from minivlm.model.effect import NO_EFFECT, Effect
+from minivlm.model.layout import Layout
 from minivlm.model.mitigation import NO_MITIGATION, Mitigation
 from minivlm.model.projector import Projector, select_features
 from minivlm.model.vision import VisionTower
+from minivlm.model.watch import Watch
 
 
 @dataclass(frozen=True)
 class Output:
-    """What one forward gives. `maps` and the hidden states are there if they were asked for."""
+    """What one forward gives."""
 
     logits: Tensor  # (B, Q, V), or (B, 1, V) for the last position alone
     image_features: Tensor | None  # (N, P, D), what the decoder sees of the pictures
-    maps: dict[int, Tensor]  # layer -> attention weights (B, H, Q, K)
-    hidden: tuple[Tensor, ...] | None  # (B, Q, D): the embedded prompt, then each decoder layer's output
+    decoded: Decoded
     vision_hidden: tuple[Tensor, ...] | None  # (N, 1 + patches, width): the tower's embedding, then each layer's output
+
+    @property
+    def maps(self) -> dict[int, Tensor]:
+        """layer -> attention weights (B, H, Q, K), or of the last rows, where they were asked for."""
+        return self.decoded.maps
+
+    @property
+    def sink_scores(self) -> dict[int, Tensor]:
+        """layer -> vision-sink scores (B, H, K) where they were asked for, see `sinks.py`."""
+        return self.decoded.sink_scores
+
+    @property
+    def hidden(self) -> tuple[Tensor, ...] | None:
+        """(B, Q, D) each: the embedded prompt, then each decoder layer's output, if they were asked for."""
+        return self.decoded.hidden
+
+    @property
+    def effect(self) -> Effect | None:
+        """What the mitigation did; None if there was none."""
+        return self.decoded.effect
 
 
 class Llava(nn.Module):
@@ -50,39 +74,45 @@ class Llava(nn.Module):
         *,
         valid: Tensor | None = None,
         cache: KVCache | None = None,
-        mitigation: Mitigation = NO_MITIGATION,
+        mitigation: Any = NO_MITIGATION,
         maps: Collection[int] = (),
+        map_rows: int | None = None,
+        sinks: Collection[int] = (),
         hidden: bool = False,
         last: bool = False,
+        prompt: int | None = None,
+        before: Effect | None = None,
     ) -> Output:
-        """Logits of the next token at every position.
+        """Logits of the next token at every position. Layers count from 0.
 
-        `tokens` (B, Q) hold one `image_token_index` for each patch; `pixels` (N, 3, S, S) are the pictures in the
-        order of their slots, row by row. `valid` (B, K) is False at padding; with a `cache`, it speaks of the cached
-        tokens and the new ones. `maps` names decoder layers whose attention weights are returned, `hidden` asks for
-        all hidden states, `last` for the logits of the last position only. Raises `PromptError` if slots and patches
-        do not match, or if a token or the mask does not fit.
+        `tokens` (B, Q) hold one `image_token_index` for each patch of the pictures `pixels` (N, 3, S, S), in order, row
+        by row. `valid` (B, K) is False at padding; with a `cache` it speaks of the cached tokens and the new ones, of
+        which the first `prompt` are no answer (by default the cached ones, else all). `mitigation`: see
+        `Mitigation.of`; what was done `before` in one generation is passed on. `maps` and `sinks` name layers whose
+        weights (of the last `map_rows` queries) and sink scores are wanted, `last` wants the last logits only. Raises
+        `PromptError` for tokens, pixels and masks that do not fit, `ConfigError` for layers that do not exist.
         """
-        new = tokens.shape[1]
-        past = cache.length if cache is not None else 0
         if cache is not None:
             cache.require_room(*tokens.shape)
-        self.check_maps(maps)
-        valid = all_valid(tokens, past) if valid is None else checked_valid(valid, tokens, past)
-
+        watch = Watch(maps, map_rows, sinks).checked(self.config)
+        layout = self.layout(tokens, valid, cache, prompt)
+        call = Call(layout, Mitigation.of(mitigation).fitted(self.config), watch, before or NO_EFFECT)
         features, vision_hidden = self.see(pixels, hidden) if pixels is not None else (None, None)
         x = self.embed(tokens, features)  # B Q D
-        decoded = self.text(
-            x,
-            token_positions(valid, new),
-            causal_mask(valid, new),
-            cache=cache,
-            mitigation=mitigation,
-            maps=maps,
-            hidden=hidden,
-        )
-        states = decoded.states[:, -1:] if last else decoded.states
-        return Output(self.lm_head(states), features, decoded.maps, decoded.hidden, vision_hidden)
+        positions, mask = token_positions(layout.valid, layout.queries), causal_mask(layout.valid, layout.queries)
+        decoded = self.text(x, positions, mask, cache=cache, call=call, hidden=hidden)
+        if decoded.effect and before is None:
+            decoded.effect.warn_if_nothing()
+        logits = self.lm_head(decoded.states[:, -1:] if last else decoded.states)
+        return Output(logits, features, decoded, vision_hidden)
+
+    def layout(self, tokens: Tensor, valid: Tensor | None, cache: KVCache | None, prompt: int | None = None) -> Layout:
+        """Where patches, text and padding stand among the cached and the new tokens; the cache notes it for later."""
+        past = cache.length if cache is not None else 0
+        image = tokens == self.config.image_token_index
+        valid = all_valid(tokens, past) if valid is None else checked_valid(valid, tokens, past)
+        image = cache.mark(image) if cache is not None else image
+        return Layout(valid, image, tokens.shape[1], prompt or past or tokens.shape[1])
 
     def see(self, pixels: Tensor, hidden: bool = False) -> tuple[Tensor, tuple[Tensor, ...] | None]:
         """Pictures (N, 3, S, S) to vectors in the space of words, (N, P, D), and the tower's states if asked for."""
@@ -97,12 +127,6 @@ class Llava(nn.Module):
         self.check_tokens(tokens, slots, features)
         x = self.text.embed_tokens(tokens.masked_fill(slots, 0))
         return x if features is None else x.masked_scatter(slots[..., None], features.to(x.dtype))
-
-    def check_maps(self, maps: Collection[int]) -> None:
-        """Raise `ConfigError` unless every layer in `maps` exists; layers count from 0."""
-        depth = self.config.text_config.num_hidden_layers
-        if not set(maps) <= set(range(depth)):
-            raise ConfigError(f"maps names layers {sorted(maps)}, but the decoder has the layers 0 to {depth - 1}.")
 
     def check_tokens(self, tokens: Tensor, slots: Tensor, features: Tensor | None) -> None:
         """Raise `PromptError` unless every slot has a patch, every patch a slot and every token an embedding."""

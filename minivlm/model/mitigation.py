@@ -1,19 +1,64 @@
 """What a call changes in the attention, as a value that is passed to the call.
 
-A mitigation belongs to one forward, never to the model: one set of loaded weights answers plainly and mitigated, side
-by side. The methods themselves (EAH, arXiv 2411.09968; CLVA, arXiv 2603.25088) are to become its fields.
+    model(tokens, pixels, mitigation=Mitigation(EAH(), CLVA()))
+
+A mitigation belongs to one call, never to the model: one set of loaded weights answers plainly and mitigated, side by
+side, and nothing has to be undone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
+
+from minivlm.errors import ConfigError
+from minivlm.model.aim import Aim
+from minivlm.model.clva import CLVA
+from minivlm.model.config import LlavaConfig
+from minivlm.model.eah import EAH
+from minivlm.model.layout import Layout
 
 
 @dataclass(frozen=True)
 class Mitigation:
-    """Which layer does what. So far there is nothing to choose: attention is always the plain one."""
+    """Which layer does what."""
 
-    def needs_weights(self, layer: int) -> bool:
-        """Whether `layer` must write its attention weights out, because a step reads or changes them there."""
-        return False
+    eah: EAH | None = None
+    clva: CLVA | None = None
+    aim: Aim | None = None
+
+    def __post_init__(self) -> None:
+        for name, kind in KINDS.items():
+            if not isinstance(getattr(self, name), kind | None):
+                raise ConfigError(f"Mitigation.{name} must be {kind.__name__} settings, found {getattr(self, name)!r}.")
+
+    @classmethod
+    def of(cls, given: Any) -> "Mitigation":
+        """A mitigation as it is; or one made of None, of one method's settings, or of several in a list."""
+        if isinstance(given, cls):
+            return given
+        parts = {}
+        for settings in given if isinstance(given, (list, tuple)) else [given] * (given is not None):
+            name = next((name for name, kind in KINDS.items() if isinstance(settings, kind)), None)
+            if name is None or name in parts:
+                raise ConfigError(
+                    f"A mitigation is made of one EAH, one CLVA and one Aim at most, found {given!r}. "
+                    "Pass for instance EAH(), or Mitigation(EAH(), CLVA())."
+                )
+            parts[name] = settings
+        return cls(**parts)
+
+    def fitted(self, config: LlavaConfig) -> "Mitigation":
+        """With all that depends on the model filled in. Raises `ConfigError` where a layer does not exist."""
+        settings = {name: getattr(self, name) for name in KINDS}
+        return replace(self, **{name: part.fitted(config) for name, part in settings.items() if part is not None})
+
+    def first_row(self, layer: int, layout: Layout) -> int:
+        """From which row on this layer must write its weights out; `layout.queries` if no step needs any."""
+        if self.eah and self.eah.acts(layer, layout):
+            return 0
+        text_layers = (*self.clva.read_layers, *self.clva.deep_layers) if self.clva else ()
+        aimed = self.aim.layers if self.aim else ()
+        return layout.queries - layout.text_rows * (layer in (*text_layers, *aimed))
 
 
+KINDS = {"eah": EAH, "clva": CLVA, "aim": Aim}
 NO_MITIGATION = Mitigation()

@@ -1,0 +1,83 @@
+"""Loading: from a folder, a hub name or nothing at all to a `VLM`."""
+
+from pathlib import Path
+
+import torch
+
+from minivlm.checkpoints import load_checkpoint, read_json_file
+from minivlm.checkpoints.download import find_or_download
+from minivlm.errors import CheckpointError, ConfigError, PromptError
+from minivlm.inputs.image import ImageRecipe, default_mode
+from minivlm.inputs.templates import TEMPLATES
+from minivlm.inputs.tokenizer import Tokenizer
+from minivlm.vlm import VLM
+
+
+def load(
+    name_or_path: str | Path | None = None,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    template: str | None = None,
+    image_mode: str | None = None,
+    vision_tower: str | Path | None = None,
+    revision: str | None = None,
+) -> VLM:
+    """Load a LLaVA checkpoint: the shipped model (no name), a folder, or a name on the hub.
+
+    A hub name is looked up in the hub's cache and downloaded if it is not there; otherwise nothing touches the network.
+    `device`: "cuda" where there is one, else "cpu". `dtype`: see `minivlm.checkpoints.load`. `template`: "hf" or
+    "llava_v1"; by default the original checkpoints get the latter, all others the hub's. `image_mode`: "crop" or "pad",
+    by default as `minivlm.inputs.image.default_mode` decides. `vision_tower`: for original files without a tower.
+    Raises `CheckpointError` or `ConfigError` if anything is missing, left over, damaged or not supported.
+    """
+    if template is not None and template not in TEMPLATES:
+        raise PromptError(f"There is no template {template!r}; known are {', '.join(TEMPLATES)}.")
+    folder = shipped_model() if name_or_path is None else find_or_download(name_or_path, revision=revision)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    loaded = load_checkpoint(folder, device=device, dtype=dtype, vision_tower=vision_tower)
+    config, folder = loaded.config, loaded.folder
+    return VLM(
+        model=loaded.model,
+        tokenizer=Tokenizer.from_folder(
+            folder, image_token_id=config.image_token_index, vocab_rows=config.text_config.vocab_size
+        ),
+        recipe=read_recipe(folder, config.vision_config.image_size, image_mode),
+        template=template or ("hf" if loaded.report.style == "hub" else "llava_v1"),
+        name=f"minivlm/{folder.name}" if name_or_path is None else str(name_or_path),
+        report=loaded.report,
+    )
+
+
+def shipped_model() -> Path:
+    """The folder of the model that comes with the package, installed or in the repository."""
+    here = Path(__file__).resolve().parent
+    for folder in (here / "shipped" / "tiny", here.parent / "weights" / "tiny"):
+        if (folder / "config.json").is_file():
+            return folder
+    raise CheckpointError(
+        f"The shipped model was not found, neither in {here / 'shipped'} nor in {here.parent / 'weights'}. "
+        "Install minivlm again, or make the model with `minivlm train`."
+    )
+
+
+def read_recipe(folder: Path, image_size: int, mode: str | None) -> ImageRecipe:
+    """The image recipe of a checkpoint folder; without a preprocessor file, CLIP's own at the tower's size."""
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        if (folder / name).is_file():
+            settings = read_json_file(folder / name)
+            if name.startswith("pre") or "image_processor" in settings:
+                mode = mode or default_mode(settings, read_json_file(folder / "config.json"))
+                return fitting_recipe(ImageRecipe.from_config(settings, mode=mode), image_size, folder / name)
+    mode = mode or default_mode({}, read_json_file(folder / "config.json"))
+    return ImageRecipe(size=image_size, mode=mode)
+
+
+def fitting_recipe(recipe: ImageRecipe, image_size: int, file: Path) -> ImageRecipe:
+    """The recipe as given, once it makes the square that the vision tower expects."""
+    if recipe.size != image_size:
+        raise ConfigError(
+            f"{file} makes squares of {recipe.size} pixels, but config.json has a vision tower for {image_size}. "
+            "The two files belong to different models."
+        )
+    return recipe

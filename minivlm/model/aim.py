@@ -1,0 +1,60 @@
+"""Aim: attention drawn to where someone who knows the picture points. A ceiling for the methods, not a method.
+
+In the layers named, on the text rows behind the picture, per head with the attention p on the patches (sum m):
+
+    p <- kappa m ((1 - strength) p / m + strength target / sum of target)
+
+If even this does not help an answer, no method that aims attention can.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from minivlm.errors import ConfigError
+from minivlm.model.clva import normalised, redistributed
+from minivlm.model.config import LlavaConfig
+from minivlm.model.layout import Layout
+
+
+@dataclass(frozen=True, eq=False)
+class Aim:
+    """`target` (B, P): a weight of at least 0 for each patch of each sample; a sample without any is left alone."""
+
+    target: Tensor
+    layers: tuple[int, ...]
+    strength: float = 0.5
+    kappa: float = 1.0  # how much of its attention the picture keeps
+
+    def __post_init__(self) -> None:
+        if self.target.ndim != 2 or not bool((self.target >= 0).all()):
+            raise ConfigError(
+                f"Aim.target must hold weights of at least 0 in the shape (samples, patches), found the shape "
+                f"{tuple(self.target.shape)} and a smallest value of {float(self.target.min()):g}."
+            )
+        if not 0 <= self.strength <= 1:
+            raise ConfigError(f"Aim.strength must lie in 0..1, found {self.strength!r}.")
+
+    def fitted(self, config: LlavaConfig) -> "Aim":
+        """As it is, once its layers are known to exist."""
+        depth = config.text_config.num_hidden_layers
+        if not set(self.layers) <= set(range(depth)):
+            raise ConfigError(f"Aim.layers is {self.layers}, but the decoder has the layers 0 to {depth - 1}.")
+        return self
+
+
+def draw_to_target(weights: Tensor, layout: Layout, aim: Aim) -> Tensor:
+    """`weights` (B, H, R, K) of text rows, their attention on the patches drawn to the target."""
+    patches = int(layout.image.sum(dim=1).max())
+    if aim.target.shape != (weights.shape[0], patches):
+        raise ConfigError(
+            f"Aim.target has the shape {tuple(aim.target.shape)}, but the call has {weights.shape[0]} samples with up "
+            f"to {patches} patches."
+        )
+    p = weights[..., layout.span].float() * layout.patches  # B H R P
+    mass = p.sum(dim=-1, keepdim=True)
+    target = normalised(aim.target.to(p)).gather(1, layout.numbers) * layout.patches[:, 0, 0]  # B P
+    known = target.any(dim=-1, keepdim=True)  # B 1
+    wanted = (1 - aim.strength) * p + aim.strength * mass * target[:, None, None]
+    rows = known.expand(-1, weights.shape[2])
+    return redistributed(weights, wanted, mass, layout, rows, aim.kappa)

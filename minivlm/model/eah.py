@@ -1,0 +1,120 @@
+"""EAH: every head gets the map of the head that has most vision sinks (arXiv 2411.09968; EVAS, EMNLP 2025 main.174).
+
+In one shallow layer, after the softmax and before the values, on the rows of the prompt. For head h and patch y:
+
+    score[h, y] = sum of A[h, x, y] over the rows x > y that may see y / number of such rows
+    y is a vision sink of h       if score[h, y] > threshold
+    n = the head with most sinks  (the lowest of several)
+    A[h, x, :] = A[n, x, :]       for all heads h and all rows x of the prompt
+
+The paper finds that heads dense in vision sinks stand in shallow layers and hallucinate less, and gives the densest
+one's map to all. A sample without a sink is left alone. This is the definition of the paper; the public code differs
+from it (it skips head 0, one column and all but one row of a batch).
+
+Rows that are generated pass untouched, as with the authors' code under a cache: one new row has no later row, so no
+column has a score. `decode="keep"` gives them the prefill's head, to study what that would do.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from minivlm.errors import ConfigError
+from minivlm.model.config import LlavaConfig
+from minivlm.model.layout import Layout
+from minivlm.model.sinks import sinks_per_head, vision_sink_scores, vision_sinks
+
+HEADS = ("densest", "second", "random")
+DECODE = ("pass", "keep")
+PUBLISHED_THRESHOLD = 0.002  # at a length of about 626 tokens: 1.25 times what each would get if all got the same
+PUBLISHED_LENGTH = 626
+WORDS = 50  # of those tokens are no patches
+
+
+@dataclass(frozen=True)
+class EAH:
+    """Settings. `EAH()` is filled in for the model that it meets, as `EAH.for_model(config)` is beforehand."""
+
+    layer: int = 1  # the second, as published; layers count from 0
+    threshold: float | None = None  # None: the published one, scaled to the model's length of prompt
+    head: str = "densest"  # controls: "second" (densest but one), "random" (by `seed`, for all samples the same)
+    decode: str = "pass"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if type(self.layer) is not int or self.layer < 0:
+            raise ConfigError(f"EAH.layer must be a whole number from 0 (layers count from 0), found {self.layer!r}.")
+        if self.threshold is not None and not (isinstance(self.threshold, float) and 0 <= self.threshold < 1):
+            raise ConfigError(f"EAH.threshold is a mean attention weight in 0..1 or None, found {self.threshold!r}.")
+        for name, allowed in (("head", HEADS), ("decode", DECODE)):
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"EAH.{name} must be one of {', '.join(allowed)}, found {getattr(self, name)!r}.")
+
+    @classmethod
+    def for_model(cls, config: LlavaConfig, **changes) -> "EAH":
+        """The defaults for a checkpoint, with `changes`."""
+        return cls(**changes).fitted(config)
+
+    def fitted(self, config: LlavaConfig) -> "EAH":
+        """With the threshold that this model asks for: the same multiple of the uniform share as published."""
+        depth = config.text_config.num_hidden_layers
+        if self.layer >= depth:
+            raise ConfigError(f"EAH.layer is {self.layer}, but the decoder has the layers 0 to {depth - 1}.")
+        if self.threshold is not None:
+            return self
+        length = config.num_image_tokens + WORDS
+        return replace(self, threshold=PUBLISHED_THRESHOLD * PUBLISHED_LENGTH / length)
+
+    def acts(self, layer: int, layout: Layout) -> bool:
+        """Whether this call touches `layer`: generated rows alone are left as they are, unless they keep the head."""
+        return layer == self.layer and (layout.prompt_rows > 0 or self.decode == "keep")
+
+
+def broadcast_densest_head(
+    weights: Tensor, mask: Tensor, layout: Layout, eah: EAH, kept: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """`weights` (B, H, Q, K) with one head's map in all heads, and that head (B,), -1 for samples left alone.
+
+    `mask` (B, 1, Q, K). `kept` (B,) is the head of the prefill, wanted when none of its rows is here.
+    """
+    rows = layout.valid[:, layout.past :]  # B Q
+    if eah.decode == "pass":
+        rows = rows & (torch.arange(layout.queries, device=rows.device) < layout.prompt_rows)
+    head = densest_head(weights, mask, layout, eah) if layout.prompt_rows else kept
+    if head is None:
+        raise ConfigError(
+            'EAH(decode="keep") goes on with the head of the prefill, but this call does not know it. '
+            "Pass the effect of the prefill on: model(..., before=output.effect)."
+        )
+    return broadcast_head(weights, head, rows), head
+
+
+def densest_head(weights: Tensor, mask: Tensor, layout: Layout, eah: EAH) -> Tensor:
+    """The head (B,) that each sample will use, -1 for samples without a vision sink.
+
+    `weights` (B, H, Q, K), of which the prompt's rows count; `mask` (B, 1, Q, K).
+    """
+    rows = layout.prompt_rows
+    columns = layout.past + rows  # what the prompt's rows can see
+    scores = vision_sink_scores(weights[:, :, :rows, :columns], mask[:, :, :rows, :columns])  # B H K
+    counts = sinks_per_head(vision_sinks(scores, layout.image[:, :columns], eah.threshold))  # B H
+    return torch.where(counts.any(dim=1), chosen_head(counts, eah), -1)
+
+
+def chosen_head(counts: Tensor, eah: EAH) -> Tensor:
+    """One head (B,) by the number of sinks `counts` (B, H)."""
+    batch, heads = counts.shape
+    if eah.head == "random":
+        dice = torch.Generator().manual_seed(eah.seed)
+        return torch.randint(heads, (1,), generator=dice).to(counts.device).expand(batch)
+    order = counts.argsort(dim=1, descending=True, stable=True)  # stable: the lowest of several comes first
+    return order[:, min(1, heads - 1) if eah.head == "second" else 0]
+
+
+def broadcast_head(weights: Tensor, head: Tensor, rows: Tensor) -> Tensor:
+    """`weights` (B, H, Q, K) with the map of `head` (B,) in all heads, on `rows` (B, Q); -1 leaves a sample alone."""
+    samples = torch.arange(len(head), device=head.device)
+    map_ = weights[samples, head.clamp(min=0), None]  # B 1 Q K
+    touched = rows & (head >= 0)[:, None]  # B Q
+    return torch.where(touched[:, None, :, None], map_, weights)

@@ -1,0 +1,68 @@
+"""Where the tokens of one call stand: which columns are patches, which rows are text that can see them."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The K tokens so far are the columns of the attention; the last `queries` of them are its rows.
+
+         <s> U [ patches ] W h a t ? | A n
+    image       x x x x x                      columns that are patches
+    text                    x x x x x   x x    rows that are text behind a patch
+    prompt   x x  x x x x x  x x x x x          rows of the prompt; those behind it are the answer's
+    """
+
+    valid: Tensor  # (B, K), False at padding
+    image: Tensor  # (B, K), True at patches
+    queries: int  # Q
+    prompt: int  # columns that belong to the prompt
+
+    @property
+    def past(self) -> int:
+        """Columns that have no row here, because they came with an earlier call."""
+        return self.image.shape[1] - self.queries
+
+    @property
+    def prompt_rows(self) -> int:
+        """How many of the rows belong to the prompt; they come first."""
+        return max(0, min(self.queries, self.prompt - self.past))
+
+    @cached_property
+    def text(self) -> Tensor:
+        """(B, Q): the rows that are text, no padding, and have at least one patch before them."""
+        seen = self.image.cumsum(dim=1) > 0
+        return (self.valid & ~self.image & seen)[:, self.past :]
+
+    @cached_property
+    def text_rows(self) -> int:
+        """How many rows there are from the first that is such text in any sample on; 0 if none is."""
+        return self.queries - _first(self.text.any(dim=0), self.queries)
+
+    @cached_property
+    def span(self) -> slice:
+        """The shortest range of columns that holds every patch of the batch."""
+        columns = self.image.any(dim=0)
+        start = _first(columns, len(columns))
+        return slice(start, max(start, len(columns) - _first(columns.flip(0), len(columns))))
+
+    @cached_property
+    def patches(self) -> Tensor:
+        """(B, 1, 1, P): `image` within `span`, ready to be held against weights."""
+        return self.image[:, None, None, self.span]
+
+    @cached_property
+    def numbers(self) -> Tensor:
+        """(B, P): the number of each patch among its sample's patches, 0 where `patches` is False."""
+        inside = self.image[:, self.span]
+        return (inside.cumsum(dim=1) - 1).clamp(min=0) * inside
+
+
+def _first(found: Tensor, otherwise: int) -> int:
+    """The index of the first True of a vector."""
+    places = found.nonzero()
+    return int(places[0]) if torch.numel(places) else otherwise
