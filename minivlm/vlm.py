@@ -1,6 +1,6 @@
 """The VLM: a model with its tokenizer and its image recipe, behind `ask`, `stream` and `logits`."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,6 +16,7 @@ from minivlm.inputs.image import ImageRecipe, load_image, to_pixels
 from minivlm.inputs.prompt import Batch, Prompt, Span, as_turns, build_prompt, pad_batch, require_question
 from minivlm.inputs.tokenizer import Tokenizer
 from minivlm.model import Effect, Llava
+from minivlm.tracing import Trace, Tracer
 from minivlm.writer import Writer
 
 
@@ -67,13 +68,17 @@ class VLM:
         **generation: Any,
     ) -> list[Answer]:
         """Answer many questions in one batch; each row is answered as if it were alone."""
-        settings = Generation(**generation)
-        for text in texts:
-            require_question(as_turns(text))
-        inputs = self.prepare_many(images, texts)
+        inputs = self.prepare_many(images, texts, asked=True)
+        return self.write(inputs, Generation(**generation), mitigation=mitigation, compare=compare)
+
+    def write(
+        self, inputs: Inputs, settings: Generation, *, watcher: Callable[[Step], None] = lambda step: None, **how: Any
+    ) -> list[Answer]:
+        """Write the answers to prepared inputs; `watcher` sees every step, `how` goes to `steps`."""
         writers, effect = [Writer(self.tokenizer, settings) for _ in inputs.tokens], None
         try:
-            for step in self.steps(inputs, settings, mitigation=mitigation, compare=compare):
+            for step in self.steps(inputs, settings, **how):
+                watcher(step)
                 effect = step.effect
                 for writer, token in zip(writers, step.chosen, strict=True):
                     writer.push(token)
@@ -84,9 +89,30 @@ class VLM:
             finish = "interrupted"
         for writer in writers:
             writer.close(finish)
-        effects = each_effect(effect, writers)
-        rows = zip(writers, inputs.spans, effects, strict=True)
+        rows = zip(writers, inputs.spans, each_effect(effect, writers), strict=True)
         return [self.answer(writer, spans, settings, effect) for writer, spans, effect in rows]
+
+    def trace(self, image: Any, text: Any, **how: Any) -> Trace:
+        """Answer as `ask` does, and keep statistics of how the model looked meanwhile; arguments as for `trace_many`."""
+        return self.trace_many([image], [text], **how)[0]
+
+    def trace_many(
+        self,
+        images: Sequence[Any],
+        texts: Sequence[Any],
+        *,
+        mitigation: Any = None,
+        maps: Collection[int] = (),
+        lens: Collection[int] = (),
+        **generation: Any,
+    ) -> list[Trace]:
+        """One trace for each question. `maps` names layers whose whole weights of the prefill are kept too, `lens`
+        layers that the logit lens reads.
+        """
+        inputs = self.prepare_many(images, texts, asked=True)
+        tracer = Tracer(self.model, inputs, maps, lens)
+        settings, how = Generation(**generation), {"mitigation": mitigation, **tracer.watch}
+        return tracer.traces(self.write(inputs, settings, watcher=tracer.record, **how), self.tokenizer)
 
     def stream(
         self, image: Any, text: Any, *, mitigation: Any = None, compare: bool = False, **generation: Any
@@ -97,8 +123,7 @@ class VLM:
         piece, and then the KeyboardInterrupt.
         """
         settings = Generation(**generation)
-        require_question(as_turns(text))
-        inputs = self.prepare(image, text)
+        inputs = self.prepare_many([image], [text], asked=True)
         writer, effect = Writer(self.tokenizer, settings), None
         try:
             for step in self.steps(inputs, settings, mitigation=mitigation, compare=compare):
@@ -123,8 +148,10 @@ class VLM:
         """What the network takes for this question: `vlm.model(**vlm.prepare(image, text))`."""
         return self.prepare_many([image], [text])
 
-    def prepare_many(self, images: Sequence[Any], texts: Sequence[Any]) -> Inputs:
-        """The same for a batch; shorter prompts are padded on the left."""
+    def prepare_many(self, images: Sequence[Any], texts: Sequence[Any], asked: bool = False) -> Inputs:
+        """The same for a batch; shorter prompts are padded on the left. `asked`: each text must end in a question."""
+        for text in texts if asked else ():
+            require_question(as_turns(text))
         if len(images) != len(texts) or not texts:
             raise PromptError(
                 f"Each question needs its picture (or None): {len(images)} pictures, {len(texts)} questions."

@@ -19,6 +19,7 @@ FLOORS = [
     "generate",
     "writer",
     "answer",
+    "tracing",
     "vlm",
     "loading conversation",
     "lens evaluation toyworld",

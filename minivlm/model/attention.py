@@ -138,7 +138,8 @@ class Attention(nn.Module):
     def record(self, plain: Tensor, weights: Tensor, mask: Tensor, watch: Watch) -> Seen:
         """Step 5: the weights by which the values are mixed, and the sinks as they were before any step."""
         return Seen(
-            map=watch.last_rows(weights) if self.layer in watch.maps else None,
+            map=weights if self.layer in watch.maps else None,
+            row=weights[:, :, -1].clone() if self.layer in watch.rows else None,  # a copy lets the map be freed
             sink_scores=vision_sink_scores(plain, mask) if self.layer in watch.sinks else None,
         )
 

@@ -47,7 +47,8 @@ class Handed:
 class Seen:
     """What one layer was asked to show."""
 
-    map: Tensor | None = None  # (B, H, rows, K), the weights by which the values were mixed
+    map: Tensor | None = None  # (B, H, Q, K), the weights by which the values were mixed
+    row: Tensor | None = None  # (B, H, K), its last row
     sink_scores: Tensor | None = None  # (B, H, K), of the weights before any step
 
 

@@ -23,15 +23,10 @@ class Decoded:
     seen: tuple[Seen, ...]  # for each layer, what it was asked to show
     effect: Effect | None  # what a mitigation did; None if there was none
 
-    @property
-    def maps(self) -> dict[int, Tensor]:
-        """The attention weights (B, H, rows, K) of the layers asked for."""
-        return {layer: seen.map for layer, seen in enumerate(self.seen) if seen.map is not None}
-
-    @property
-    def sink_scores(self) -> dict[int, Tensor]:
-        """The vision-sink scores (B, H, K) of the layers asked for."""
-        return {layer: seen.sink_scores for layer, seen in enumerate(self.seen) if seen.sink_scores is not None}
+    def shown(self, what: str) -> dict[int, Tensor]:
+        """One field of `Seen`, by layer, where it was asked for."""
+        found = {layer: getattr(seen, what) for layer, seen in enumerate(self.seen)}
+        return {layer: tensor for layer, tensor in found.items() if tensor is not None}
 
 
 class Block(nn.Module):

@@ -34,13 +34,18 @@ class Output:
 
     @property
     def maps(self) -> dict[int, Tensor]:
-        """layer -> attention weights (B, H, Q, K), or of the last rows, where they were asked for."""
-        return self.decoded.maps
+        """layer -> attention weights (B, H, Q, K) where they were asked for."""
+        return self.decoded.shown("map")
+
+    @property
+    def rows(self) -> dict[int, Tensor]:
+        """layer -> the last query's attention weights (B, H, K) where they were asked for."""
+        return self.decoded.shown("row")
 
     @property
     def sink_scores(self) -> dict[int, Tensor]:
         """layer -> vision-sink scores (B, H, K) where they were asked for, see `sinks.py`."""
-        return self.decoded.sink_scores
+        return self.decoded.shown("sink_scores")
 
     @property
     def hidden(self) -> tuple[Tensor, ...] | None:
@@ -76,7 +81,7 @@ class Llava(nn.Module):
         cache: KVCache | None = None,
         mitigation: Any = NO_MITIGATION,
         maps: Collection[int] = (),
-        map_rows: int | None = None,
+        rows: Collection[int] = (),
         sinks: Collection[int] = (),
         hidden: bool = False,
         last: bool = False,
@@ -88,13 +93,13 @@ class Llava(nn.Module):
         `tokens` (B, Q) hold one `image_token_index` for each patch of the pictures `pixels` (N, 3, S, S), in order, row
         by row. `valid` (B, K) is False at padding; with a `cache` it speaks of the cached tokens and the new ones, of
         which the first `prompt` are no answer (by default the cached ones, else all). `mitigation`: see
-        `Mitigation.of`; what was done `before` in one generation is passed on. `maps` and `sinks` name layers whose
-        weights (of the last `map_rows` queries) and sink scores are wanted, `last` wants the last logits only. Raises
+        `Mitigation.of`; what was done `before` in one generation is passed on. `maps`, `rows` and `sinks` name layers
+        whose weights, last query's weights and sink scores are wanted, `last` wants the last logits only. Raises
         `PromptError` for tokens, pixels and masks that do not fit, `ConfigError` for layers that do not exist.
         """
         if cache is not None:
             cache.require_room(*tokens.shape)
-        watch = Watch(maps, map_rows, sinks).checked(self.config)
+        watch = Watch(maps, rows, sinks).checked(self.config)
         layout = self.layout(tokens, valid, cache, prompt)
         call = Call(layout, Mitigation.of(mitigation).fitted(self.config), watch, before or NO_EFFECT)
         features, vision_hidden = self.see(pixels, hidden) if pixels is not None else (None, None)

@@ -1,0 +1,185 @@
+"""A trace: statistics of how the model looked while it wrote an answer. Never whole maps, unless they are asked for.
+
+T generated tokens · L layers · H heads · P patches. A token's row is the one whose logits chose it.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from minivlm.answer import Answer, Inputs
+from minivlm.errors import CheckpointError
+from minivlm.generate import Step
+from minivlm.inputs.prompt import Span
+from minivlm.inputs.tokenizer import Tokenizer
+from minivlm.model import Layout, Llava, Output
+from minivlm.model.clva import normalised, pooled_map
+
+PARTS = ("system", "image", "question", "answer", "template")  # of the prompt and of what was written so far
+TOP = 5  # words that the logit lens shows
+FORMAT = "minivlm trace 1"
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What is kept of one answer. Tensors are on the CPU."""
+
+    facts: dict  # text, pieces, tokens, model, template, recipe, settings, mitigation, spans: JSON types
+    shares: Tensor  # (T, L, H, len(PARTS)): where each row's attention went; sums to 1
+    entropy: Tensor  # (T, L, H): of the attention within the picture, 0 (one patch) .. 1 (all alike)
+    pooled: Tensor  # (T, L, P) fp16: each layer's map of the picture, pooled over heads as CLVA does; sums to 1
+    sink_scores: Tensor  # (L, H, P) fp16: the prefill's vision-sink scores
+    lens_prob: Tensor  # (T, lens layers): probability of the token that was chosen, read from a layer's output
+    lens_top: Tensor  # (T, lens layers, TOP): the likeliest tokens there
+    lens_top_prob: Tensor  # (T, lens layers, TOP)
+    maps: dict[int, Tensor] = field(default_factory=dict)  # layer -> the prefill's whole weights (H, Q, Q), if asked
+
+    @property
+    def text(self) -> str:
+        return self.facts["text"]
+
+    @property
+    def pieces(self) -> list[str]:
+        """The text of each token; joined they are what was written, before it was cut at its ends."""
+        return self.facts["pieces"]
+
+    @property
+    def lens_layers(self) -> list[int]:
+        return self.facts["lens_layers"]
+
+    def share(self, part: str) -> Tensor:
+        """The share of one part, (T, L, H)."""
+        return self.shares[..., PARTS.index(part)]
+
+    def save(self, file: str | Path) -> None:
+        """Write one `.safetensors` file whose header holds the facts as JSON."""
+        tensors = {name: getattr(self, name).contiguous() for name in TENSORS}
+        tensors |= {f"maps.{layer}": map_.contiguous() for layer, map_ in self.maps.items()}
+        save_file(tensors, file, metadata={"format": FORMAT, "facts": json.dumps(self.facts)})
+
+    @classmethod
+    def load(cls, file: str | Path) -> "Trace":
+        """Read what `save` wrote; no model is needed. Raises `CheckpointError` for any other file."""
+        try:
+            with safe_open(file, framework="pt") as saved:
+                header = saved.metadata() or {}
+                tensors = {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118: no mapping
+        except Exception as error:  # the library raises whatever it meets: OSError, its own, RuntimeError
+            raise CheckpointError(f"{file} could not be read as a safetensors file: {error}.") from error
+        if header.get("format") != FORMAT or not set(TENSORS) <= set(tensors):
+            raise CheckpointError(
+                f"{file} is no trace of this version: expected the format {FORMAT!r}, found {header.get('format')!r}. "
+                "Make it anew with `vlm.trace(...).save(file)`."
+            )
+        maps = {
+            int(name.removeprefix("maps.")): tensors.pop(name) for name in list(tensors) if name.startswith("maps.")
+        }
+        return cls(json.loads(header["facts"]), **tensors, maps=maps)
+
+
+TENSORS = ("shares", "entropy", "pooled", "sink_scores", "lens_prob", "lens_top", "lens_top_prob")
+
+
+class Tracer:
+    """Watches a generation step by step and keeps the statistics of its rows."""
+
+    def __init__(self, model: Llava, inputs: Inputs, maps: Collection[int], lens: Collection[int]) -> None:
+        self.model, self.inputs = model, inputs
+        self.lens, self.maps = sorted(lens), sorted(maps)
+        self.image = inputs.tokens == model.config.image_token_index  # B T
+        self.parts = torch.stack([parts_of(spans, inputs.tokens.shape[1]) for spans in inputs.spans])  # B T parts
+        self.parts = self.parts.to(inputs.tokens.device)
+        self.steps: list[dict[str, Tensor]] = []
+
+    @property
+    def watch(self) -> dict[str, Any]:
+        """What the model must show, as arguments of its call."""
+        layers = range(self.model.config.text_config.num_hidden_layers)
+        return {"rows": layers, "sinks": layers, "maps": self.maps, "hidden": bool(self.lens)}
+
+    def record(self, step: Step) -> None:
+        """Keep what one step showed; whole maps and sinks of the first step alone, which is the prefill."""
+        output = step.output
+        if not self.steps:
+            self.sinks = torch.stack([scores.cpu() for scores in output.sink_scores.values()], dim=1)  # B L H T
+            self.whole = {layer: map_.cpu() for layer, map_ in output.maps.items()}
+        rows = torch.stack(list(output.rows.values()), dim=1).float()  # B L H K
+        seen = {**self.look(rows), **self.read_lens(output, step.chosen)}
+        self.steps.append({name: value.cpu() for name, value in seen.items()})
+
+    def look(self, rows: Tensor) -> dict[str, Tensor]:
+        """Shares, entropy and pooled maps of one row, from its weights `rows` (B, L, H, K)."""
+        written = rows.shape[-1] - self.image.shape[1]  # tokens of the answer so far
+        parts = F.pad(self.parts, (0, 0, 0, written)).to(rows)
+        parts[:, parts.shape[1] - written :, PARTS.index("answer")] = 1
+        image = F.pad(self.image, (0, written))  # B K
+        layout = Layout(image, image, queries=1, prompt=self.image.shape[1])
+        on_image = normalised(rows * image[:, None, None])
+        entropy = -torch.xlogy(on_image, on_image).sum(dim=-1) / image.sum(dim=1).clamp(min=2).log()[:, None, None]
+        pooled = torch.stack([pooled_map(layer[:, :, None], layout)[:, 0] for layer in rows.unbind(1)], dim=1)
+        return {
+            "shares": torch.einsum("blhk,bkp->blhp", rows, parts),
+            "entropy": entropy,  # B L H
+            "pooled": pooled.half(),  # B L P
+        }
+
+    def read_lens(self, output: Output, chosen: list[int]) -> dict[str, Tensor]:
+        """What each of the lens layers would say, if the head read it: logit lens (nostalgebraist 2020)."""
+        rows = len(chosen)
+        if not self.lens:
+            empty = torch.zeros(rows, 0, TOP)
+            return {"lens_prob": empty[..., 0], "lens_top": empty.long(), "lens_top_prob": empty}
+        states = torch.stack([output.hidden[layer + 1][:, -1] for layer in self.lens], dim=1)  # B lens D
+        probabilities = self.model.lm_head(self.model.text.norm(states)).float().softmax(dim=-1)  # B lens V
+        token = torch.tensor(chosen, device=states.device)[:, None, None].expand(-1, len(self.lens), 1)
+        top = probabilities.topk(TOP, dim=-1)
+        own = probabilities.gather(-1, token)[..., 0]
+        return {"lens_prob": own, "lens_top": top.indices, "lens_top_prob": top.values}
+
+    def traces(self, answers: Sequence[Answer], tokenizer: Tokenizer) -> list[Trace]:
+        """One trace for each row, cut to its answer."""
+        found = {name: torch.stack([step[name] for step in self.steps], dim=1) for name in self.steps[0]}  # B T …
+        return [self._trace(row, answer, tokenizer, found) for row, answer in enumerate(answers)]
+
+    def _trace(self, row: int, answer: Answer, tokenizer: Tokenizer, found: dict[str, Tensor]) -> Trace:
+        own = {name: values[row, : len(answer.tokens)] for name, values in found.items()}
+        columns = self.image[row].cpu()
+        span = Layout(self.image, self.image, queries=1, prompt=0).span
+        start = int(answer.spans[0].start)  # padding stands before it
+        facts = {**answer.as_dict(), "pieces": pieces_of(answer, tokenizer), "lens_layers": self.lens}
+        return Trace(
+            facts,
+            **{**own, "pooled": own["pooled"][..., columns[span]]},
+            sink_scores=self.sinks[row][..., columns].half(),
+            maps={layer: map_[row, :, start:, start:] for layer, map_ in self.whole.items()},
+        )
+
+
+def parts_of(spans: Iterable[Span], length: int) -> Tensor:
+    """(T, parts): 1 where a token of a prompt of `length` tokens belongs to a part; padding belongs to none."""
+    parts = torch.zeros(length, len(PARTS))
+    for span in spans:
+        parts[span.start : span.stop, PARTS.index(span.name)] = 1
+    return parts
+
+
+def pieces_of(answer: Answer, tokenizer: Tokenizer) -> list[str]:
+    """The text of each token; joined they are the answer's text. A character of several tokens belongs to the last."""
+    stream, pieces, left = tokenizer.stream(), [], answer.text
+    for token in answer.tokens:
+        piece = stream.push(token)
+        piece = piece if any(pieces) else piece.lstrip()  # an answer does not begin with a space
+        piece = piece if left.startswith(piece) else left  # … and may be cut by a stop text
+        pieces.append(piece)
+        left = left.removeprefix(piece)
+    if pieces:
+        pieces[-1] += left
+    return pieces
