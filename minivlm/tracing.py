@@ -71,7 +71,7 @@ class Trace:
         try:
             with safe_open(file, framework="pt") as saved:
                 header = saved.metadata() or {}
-                tensors = {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118: no mapping
+                tensors = {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118
         except Exception as error:  # the library raises whatever it meets: OSError, its own, RuntimeError
             raise CheckpointError(f"{file} could not be read as a safetensors file: {error}.") from error
         if header.get("format") != FORMAT or not set(TENSORS) <= set(tensors):
@@ -79,9 +79,8 @@ class Trace:
                 f"{file} is no trace of this version: expected the format {FORMAT!r}, found {header.get('format')!r}. "
                 "Make it anew with `vlm.trace(...).save(file)`."
             )
-        maps = {
-            int(name.removeprefix("maps.")): tensors.pop(name) for name in list(tensors) if name.startswith("maps.")
-        }
+        whole = [name for name in tensors if name.startswith("maps.")]
+        maps = {int(name.removeprefix("maps.")): tensors.pop(name) for name in whole}
         return cls(json.loads(header["facts"]), **tensors, maps=maps)
 
 

@@ -93,7 +93,7 @@ class VLM:
         return [self.answer(writer, spans, settings, effect) for writer, spans, effect in rows]
 
     def trace(self, image: Any, text: Any, **how: Any) -> Trace:
-        """Answer as `ask` does, and keep statistics of how the model looked meanwhile; arguments as for `trace_many`."""
+        """Answer as `ask` does, and keep statistics of how the model looked; arguments as for `trace_many`."""
         return self.trace_many([image], [text], **how)[0]
 
     def trace_many(
