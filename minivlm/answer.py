@@ -37,7 +37,8 @@ class Answer(str):
     template: str
     recipe: str  # how the picture became pixels
     model: str
-    effect: Effect | None  # what the mitigation did; None for a plain answer
+    mitigation: dict  # the settings of EAH and CLVA where they were asked for, in JSON types
+    effect: Effect | None  # what they did; None for a plain answer
 
     def __new__(cls, text: str, **facts: Any) -> "Answer":
         answer = super().__new__(cls, text)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from minivlm import __version__, commands
 from minivlm.errors import MinivlmError
+from minivlm.options import DEMO, UsageError
 from minivlm.terminal import allow_any_text, forget_stdout, remark, short_warnings
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = args.run(args)
             sys.stdout.flush()
         return code or 0
-    except commands.UsageError as error:
+    except UsageError as error:
         parser.exit(MISUSED, f"minivlm {args.command}: {error}\n")
     except BrokenPipeError:  # whoever read the output has seen enough
         forget_stdout()
@@ -93,7 +94,7 @@ def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scenes", type=whole(1), metavar="N", help="how many (default: 3)")
     parser.add_argument("--world", choices=WORLDS, help="what kind of scenes (default: held-out)")
     parser.add_argument("--out", metavar="FOLDER", help="where pictures are saved (default: demo)")
-    parser.set_defaults(**commands.DEMO)
+    parser.set_defaults(**DEMO)
     _model(parser)
     _json(parser)
 
@@ -103,6 +104,7 @@ def _ask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("question", metavar="QUESTION")
     parser.add_argument("--also", action="append", default=[], metavar="IMAGE", help="a further picture; repeatable")
     _model(parser)
+    _mitigation(parser)
     _generation(parser)
     _json(parser)
 
@@ -110,6 +112,7 @@ def _ask(parser: argparse.ArgumentParser) -> None:
 def _chat(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", nargs="?", metavar="IMAGE", help="a picture file; without one, text only")
     _model(parser)
+    _mitigation(parser)
     _generation(parser)
 
 
@@ -170,12 +173,32 @@ def _generation(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--stop", action="append", metavar="S", help="a text that ends the answer; repeatable")
 
 
+def _mitigation(parser: argparse.ArgumentParser) -> None:
+    what = (
+        "change how the model looks at the picture. stdout holds the answer alone; what was changed is one line on "
+        "stderr, and with --json `effect`. SETTINGS are the fields of minivlm.EAH or minivlm.CLVA, as in "
+        "--eah layer=2,head=random or --clva omega=0.6,deep_layers=6-7; without any, the defaults for the model"
+    )
+    group = parser.add_argument_group("mitigation", what)
+    settings = {"nargs": "?", "const": "", "type": assignments, "metavar": "SETTINGS"}
+    group.add_argument("--eah", **settings, help="give the map of the head with most vision sinks to all heads")
+    group.add_argument("--clva", **settings, help="pull deep layers to visual anchors (our reading of the abstract)")
+    group.add_argument("--compare", action="store_true", help="let the plain model read along: adds the KL from it")
+
+
 def _debug(parser: argparse.ArgumentParser, default: object) -> None:
     parser.add_argument("--debug", action="store_true", default=default, help="show an error's traceback")
 
 
 def _json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def assignments(text: str) -> str:
+    """The type of an option whose value is name=value,name=value: what else stands there was not meant for it."""
+    if text and "=" not in text:
+        raise argparse.ArgumentTypeError(f"expected name=value, found {text!r}; without settings, put it at the end")
+    return text
 
 
 def whole(least: int):

@@ -5,67 +5,63 @@ torch is imported inside the commands, so that `minivlm --help` answers at once.
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import sys
 import tempfile
 import time
 from argparse import Namespace
-from dataclasses import replace
+from collections.abc import Generator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minivlm import __version__
 from minivlm.errors import CheckpointError, MinivlmError
-from minivlm.terminal import print_json, questions, remark, say
+from minivlm.options import LOADING, UsageError, generation, load_vlm, mitigation, retyped
+from minivlm.terminal import print_json, questions, remark, say, warnings_afterwards
 
 if TYPE_CHECKING:
+    from minivlm.answer import Answer
     from minivlm.model import LlavaConfig
-    from minivlm.vlm import VLM
 
 INTERRUPTED = 130
-DEMO = {"scenes": 3, "world": "held-out", "out": "demo"}  # what `minivlm demo` does unless it is told otherwise
-LOADING = ("device", "dtype", "template", "image_mode", "vision_tower", "revision")  # options, beside the model's name
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 
 
-class UsageError(Exception):
-    """The arguments cannot mean anything; minivlm exits with 2."""
-
-
 def demo(args: Namespace) -> int | None:
-    """draw new scenes, describe them, and mark what is true and what is invented"""
-    from minivlm.toyworld import demo
+    """draw new scenes, describe them plain, under EAH and under CLVA, and mark what is invented"""
+    from minivlm.toyworld import demo, telling
 
     start = time.perf_counter()
     seed = int(time.time()) if args.seed is None else args.seed
     vlm = load_vlm(args)
-    shown = demo.show(vlm, args.world, range(seed, seed + args.scenes), Path(args.out))
+    methods = demo.methods(vlm.model.config)
+    shown = demo.show(vlm, args.world, range(seed, seed + args.scenes), Path(args.out), methods)
     if args.json:
-        print_json({"seed": seed, "world": args.world, "model": vlm.name, "scenes": [one.as_dict() for one in shown]})
+        settings = {name: asdict(method) for name, method in methods.items()}
+        about = {"seed": seed, "world": args.world, "model": vlm.name, "methods": settings}
+        print_json({**about, "totals": demo.totals(shown), "scenes": [one.as_dict() for one in shown]})
     else:
-        paragraphs = [f"Seed {seed}. {demo.LEGEND}"]
-        paragraphs += [demo.describe(one, number, demo.Ink.of(sys.stdout)) for number, one in enumerate(shown, 1)]
+        page = telling.Page.of(sys.stdout)
         kinds = (("scenes", "world"), ("model", *LOADING), ("out",))
-        proposals = demo.try_next(shown, seed, *(retyped(args, *options) for options in kinds))
-        print("\n\n".join([*paragraphs, demo.summary(shown, start), proposals]))
+        proposals = telling.try_next(shown, seed, *(retyped(args, *options) for options in kinds), page)
+        print(telling.tell(shown, seed, time.perf_counter() - start, page), proposals, sep="\n\n")
     return INTERRUPTED if any(one.interrupted for one in shown) else None
 
 
 def ask(args: Namespace) -> int | None:
     """ask a question about a picture; the answer appears as it is written"""
-    settings = generation(args)
+    settings, asked_for = generation(args), mitigation(args)
     pictures = [_picture(image) for image in (args.image, *args.also)]
     vlm = load_vlm(args)
+    how = {"mitigation": asked_for.fitted(vlm.model.config), "compare": args.compare, **settings}
     if args.json:
-        answer = vlm.ask(pictures, args.question, **settings)
+        answer = vlm.ask(pictures, args.question, **how)
         print_json(answer.as_dict())
         return INTERRUPTED if answer.finish == "interrupted" else None
-    try:
-        for piece in vlm.stream(pictures, args.question, **settings):
-            say(piece)
-    finally:
-        print(flush=True)  # also after Ctrl-C: what was written stays, on a line of its own
+    with warnings_afterwards():
+        answer = _written(vlm.stream(pictures, args.question, **how))
+    _tell_effect(answer)
     return None
 
 
@@ -73,18 +69,21 @@ def chat(args: Namespace) -> int | None:
     """ask about a picture again and again; questions are read from stdin, one a line"""
     from minivlm.conversation import Conversation
 
-    settings = generation(args)
+    settings, asked_for = generation(args), mitigation(args)
     picture = None if args.image is None else _picture(args.image, stdin=False)
-    talk = Conversation(load_vlm(args), picture)
+    vlm = load_vlm(args)
+    talk = Conversation(vlm, picture)
+    how = {"mitigation": asked_for.fitted(vlm.model.config), "compare": args.compare, **settings}
     for question in questions():
         try:
-            answer = talk.ask(question, **settings)
+            answer = talk.ask(question, **how)
         except MinivlmError as error:
             if not sys.stdin.isatty():
                 raise
             remark(f"minivlm: {error}")
             continue
         say(answer, end="\n")
+        _tell_effect(answer)
         if answer.finish == "interrupted":
             if not sys.stdin.isatty():
                 return INTERRUPTED
@@ -186,36 +185,21 @@ def exam(args: Namespace) -> None:
 # --- what several commands need ------------------------------------------------------------------------------------
 
 
-def load_vlm(args: Namespace) -> VLM:
-    """The model that the options name, introduced on stderr."""
-    from minivlm.loading import load
-
-    vlm = load(args.model, **{name: getattr(args, name) for name in LOADING})
-    dtype = str(vlm.dtype).removeprefix("torch.")
-    remark(f"{vlm.name}: {dtype} on {vlm.device}; template {vlm.template}; picture {vlm.recipe.describe()}")
-    for note in vlm.report.notes if vlm.report else ():
-        remark(f"minivlm: {note}")
-    return vlm
-
-
-def generation(args: Namespace) -> dict[str, Any]:
-    """The options of an answer that were given, held against the rules before anything is loaded."""
-    from minivlm.errors import GenerationError
-    from minivlm.generate import Generation
-
-    names = ("max_new_tokens", "temperature", "top_k", "top_p", "seed", "stop")
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+def _written(pieces: Generator[str, None, Answer]) -> Answer:
+    """Say the pieces as they come, and return the answer that they make up."""
     try:
-        Generation(**given)
-    except GenerationError as error:
-        raise UsageError(str(error)) from error
-    return given
+        while True:
+            say(next(pieces))
+    except StopIteration as end:
+        return end.value
+    finally:
+        print(flush=True)  # also after Ctrl-C: what was written stays, on a line of its own
 
 
-def retyped(args: Namespace, *names: str) -> str:
-    """These options as one would type them again, a space before each; nothing for what was left at its default."""
-    given = {name: getattr(args, name) for name in names if getattr(args, name) not in (None, DEMO.get(name))}
-    return "".join(f" --{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in given.items())
+def _tell_effect(answer: Answer) -> None:
+    """What a mitigation did, in one line on stderr: stdout holds the answer alone."""
+    if answer.effect is not None:
+        remark(f"effect: {answer.effect}")
 
 
 def _picture(image: str, stdin: bool = True) -> Any:

@@ -62,7 +62,7 @@ class Conversation:
             self._cached = [*prompt.tokens, *writer.tokens][: self._cache.length]
         cut = writer.finish == "stop" and writer.tokens[-1] not in self.vlm.tokenizer.stops  # by a stop text
         self.turns.append(Turn(text, answer=writer.text if cut else writer.tokens))
-        return self.vlm.answer(writer, inputs.spans[0], settings, *each_effect(effect, [writer]))
+        return self.vlm.answer(writer, inputs.spans[0], settings, mitigation, *each_effect(effect, [writer]))
 
     def _make_room(self, tokens: int) -> None:
         """A cache for at least so many tokens, as far as the context reaches; a new one begins empty."""

@@ -140,7 +140,7 @@ class Reader:
         cache = None if self.cache is None else self.plain_cache
         plain = self.model(tokens, pixels, valid=valid, cache=cache, last=True)
         mine, other = (each.logits[:, -1].float().log_softmax(dim=-1) for each in (output, plain))
-        return F.kl_div(other, mine, reduction="none", log_target=True).sum(dim=-1, keepdim=True)
+        return F.kl_div(other, mine, reduction="none", log_target=True).sum(dim=-1, keepdim=True).clamp(min=0)
 
 
 class Chooser:

@@ -54,6 +54,17 @@ def short_warnings() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def warnings_afterwards() -> Iterator[None]:
+    """Within, warnings wait for the end, or they would run into the line that is being written; each comes once."""
+    with warnings.catch_warnings(record=True) as waiting:
+        try:
+            yield
+        finally:
+            for sentence in dict.fromkeys(str(warning.message) for warning in waiting):
+                remark(f"minivlm: {sentence}")
+
+
 def allow_any_text() -> None:
     """Replace what an encoding lacks, on the way in and out, since a question or an answer may hold any character."""
     for stream in (sys.stdin, sys.stdout, sys.stderr):

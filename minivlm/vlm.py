@@ -15,7 +15,7 @@ from minivlm.generate import Generation, Step, steps
 from minivlm.inputs.image import ImageRecipe, load_image, to_pixels
 from minivlm.inputs.prompt import Batch, Prompt, Span, as_turns, build_prompt, pad_batch, require_question
 from minivlm.inputs.tokenizer import Tokenizer
-from minivlm.model import Effect, Llava
+from minivlm.model import Effect, Llava, Mitigation
 from minivlm.tracing import Trace, Tracer
 from minivlm.writer import Writer
 
@@ -72,12 +72,18 @@ class VLM:
         return self.write(inputs, Generation(**generation), mitigation=mitigation, compare=compare)
 
     def write(
-        self, inputs: Inputs, settings: Generation, *, watcher: Callable[[Step], None] = lambda step: None, **how: Any
+        self,
+        inputs: Inputs,
+        settings: Generation,
+        *,
+        mitigation: Any = None,
+        watcher: Callable[[Step], None] = lambda step: None,
+        **how: Any,
     ) -> list[Answer]:
         """Write the answers to prepared inputs; `watcher` sees every step, `how` goes to `steps`."""
         writers, effect = [Writer(self.tokenizer, settings) for _ in inputs.tokens], None
         try:
-            for step in self.steps(inputs, settings, **how):
+            for step in self.steps(inputs, settings, mitigation=mitigation, **how):
                 watcher(step)
                 effect = step.effect
                 for writer, token in zip(writers, step.chosen, strict=True):
@@ -90,7 +96,7 @@ class VLM:
         for writer in writers:
             writer.close(finish)
         rows = zip(writers, inputs.spans, each_effect(effect, writers), strict=True)
-        return [self.answer(writer, spans, settings, effect) for writer, spans, effect in rows]
+        return [self.answer(writer, spans, settings, mitigation, effect) for writer, spans, effect in rows]
 
     def trace(self, image: Any, text: Any, **how: Any) -> Trace:
         """Answer as `ask` does, and keep statistics of how the model looked; arguments as for `trace_many`."""
@@ -137,7 +143,7 @@ class VLM:
         except KeyboardInterrupt:
             yield writer.close("interrupted")
             raise
-        return self.answer(writer, inputs.spans[0], settings, *each_effect(effect, [writer]))
+        return self.answer(writer, inputs.spans[0], settings, mitigation, *each_effect(effect, [writer]))
 
     def logits(self, image: Any, text: Any, *, mitigation: Any = None) -> Tensor:
         """The logits (T, V) at every token of the prompt."""
@@ -183,7 +189,12 @@ class VLM:
         return to_pixels(load_image(picture), self.recipe)
 
     def answer(
-        self, writer: Writer, spans: tuple[Span, ...], settings: Generation, effect: Effect | None = None
+        self,
+        writer: Writer,
+        spans: tuple[Span, ...],
+        settings: Generation,
+        mitigation: Any = None,
+        effect: Effect | None = None,
     ) -> Answer:
         """The finished answer with all that it depends on."""
         start = spans[-1].stop
@@ -196,6 +207,7 @@ class VLM:
             template=self.template,
             recipe=self.recipe.describe(),
             model=self.name,
+            mitigation=Mitigation.of(mitigation).fitted(self.model.config).as_dict(),
             effect=effect,
         )
 

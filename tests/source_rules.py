@@ -24,6 +24,7 @@ FLOORS = [
     "loading conversation",
     "lens evaluation toyworld",
     "bench course doctor terminal",
+    "options",
     "commands",
     "cli",
     "__main__",

@@ -3,45 +3,32 @@
 import io
 import json
 import os
-import shlex
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+import warnings
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
-from PIL import Image
+from ignorant_model import interrupt_at, save_ignorant_model
+from tiny_model import tiny_config
 
-from minivlm import MinivlmError, __version__, cli, commands, doctor, terminal
+from minivlm import CLVA, EAH, MinivlmError, Mitigation, __version__, cli, commands, doctor, options, terminal
 from minivlm.checkpoints.load import DTYPES
-from minivlm.checkpoints.save import save_checkpoint
 from minivlm.generate import Generation
-from minivlm.loading import load, shipped_model
-from minivlm.toyworld import HELD_OUT, SUBSTITUTIONS, TRAINING
+from minivlm.loading import load
+from minivlm.toyworld import HELD_OUT, TRAINING
 from minivlm.toyworld.card import CAPTION_ROWS, HEAD
-from minivlm.toyworld.demo import WORLDS, Ink, Shown, describe, is_right, mark, save, try_next, yes_no
+from minivlm.toyworld.demo import WORLDS, save
 from minivlm.toyworld.exam import SKILLS, asker, examine
-from minivlm.toyworld.questions import about
-from minivlm.toyworld.recipe import Recipe
-from minivlm.toyworld.themes import missing_companions
-from minivlm.toyworld.train import new_model, sentences
-from minivlm.toyworld.vocabulary import save_tokenizer, train_tokenizer
 
 SHORT = ("--max-new-tokens", "6", "--device", "cpu")
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:
-    """A checkpoint that can be asked, though it knows nothing."""
-    folder = tmp_path_factory.mktemp("random")
-    torch.manual_seed(0)
-    tokenizer = train_tokenizer(sentences(TRAINING, 0, scenes=50), 500)
-    save_checkpoint(new_model(tokenizer, Recipe.quick(), TRAINING), folder, dtype=torch.float32)
-    save_tokenizer(tokenizer, folder)
-    return folder
+    return save_ignorant_model(tmp_path_factory.mktemp("random"))
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +73,16 @@ def test_help_and_version_exit_with_0(words, capsys):
         ["demo", "--scenes", "0"],
         ["demo", "--seed=-1"],
         ["download", "https://example.org/model"],
+        ["ask", "a.png", "what", "--eah", "layr=2"],
+        ["ask", "a.png", "what", "--eah", "layer=two"],
+        ["ask", "a.png", "what", "--eah", "layer=-1"],
+        ["ask", "a.png", "what", "--eah", "threshold=nan"],
+        ["ask", "--eah", "a.png", "what"],
+        ["ask", "a.png", "what", "--clva", "gate=perhaps"],
+        ["ask", "a.png", "what", "--clva", "deep_layers=6-x"],
+        ["ask", "a.png", "what", "--clva", "omega=2"],
+        ["ask", "a.png", "what", "--compare"],
+        ["chat", "a.png", "--clva", "anchor=lost"],
     ],
 )
 def test_what_was_typed_wrong_exits_with_2_before_anything_is_read(words, capsys):
@@ -156,8 +153,6 @@ def test_ctrl_c_is_130(ending, capsys):
 
 def test_a_warning_is_one_line_on_stderr(capsys):
     with terminal.short_warnings():
-        import warnings
-
         warnings.warn("The context is short.", stacklevel=2)
     assert capsys.readouterr() == ("", "minivlm: The context is short.\n")
 
@@ -268,21 +263,6 @@ def test_ctrl_c_keeps_what_was_written(ask, monkeypatch, capsys):
     assert answer["text"].startswith(streamed.strip())
 
 
-def interrupt_at(step: int):
-    """`generate.choose`, with a Ctrl-C instead of the step's token."""
-    from minivlm.generate import choose
-
-    calls = []
-
-    def interrupted(*args):
-        calls.append(1)
-        if len(calls) == step:
-            raise KeyboardInterrupt
-        return choose(*args)
-
-    return interrupted
-
-
 def chat(monkeypatch, checkpoint, lines: str, *words: str, terminal: bool = False) -> int:
     stdin = io.StringIO(lines)
     stdin.isatty = lambda: terminal
@@ -321,6 +301,142 @@ def test_a_turn_that_fails_ends_a_script_but_not_a_conversation(monkeypatch, che
     printed = capsys.readouterr()
     assert printed.out
     assert "context" in printed.err
+
+
+# --- mitigations ---------------------------------------------------------------------------------------------------
+
+MOVING = ("--eah", "threshold=0", "--clva", "gate=off")  # changes something even in a model that knows nothing
+IDLE = ("--eah", "threshold=0.99")  # no column gets so much
+
+
+def chosen(*words: str) -> Mitigation:
+    return options.mitigation(cli.make_parser().parse_args(["ask", "a.png", "What?", *words]))
+
+
+def test_settings_of_a_mitigation_are_read_by_the_type_of_their_field():
+    assert chosen() == Mitigation()
+    assert chosen("--eah", "--clva") == Mitigation(EAH(), CLVA())
+    assert chosen("--eah", "layer=2,threshold=0.01,head=random") == Mitigation(EAH(2, 0.01, "random"))
+    words = "omega=0.6, beta=0,gate=off,deep-layers=6,7,9-10,swapped=yes"
+    expected = CLVA(omega=0.6, beta=0.0, gate=False, deep_layers=(6, 7, 9, 10), swapped=True)
+    assert chosen("--clva", words) == Mitigation(clva=expected)
+
+
+@pytest.mark.parametrize("kind", [EAH, CLVA])
+def test_every_setting_can_be_typed(kind):
+    """Each default for a model, written down as one types it, is read back as it was."""
+    settings = vars(kind.for_model(tiny_config(text={"num_hidden_layers": 10})))
+    assert None not in settings.values()
+    for name, value in settings.items():
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        assert getattr(options.method(kind, f"{name}={text}"), name) == value
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--eah", "layr=2"), "EAH has no setting 'layr'; it has layer, threshold, head, decode, seed."),
+        (("--eah", "layer=2.5"), "EAH.layer takes a whole number, found '2.5'."),
+        (("--eah", "head=best"), "EAH.head must be one of densest, second, random, found 'best'."),
+        (("--clva", "omega=much"), "CLVA.omega takes a number, found 'much'."),
+        (("--clva", "gate=1"), "CLVA.gate takes on or off, found '1'."),
+        (("--clva", "deep_layers=6-x"), "CLVA.deep_layers takes layers, such as 6 or 6-7 or 3,5-6, found '6-x'."),
+        (("--compare",), "add --eah or --clva"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_a_sentence(words, sentence):
+    with pytest.raises(options.UsageError) as refused:
+        chosen(*words)
+    assert sentence in str(refused.value)
+
+
+def test_an_option_never_takes_the_picture_for_its_settings(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["ask", "--eah", "a.png", "What?"])
+    assert "expected name=value, found 'a.png'" in capsys.readouterr().err
+
+
+def test_a_layer_that_the_model_lacks_is_a_sentence_before_the_answer(ask, capsys):
+    assert ask("--eah", "layer=9") == 1
+    printed = capsys.readouterr()
+    assert not printed.out
+    assert printed.err.endswith("minivlm: EAH.layer is 9, but the decoder has the layers 0 to 3.\n")
+
+
+def test_stdout_holds_the_answer_and_stderr_one_line_of_effect(ask, checkpoint, picture, capsys):
+    assert ask(*MOVING, "--compare") == 0
+    printed = capsys.readouterr()
+    both = Mitigation(EAH(threshold=0.0), CLVA(gate=False))
+    expected = load(checkpoint, device="cpu").ask(
+        str(picture), "What is it?", max_new_tokens=6, mitigation=both, compare=True
+    )
+    assert printed.out == expected + "\n"
+    assert not expected.effect.nothing
+    assert printed.err.splitlines()[1:] == [f"effect: {expected.effect}"]  # behind the introduction of the model
+    assert "EAH in layer 1" in printed.err
+    assert "CLVA in layer 3" in printed.err
+    assert "nats a token from plain" in printed.err
+    assert ask() == 0
+    assert "effect" not in capsys.readouterr().err
+
+
+def test_the_effect_as_json(ask, capsys):
+    assert ask(*MOVING, "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert [layer["method"] for layer in answer["effect"]["layers"]] == ["EAH", "CLVA"]
+    assert answer["effect"]["kl"] is None
+    assert answer["mitigation"]["eah"]["threshold"] == 0
+    assert answer["mitigation"]["clva"]["deep_layers"] == [3]  # as filled in for this model
+    assert ask(*MOVING, "--json", "--compare") == 0
+    kl = json.loads(capsys.readouterr().out)["effect"]["kl"]
+    assert len(kl) == len(answer["tokens"])
+    assert max(kl) > 0
+    assert ask("--json") == 0
+    plain = json.loads(capsys.readouterr().out)
+    assert (plain["effect"], plain["mitigation"]) == (None, {})
+
+
+def test_a_mitigation_that_changed_nothing_says_so_once_on_a_line_of_its_own(ask, monkeypatch, capsys):
+    for words in ((), ("--json",)):
+        assert ask(*IDLE, *words) == 0
+        assert capsys.readouterr().err.count("The mitigation changed nothing") == 1
+    screen = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(sys, "stderr", screen)
+    assert ask(*IDLE) == 0
+    introduction, answer, warning, effect = screen.getvalue().splitlines()
+    assert "template" in introduction
+    assert answer
+    assert warning.startswith("minivlm: The mitigation changed nothing: ")
+    assert effect == "effect: nothing was changed"
+
+
+def test_warnings_wait_for_the_end_even_of_an_error(capsys):
+    def fail():
+        with terminal.warnings_afterwards():
+            for _ in range(2):
+                warnings.warn("The context is short.", stacklevel=1)
+            assert not capsys.readouterr().err
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        fail()
+    assert capsys.readouterr().err == "minivlm: The context is short.\n"
+
+
+def test_chat_answers_under_a_mitigation_and_tells_each_effect(monkeypatch, checkpoint, picture, capsys):
+    lines = "What is it?\nWhere?\n"
+    assert chat(monkeypatch, checkpoint, lines, str(picture), *MOVING, "--compare") == 0
+    printed = capsys.readouterr()
+    both = Mitigation(EAH(threshold=0.0), CLVA(gate=False))
+    first = load(checkpoint, device="cpu").ask(str(picture), "What is it?", max_new_tokens=6, mitigation=both)
+    assert printed.out.startswith(first + "\n")
+    assert "effect" not in printed.out
+    assert printed.err.count("effect: EAH in layer 1: ") == printed.err.count("nats a token") == 2
+    assert chat(monkeypatch, checkpoint, lines, str(picture), *IDLE) == 0
+    printed = capsys.readouterr().err
+    assert printed.count("The mitigation changed nothing") == 1  # once said, the effects tell the rest
+    assert printed.count("effect: nothing was changed") == 2
 
 
 # --- check, make-random, download, train, exam ---------------------------------------------------------------------
@@ -509,148 +625,6 @@ def test_what_next_depends_on_what_is_there():
     assert thirteen in doctor.what_next(facts | {"cache": {"models": [thirteen]}, "memory": {"free": 50e9}})[-1]
     assert not any("llava" in line for line in doctor.what_next(facts | {"memory": {"free": 4e9}}))
     assert doctor.what_next(facts | {"shipped_model": None}) == ["minivlm train"]
-
-
-# --- demo ----------------------------------------------------------------------------------------------------------
-
-
-def told(world=SUBSTITUTIONS, seed: int = 0, caption: str | None = None) -> Shown:
-    """A scene that lacks a companion, described by somebody who expects it and overlooks the last object."""
-    drawn = map(world.draw, range(seed, seed + 200))
-    scene = next(scene for scene in drawn if missing_companions(set(scene.names)) and len(scene.names) > 1)
-    missing = missing_companions(set(scene.names))[0]
-    names = [*scene.names[:-1], missing]
-    questions = yes_no(scene)
-    caption = caption or f"The image shows {', '.join(names)}."
-    return Shown(scene, Path("demo/a.png"), caption, questions, (questions[0].answer, "Yes, I think so."))
-
-
-def test_true_invented_and_missed_objects_are_told_apart():
-    shown = told()
-    assert shown.true == shown.scene.names[:-1]
-    assert shown.missed == shown.scene.names[-1:]
-    assert shown.invented == missing_companions(set(shown.scene.names))[:1]
-    text = describe(shown, 1, Ink())
-    assert f"!{shown.invented[0]}!" in text
-    assert all(f"[{name}]" in text for name in shown.true)
-    assert "usually goes with it" in text
-    assert text.count("right") == text.count("WRONG") == 1
-    assert "\033" not in text
-    assert json.loads(json.dumps(shown.as_dict()))["invented"] == shown.invented
-
-
-def test_the_tempting_question_is_about_the_missing_companion():
-    shown = told()
-    present, absent = shown.questions
-    assert present.object in shown.scene.names
-    assert absent.object in missing_companions(set(shown.scene.names))
-
-
-def test_marks_know_plurals_and_capitals():
-    assert mark("Two cups, and a Remote.", ["cup"], Ink()) == "Two [cups], and a !Remote!."
-    assert mark("A cup.", ["cup"], Ink(color=True)) == "A \033[32m[cup]\033[0m."
-
-
-@pytest.mark.parametrize(
-    ("answer", "right"),
-    [
-        ("Yes, there is a dog.", True),
-        ("yes", True),
-        ("No.", False),
-        ("Yesterday", False),
-        ("", False),
-        ("A dog", False),
-    ],
-)
-def test_an_answer_is_right_by_its_first_word(answer, right):
-    assert is_right(about("dog", present=True), answer) is right
-    assert is_right(about("dog", present=False), "No dog here.")
-
-
-def test_colors_only_on_a_terminal_that_wants_them(monkeypatch):
-    terminal = io.StringIO()
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    monkeypatch.setenv("TERM", "xterm")
-    assert not Ink.of(terminal).color
-    terminal.isatty = lambda: True
-    assert Ink.of(terminal).color
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert not Ink.of(terminal).color
-
-
-def test_the_saved_picture_is_the_scene_enlarged(tmp_path):
-    scene = HELD_OUT.draw(1)
-    saved = Image.open(save(scene, tmp_path / "new" / "scene.png"))
-    assert saved.width >= 384
-    times = saved.width // scene.size
-    assert saved.resize(scene.picture.size, Image.Resampling.NEAREST).tobytes() == scene.picture.tobytes()
-    assert saved.getpixel((0, 0)) == saved.getpixel((times - 1, times - 1)) == scene.picture.getpixel((0, 0))
-
-
-def test_what_to_try_next_can_be_typed():
-    """Every proposed line is one that the parser takes, and means the same model."""
-    many = ["--world", "crowded", "--scenes", "5", "--model", "my models/one", "--dtype", "fp32", "--out", "there"]
-    for given in ([], many):
-        args = cli.make_parser().parse_args(["demo", *given])
-        kinds = (("scenes", "world"), ("model", *commands.LOADING), ("out",))
-        lines = try_next([told()], 17, *(commands.retyped(args, *names) for names in kinds)).splitlines()[1:]
-        typed = [shlex.split(line.split("  ")[1]) for line in lines]
-        assert {words[0] for words in typed} == {"minivlm"}
-        parsed = [cli.make_parser().parse_args(words[1:]) for words in typed]
-        assert vars(parsed[1]) == vars(args) | {"seed": 17}  # these scenes once more
-        assert all((one.model, one.dtype) == (args.model, args.dtype) for one in parsed if one.command != "doctor")
-
-
-def test_ctrl_c_is_seen_in_every_answer():
-    cut = SimpleNamespace(finish="interrupted")
-    assert not told().interrupted
-    assert replace(told(), answers=("Yes.", cut)).interrupted
-    assert replace(told(), caption=cut).interrupted
-
-
-def test_demo_with_a_model_that_knows_nothing(checkpoint, tmp_path, capsys):
-    words = ["demo", "--seed", "5", "--scenes", "2", "--out", str(tmp_path), "--model", str(checkpoint)]
-    words += ["--device", "cpu"]
-    assert cli.main(words) == 0
-    printed = capsys.readouterr()
-    assert "Seed 5" in printed.out
-    for number, seed in enumerate((5, 6), 1):
-        path = tmp_path / f"scene-{number}.png"
-        assert path.read_bytes() == save(HELD_OUT.draw(seed), tmp_path / "expected.png").read_bytes()
-        assert str(path) in printed.out
-    row, last = Image.open(tmp_path / "demo.png"), Image.open(path)
-    assert row.crop((row.width - last.width, 0, row.width, row.height)).tobytes() == last.tobytes()
-    assert "Try next" in printed.out
-    assert "\033" not in printed.out
-    assert cli.main([*words, "--json"]) == 0
-    scenes = json.loads(capsys.readouterr().out)["scenes"]
-    assert [scene["seed"] for scene in scenes] == [5, 6]
-    assert all(len(scene["asked"]) == 2 for scene in scenes)
-
-
-def test_demo_stopped_by_ctrl_c_shows_what_there_is(checkpoint, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("minivlm.generate.choose", interrupt_at(4))
-    assert cli.main(["demo", "--scenes", "1", "--out", str(tmp_path), "--model", str(checkpoint)]) == 130
-    assert "Try next" in capsys.readouterr().out
-
-
-def test_demo_into_a_file_is_one_sentence(checkpoint, tmp_path, capsys):
-    (tmp_path / "file").write_text("")
-    assert cli.main(["demo", "--out", str(tmp_path / "file"), "--model", str(checkpoint)]) == 1
-    assert "Unexpected" not in capsys.readouterr().err
-
-
-@pytest.mark.weights
-def test_demo_of_the_shipped_model_is_mostly_right(tmp_path, capsys):
-    try:
-        shipped_model()
-    except MinivlmError as error:
-        pytest.skip(str(error))
-    words = ["demo", "--seed", "1", "--scenes", "20", "--out", str(tmp_path), "--device", "cpu", "--json"]
-    assert cli.main(words) == 0
-    scenes = json.loads(capsys.readouterr().out)["scenes"]
-    true = sum(len(scene["true"]) for scene in scenes)
-    assert true > 2 * sum(len(scene["invented"]) for scene in scenes)
 
 
 def test_settings_left_out_are_the_library_s_defaults():

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from minivlm.cli import main
+from minivlm.toyworld.telling import mark
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -33,8 +34,9 @@ def test_the_five_lines_run(tmp_path, monkeypatch, capsys):
 
 
 def test_the_captions_under_the_picture_are_those_of_the_demo(tmp_path, capsys):
-    main(["demo", "--seed", "20", "--device", "cpu", "--out", str(tmp_path)])
-    said = re.findall(r"caption +(.*)", capsys.readouterr().out)
+    main(["demo", "--seed", "20", "--device", "cpu", "--out", str(tmp_path), "--json"])
+    shown = json.loads(capsys.readouterr().out)["scenes"]
+    said = [mark(scene["captions"]["plain"]["caption"], scene["objects"]) for scene in shown]
     assert said == re.findall(r"^\d\. caption +(.*)", README, re.MULTILINE)
     assert (tmp_path / "demo.png").stat().st_size > 10_000
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from minivlm.errors import ConfigError
-from minivlm.model.clva import normalised, redistributed
+from minivlm.model.clva import MOST_KAPPA, lies_in, normalised, redistributed
 from minivlm.model.config import LlavaConfig
 from minivlm.model.layout import Layout
 
@@ -32,8 +32,10 @@ class Aim:
                 f"Aim.target must hold weights of at least 0 in the shape (samples, patches), found the shape "
                 f"{tuple(self.target.shape)} and a smallest value of {float(self.target.min()):g}."
             )
-        if not 0 <= self.strength <= 1:
+        if not (lies_in(self.strength, 1) or self.strength == 0):
             raise ConfigError(f"Aim.strength must lie in 0..1, found {self.strength!r}.")
+        if not lies_in(self.kappa, MOST_KAPPA):
+            raise ConfigError(f"Aim.kappa must be above 0 and at most {MOST_KAPPA:g}, found {self.kappa!r}.")
 
     def fitted(self, config: LlavaConfig) -> "Aim":
         """As it is, once its layers are known to exist."""
@@ -53,8 +55,6 @@ def draw_to_target(weights: Tensor, layout: Layout, aim: Aim) -> Tensor:
         )
     p = weights[..., layout.span].float() * layout.patches  # B H R P
     mass = p.sum(dim=-1, keepdim=True)
-    target = normalised(aim.target.to(p)).gather(1, layout.numbers) * layout.patches[:, 0, 0]  # B P
-    known = target.any(dim=-1, keepdim=True)  # B 1
-    wanted = (1 - aim.strength) * p + aim.strength * mass * target[:, None, None]
-    rows = known.expand(-1, weights.shape[2])
-    return redistributed(weights, wanted, mass, layout, rows, aim.kappa)
+    target = aim.target.to(p).gather(1, layout.numbers)[:, None] * layout.seen(weights.shape[2])  # B R P
+    wanted = (1 - aim.strength) * p + aim.strength * mass * normalised(target)[:, None]
+    return redistributed(weights, wanted, mass, layout, target.any(dim=-1), aim.kappa)

@@ -121,7 +121,7 @@ class Attention(nn.Module):
         found = handed.anchor or find_anchor(handed.maps, layout, clva)
         gate = drift_gate(text, found, layout, clva)  # B R
         pulled = pull_to_anchor(text, found, gate, layout, clva)
-        shown = gate.masked_fill(~layout.text[:, -layout.text_rows :], torch.nan)
+        shown = gate.detach().masked_fill(~layout.text[:, -layout.text_rows :], torch.nan)
         change = Change.between("CLVA", self.layer, text, pulled, layout, gate=shown)
         return torch.cat((others, pulled), dim=2), handed.with_change(change, anchor=found)
 

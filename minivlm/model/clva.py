@@ -25,7 +25,7 @@ the noise and anchor layers, is kept from layer to layer. A row whose middle lay
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -63,12 +63,14 @@ class CLVA:
             if (layers := getattr(self, name)) is not None:
                 object.__setattr__(self, name, _checked_layers(name, layers))
         checks = {
-            "omega must lie in 0..1": _lies_in(self.omega, 1) or self.omega == 0,
-            "beta must lie in 0..1": _lies_in(self.beta, 1) or self.beta == 0,
-            f"kappa must be above 0 and at most {MOST_KAPPA:g}": _lies_in(self.kappa, MOST_KAPPA),
-            "keep must be above 0 and at most 1": _lies_in(self.keep, 1),
-            "heads must be above 0 and at most 1": _lies_in(self.heads, 1),
-            "seed must be a whole number": isinstance(self.seed, int),
+            "omega must lie in 0..1": lies_in(self.omega, 1) or self.omega == 0,
+            "beta must lie in 0..1": lies_in(self.beta, 1) or self.beta == 0,
+            f"kappa must be above 0 and at most {MOST_KAPPA:g}": lies_in(self.kappa, MOST_KAPPA),
+            "keep must be above 0 and at most 1": lies_in(self.keep, 1),
+            "heads must be above 0 and at most 1": lies_in(self.heads, 1),
+            "seed must be a whole number": type(self.seed) is int,
+            "gate must be True or False": isinstance(self.gate, bool),
+            "swapped must be True or False": isinstance(self.swapped, bool),
             f"anchor must be one of {', '.join(ANCHORS)}": self.anchor in ANCHORS,
         }
         for sentence, holds in checks.items():
@@ -110,16 +112,16 @@ class CLVA:
             )
 
 
-def _lies_in(value: object, most: float) -> bool:
+def lies_in(value: object, most: float) -> bool:
     """Whether `value` is a number above 0 and at most `most`."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= most
 
 
 def _checked_layers(name: str, layers: tuple[int, ...]) -> tuple[int, ...]:
-    layers = tuple(layers)
-    if not layers or not all(type(layer) is int and layer >= 0 for layer in layers) or len(set(layers)) < len(layers):
-        raise ConfigError(f"CLVA.{name} must be different whole numbers from 0, at least one, found {layers}.")
-    return layers
+    found = tuple(layers) if isinstance(layers, Iterable) else ()
+    if not found or not all(type(layer) is int and layer >= 0 for layer in found) or len(set(found)) < len(found):
+        raise ConfigError(f"CLVA.{name} must be different whole numbers from 0, at least one, found {layers!r}.")
+    return found
 
 
 def usual_layers(depth: int) -> tuple[tuple[int, ...], ...]:
@@ -169,37 +171,36 @@ def find_anchor(maps: Mapping[int, Tensor], layout: Layout, clva: CLVA) -> Ancho
 
 def without_outliers(gain: Tensor, layout: Layout) -> Tensor:
     """`gain` (B, R, P), what lies more than 3 standard deviations above its mean cut to there."""
-    inside = layout.patches[:, 0]  # B 1 P
+    inside = layout.seen(gain.shape[1])  # B R P
     count = inside.sum(dim=-1, keepdim=True).clamp(min=1)
     mean = gain.sum(dim=-1, keepdim=True) / count
-    deviation = (((gain - mean) ** 2 * inside).sum(dim=-1, keepdim=True) / count).sqrt()
+    variance = ((gain - mean) ** 2 * inside).sum(dim=-1, keepdim=True) / count
+    deviation = variance.clamp(min=torch.finfo(gain.dtype).tiny).sqrt()  # the root of 0 has no gradient
     return gain.minimum(mean + OUTLIER * deviation)
 
 
 def keep_largest(gain: Tensor, share: float, layout: Layout) -> Tensor:
-    """`gain` (B, R, P) with 0 for all but the largest `share` of each sample's patches."""
+    """`gain` (B, R, P) with 0 for all but the largest `share` of the patches that each row sees."""
     if share == 1:
         return gain
-    most = (share * layout.patches[:, 0].sum(dim=-1, keepdim=True)).ceil()  # B 1 1
-    rank = gain.argsort(dim=-1, descending=True).argsort(dim=-1)
+    most = share * layout.seen(gain.shape[1]).sum(dim=-1, keepdim=True, dtype=torch.float64)  # B R 1
+    rank = gain.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
     return gain * (rank < most)
 
 
 def controlled(anchor: Tensor, layout: Layout, clva: CLVA) -> Tensor:
-    """The anchor (B, R, P), or what a control puts in its place; the same for every row, whatever it sees."""
+    """The anchor (B, R, P), or what a control puts in its place; the same for all rows that see the same."""
     if clva.anchor == "gain":
         return anchor
     dice = torch.Generator().manual_seed(clva.seed)
     chance = torch.rand(int(layout.numbers.max()) + 1, generator=dice).to(anchor)[layout.numbers]  # B P
-    inside = layout.patches[:, 0, 0]  # B P
+    seen = layout.seen(anchor.shape[1])  # B R P
     if clva.anchor == "random":
         found = anchor.any(dim=-1, keepdim=True)
-        return normalised((chance * inside)[:, None].expand_as(anchor)) * found
-    mixed = chance.masked_fill(~inside, 2).argsort(dim=-1)  # a sample's patches, shuffled; then all other columns
-    order = layout.numbers.masked_fill(~inside, inside.shape[1]).argsort(dim=-1)  # the same in order
-    rows = anchor.shape[1]
-    taken = anchor.gather(-1, mixed[:, None].expand(-1, rows, -1))
-    return torch.zeros_like(anchor).scatter(-1, order[:, None].expand(-1, rows, -1), taken)
+        return normalised(chance[:, None] * seen) * found
+    mixed = chance[:, None].masked_fill(~seen, 2).argsort(dim=-1, stable=True)  # what a row sees, shuffled; then others
+    order = layout.numbers[:, None].masked_fill(~seen, seen.shape[2]).argsort(dim=-1, stable=True)  # the same in order
+    return torch.zeros_like(anchor).scatter(-1, order, anchor.gather(-1, mixed))
 
 
 # --- correcting: in the deep layers ---------------------------------------------------------------------------------

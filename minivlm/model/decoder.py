@@ -88,7 +88,7 @@ def token_positions(valid: Tensor, queries: int) -> Tensor:
 def causal_mask(valid: Tensor, queries: int) -> Tensor:
     """(B, 1, Q, K): which of the keys `valid` (B, K) the last `queries` of them may see.
 
-    A query sees itself and the tokens before it. Padding (.) sees itself too, so that no row of the softmax is empty:
+    A query sees itself and the tokens before it. Padding (.) sees itself alone, so that no row of the softmax is empty:
 
               . . a b c
             . x
@@ -99,4 +99,5 @@ def causal_mask(valid: Tensor, queries: int) -> Tensor:
     """
     key = torch.arange(valid.shape[1], device=valid.device)
     query = key[-queries:, None]
-    return ((key < query) & valid[:, None] | (key == query))[:, None]
+    both = valid[:, -queries:, None] & valid[:, None]  # padding behind the text shall not count as one who looked
+    return ((key < query) & both | (key == query))[:, None]

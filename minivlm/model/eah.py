@@ -45,8 +45,11 @@ class EAH:
     def __post_init__(self) -> None:
         if type(self.layer) is not int or self.layer < 0:
             raise ConfigError(f"EAH.layer must be a whole number from 0 (layers count from 0), found {self.layer!r}.")
-        if self.threshold is not None and not (isinstance(self.threshold, float) and 0 <= self.threshold < 1):
-            raise ConfigError(f"EAH.threshold is a mean attention weight in 0..1 or None, found {self.threshold!r}.")
+        number = isinstance(self.threshold, (int, float)) and not isinstance(self.threshold, bool)
+        if self.threshold is not None and not (number and 0 <= self.threshold < 1):
+            raise ConfigError(f"EAH.threshold is a mean weight from 0 to below 1, or None, found {self.threshold!r}.")
+        if type(self.seed) is not int:
+            raise ConfigError(f"EAH.seed must be a whole number, found {self.seed!r}.")
         for name, allowed in (("head", HEADS), ("decode", DECODE)):
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"EAH.{name} must be one of {', '.join(allowed)}, found {getattr(self, name)!r}.")

@@ -145,7 +145,7 @@ def told(layers: list[LayerEffect]) -> str:
     numbers = ", ".join(str(layer.layer) for layer in layers)
     moving = [layer for layer in layers if layer.rows]
     if not moving:
-        return f"{layers[0].method} changed nothing in layer {numbers}"
+        return f"{layers[0].method} changed nothing in layer{'s' * (len(layers) > 1)} {numbers}"
     mean = sum(layer.moved_mean for layer in moving) / len(moving)
     most = max(layer.moved_max for layer in moving)
     facts = [f"{max(layer.rows for layer in moving)} rows", f"{max(len(layer.heads) for layer in moving)} heads"]
@@ -157,7 +157,7 @@ def told(layers: list[LayerEffect]) -> str:
         facts.insert(0, f"map of head {', '.join(str(head) for head in layers[0].chosen)}")
     if layers[0].gate_mean is not None:
         facts.append(f"gate {sum(layer.gate_mean for layer in layers) / len(layers):.2f}")
-    return f"{layers[0].method} in layer {numbers}: {', '.join(facts)}"
+    return f"{layers[0].method} in layer{'s' * (len(layers) > 1)} {numbers}: {', '.join(facts)}"
 
 
 NO_EFFECT = Effect()

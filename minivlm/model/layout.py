@@ -55,6 +55,11 @@ class Layout:
         """(B, 1, 1, P): `image` within `span`, ready to be held against weights."""
         return self.image[:, None, None, self.span]
 
+    def seen(self, rows: int) -> Tensor:
+        """(B, R, P): which of those patches each of the last `rows` rows may see; text between two sees the first."""
+        column = torch.arange(self.image.shape[1], device=self.image.device)
+        return self.patches[:, 0] & (column[self.span] <= column[-rows:, None])
+
     @cached_property
     def numbers(self) -> Tensor:
         """(B, P): the number of each patch among its sample's patches, 0 where `patches` is False."""

@@ -6,7 +6,7 @@ A mitigation belongs to one call, never to the model: one set of loaded weights 
 side, and nothing has to be undone.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from minivlm.errors import ConfigError
@@ -50,6 +50,15 @@ class Mitigation:
         """With all that depends on the model filled in. Raises `ConfigError` where a layer does not exist."""
         settings = {name: getattr(self, name) for name in KINDS}
         return replace(self, **{name: part.fitted(config) for name, part in settings.items() if part is not None})
+
+    def as_dict(self) -> dict:
+        """The settings of the methods that there are, in JSON types; a target is too large to be told."""
+        found = {}
+        for name in KINDS:
+            if (part := getattr(self, name)) is not None:
+                names = [field.name for field in fields(part) if field.name != "target"]
+                found[name] = {setting: getattr(part, setting) for setting in names}
+        return found
 
     def first_row(self, layer: int, layout: Layout) -> int:
         """From which row on this layer must write its weights out; `layout.queries` if no step needs any."""

@@ -1,21 +1,21 @@
-"""`minivlm demo`: new scenes, what the model says about them, and what of it is true."""
+"""`minivlm demo`: new scenes, what the model says about them plainly and under each method, and what of it is true."""
 
-import os
 import re
-import shlex
-import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import TextIO
+from typing import Any
 
 from PIL import Image
 
+from minivlm.errors import ConfigError
+from minivlm.model import CLVA, EAH, LlavaConfig
 from minivlm.toyworld.questions import DESCRIBE, Question, about
 from minivlm.toyworld.scenes import Scene
-from minivlm.toyworld.themes import COMPANION_OF, OBJECT_NAMES, missing_companions
-from minivlm.toyworld.words import FORM, FORMS, a, mentions
+from minivlm.toyworld.themes import OBJECT_NAMES, missing_companions
+from minivlm.toyworld.words import mentions
 from minivlm.toyworld.world import CROWDED, HELD_OUT, RARE_COMPANIONS, SUBSTITUTIONS
 from minivlm.vlm import VLM
 
@@ -28,18 +28,16 @@ WORLDS = {
 SIDE = 384  # pixels at least, so that eyes can see what is there
 MARGIN = 12  # pixels between two pictures in a row
 ROW = "demo.png"  # all pictures of the last demo
-LEGEND = "In a caption, [name] is in the picture and !name! is invented."
+LONGEST = 80  # tokens of an answer
+PLAIN = "plain"
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A scene, the file with its picture, and what was said about it."""
+class Account:
+    """What one caption says of a scene."""
 
     scene: Scene
-    path: Path
-    caption: str
-    questions: tuple[Question, ...] = ()
-    answers: tuple[str, ...] = ()
+    caption: str  # an `Answer`: it knows what a mitigation did
 
     @property
     def true(self) -> list[str]:
@@ -57,20 +55,59 @@ class Shown:
         return [name for name in self.scene.names if name not in mentions(self.caption)]
 
     @property
+    def effect(self) -> Any:
+        """The `Effect` of the method under which the caption was written, None for the plain model."""
+        return getattr(self.caption, "effect", None)
+
+    def as_dict(self) -> dict:
+        """The same in JSON types."""
+        effect = None if self.effect is None else self.effect.as_dict()
+        named = {"true": self.true, "invented": self.invented, "missed": self.missed}
+        return {"caption": str(self.caption), **named, "effect": effect}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A scene, the file with its picture, and what was said about it."""
+
+    scene: Scene
+    path: Path
+    captions: Mapping[str, str]  # method -> caption
+    questions: tuple[Question, ...] = ()
+    answers: tuple[str, ...] = ()  # the plain model's
+
+    @property
+    def accounts(self) -> dict[str, Account]:
+        """What the caption of each method says."""
+        return {method: Account(self.scene, caption) for method, caption in self.captions.items()}
+
+    @property
     def interrupted(self) -> bool:
         """Whether Ctrl-C ended one of the answers early."""
-        return any(getattr(text, "finish", "stop") == "interrupted" for text in (self.caption, *self.answers))
+        return any(is_cut(text) for text in (*self.captions.values(), *self.answers))
 
     def as_dict(self) -> dict:
         """The same in JSON types."""
         rows = zip(self.questions, self.answers, strict=True)
         asked = [{"question": q.text, "answer": str(answer), "right": is_right(q, answer)} for q, answer in rows]
-        said = {"caption": str(self.caption), "true": self.true, "invented": self.invented, "missed": self.missed}
-        return {"seed": self.scene.seed, "picture": str(self.path), **said, "asked": asked}
+        captions = {method: account.as_dict() for method, account in self.accounts.items()}
+        about = {"seed": self.scene.seed, "picture": str(self.path), "objects": list(self.scene.names)}
+        return {**about, "captions": captions, "asked": asked}
 
 
-def show(vlm: VLM, world: str, seeds: Sequence[int], folder: Path) -> list[Shown]:
-    """Draw a scene for each seed, and ask the model about all of them in one batch.
+def methods(config: LlavaConfig) -> dict[str, EAH | CLVA]:
+    """The methods that are shown beside the plain model, with their defaults for this one; all that fit it."""
+    fitting = {}
+    for kind in (EAH, CLVA):
+        try:
+            fitting[kind.__name__] = kind.for_model(config)
+        except ConfigError as error:
+            warnings.warn(f"{error} The demo goes on without {kind.__name__}.", stacklevel=2)
+    return fitting
+
+
+def show(vlm: VLM, world: str, seeds: Sequence[int], folder: Path, methods: Mapping[str, EAH | CLVA]) -> list[Shown]:
+    """Draw a scene for each seed, and let the model tell about all of them.
 
     The pictures in `folder` are called scene-1.png, scene-2.png, … and ROW; those of the last demo are overwritten.
     """
@@ -78,16 +115,44 @@ def show(vlm: VLM, world: str, seeds: Sequence[int], folder: Path) -> list[Shown
     paths = [save(scene, folder / f"scene-{number}.png") for number, scene in enumerate(scenes, 1)]
     save_row(scenes, folder / ROW)
     asked = [yes_no(scene) for scene in scenes]
-    rows = [
-        (scene.picture, text)
-        for scene, pair in zip(scenes, asked, strict=True)
-        for text in (DESCRIBE[0], *(question.text for question in pair))
-    ]
-    answers = iter(vlm.ask_many(*zip(*rows, strict=True), max_new_tokens=80))
+    captions, answers = tell(vlm, [scene.picture for scene in scenes], asked, methods)
     return [
-        Shown(scene, path, next(answers), pair, tuple(next(answers) for _ in pair))
-        for scene, path, pair in zip(scenes, paths, asked, strict=True)
+        Shown(scene, path, {method: said[row] for method, said in captions.items()}, asked[row], answers[row])
+        for row, (scene, path) in enumerate(zip(scenes, paths, strict=True))
     ]
+
+
+def tell(
+    vlm: VLM, pictures: Sequence[Image.Image], asked: Sequence[tuple[Question, ...]], methods: Mapping[str, EAH | CLVA]
+) -> tuple[dict[str, list], list[tuple]]:
+    """Captions of all pictures, plain and under each method, and the plain model's answers to what is asked of each.
+
+    One batch a method. After Ctrl-C the methods that were still to come are left out.
+    """
+    texts = [(DESCRIBE[0], *(question.text for question in pair)) for pair in asked]
+    rows = [(picture, text) for picture, wanted in zip(pictures, texts, strict=True) for text in wanted]
+    plain = iter(vlm.ask_many(*zip(*rows, strict=True), max_new_tokens=LONGEST))
+    told = [tuple(next(plain) for _ in wanted) for wanted in texts]
+    captions, answers = {PLAIN: [caption for caption, *_ in told]}, [tuple(rest) for _, *rest in told]
+    latest = [answer for row in told for answer in row]
+    for method, mitigation in methods.items():
+        if any(map(is_cut, latest)):
+            break
+        describe = [DESCRIBE[0]] * len(pictures)
+        latest = vlm.ask_many(pictures, describe, mitigation=mitigation, max_new_tokens=LONGEST)
+        captions[method] = latest
+    return captions, answers
+
+
+def totals(shown: Sequence[Shown]) -> dict[str, dict[str, int]]:
+    """How many objects were named, invented and missed under each method, over all scenes."""
+    counts = {}
+    for method in shown[0].captions:
+        accounts = [one.accounts[method] for one in shown]
+        invented, missed = (sum(len(getattr(each, what)) for each in accounts) for what in ("invented", "missed"))
+        named = sum(len(each.true) for each in accounts) + invented
+        counts[method] = {"named": named, "invented": invented, "missed": missed}
+    return counts
 
 
 def save(scene: Scene, path: Path) -> Path:
@@ -127,83 +192,6 @@ def is_right(question: Question, answer: str) -> bool:
     return words[:1] == [question.answer.partition(",")[0].lower()]
 
 
-# --- as text -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Ink:
-    """Colours on a terminal; on paper (`color` False) the text stays as it is, and its marks say the same."""
-
-    color: bool = False
-
-    @classmethod
-    def of(cls, stream: TextIO) -> "Ink":
-        """Colours if the stream is a terminal that shows them and nobody minds (see no-color.org)."""
-        return cls(stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb")
-
-    def good(self, text: str) -> str:
-        return f"\033[32m{text}\033[0m" if self.color else text
-
-    def bad(self, text: str) -> str:
-        return f"\033[1;31m{text}\033[0m" if self.color else text
-
-
-def describe(shown: Shown, number: int, ink: Ink) -> str:
-    """A scene as a paragraph: the file, the caption with its marks, what is true, invented and missed, the answers."""
-    lines = [f"{number}. {shown.path}", f"   caption   {mark(shown.caption, shown.scene.names, ink)}"]
-    lines += [f"   true      {', '.join(shown.true) or 'nothing'}"]
-    lines += [f"   {ink.bad('invented')}  {name}{reason(name, shown.scene)}" for name in shown.invented]
-    lines += [f"   missed    {name}{difficulty(name, shown.scene)}" for name in shown.missed]
-    for question, answer in zip(shown.questions, shown.answers, strict=True):
-        verdict = ink.good("right:") if is_right(question, answer) else ink.bad("WRONG:")
-        lines.append(f"   asked     {question.text} {verdict} {answer}")
-    return "\n".join(lines)
-
-
-def mark(text: str, present: Sequence[str], ink: Ink) -> str:
-    """The text with every object in it marked: [name] is in the picture, !name! is not."""
-
-    def marked(match: re.Match) -> str:
-        word = match[0]
-        return ink.good(f"[{word}]") if FORMS[word.lower()] in present else ink.bad(f"!{word}!")
-
-    return FORM.sub(marked, text)
-
-
-def reason(name: str, scene: Scene) -> str:
-    """Why one might think that it is there: it usually stands beside something that is."""
-    anchors = [anchor for anchor in scene.names if COMPANION_OF.get(anchor) == name]
-    return f" (there is {a(anchors[0])}, and {a(name)} usually goes with it)" if anchors else ""
-
-
-def difficulty(name: str, scene: Scene) -> str:
-    """Why it is hard to see, if it is."""
-    kinds = [thing.hard for thing in scene.of(name)]
-    return f" ({kinds[0]}, hard to see)" if all(kinds) else ""
-
-
-def summary(shown: Sequence[Shown], since: float) -> str:
-    """What all scenes have in common with what was said; `since` is when the demo began, by `time.perf_counter`."""
-    named = sum(len(one.true) + len(one.invented) for one in shown)
-    invented, missed = (sum(len(getattr(one, what)) for one in shown) for what in ("invented", "missed"))
-    right = sum(is_right(*row) for one in shown for row in zip(one.questions, one.answers, strict=True))
-    asked = sum(len(one.questions) for one in shown)
-    return (
-        f"{named} objects named, {invented} of them invented; {missed} missed; {right} of {asked} answers right. "
-        f"{time.perf_counter() - since:.1f} s."
-    )
-
-
-def try_next(shown: Sequence[Shown], seed: int, scenes: str = "", model: str = "", out: str = "") -> str:
-    """What to type next. `scenes`, `model` and `out`: options that were given, as typed, a space before each."""
-    name, picture = shown[0].scene.names[0], shlex.quote(str(shown[0].path))
-    lines = {
-        f"minivlm demo{model}{out}": "new scenes",
-        f"minivlm demo --seed {seed}{scenes}{model}{out}": "these scenes once more",
-        f"minivlm demo --world substitutions{model}{out}": "something else lies where its companion is expected",
-        f'minivlm ask {picture} "Is there {a(name)} in the image?"{model}': "a question of your own",
-        f"minivlm chat {picture}{model}": "several questions about one picture",
-        "minivlm doctor": "which larger models this machine can run",
-    }
-    width = max(map(len, lines))
-    return "\n".join(["Try next", *(f"  {line:{width}}  {what}" for line, what in lines.items())])
+def is_cut(text: str) -> bool:
+    """Whether Ctrl-C ended this answer early."""
+    return getattr(text, "finish", "stop") == "interrupted"

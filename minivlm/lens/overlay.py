@@ -1,0 +1,119 @@
+"""What a figure draws, without the drawing: checked numbers, and where a map of patches lies on its picture.
+
+A map has one value for each patch of the model's square, row by row. Under `crop` the square is smaller than the
+picture: a margin was never seen. Under `pad` it is larger: some patches lie beside the picture, on the padding.
+"""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from minivlm.errors import ConfigError
+from minivlm.inputs.image import Box, ImageRecipe, placement
+from minivlm.tracing import Trace
+
+BLACK, WHITE = 0.1, 0.5  # of a picture under a map, in 0..1: every map is lighter where it is strong
+WORTH_TELLING = 0.005  # of a map
+Curves = Mapping[str, tuple[Any, Any, Any]]  # mean, low and high of each layer
+
+
+# --- numbers ---------------------------------------------------------------------------------------------------------
+
+
+def numbers(values: Any, dims: int, what: str) -> np.ndarray:
+    """A tensor, array or list as float64; a sentence if it is empty, of other dimensions or infinite. nan is a gap."""
+    try:
+        array = torch.as_tensor(values).detach().cpu().double().numpy()
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, texts, None
+        raise ConfigError(f"{what} must be numbers in {dims} dimension(s), found {values!r:.60}: {error}.") from error
+    if array.ndim != dims or not array.size:
+        raise ConfigError(f"{what} must have {dims} dimension(s) and not be empty, found the shape {array.shape}.")
+    if np.isinf(array).any():
+        raise ConfigError(f"{what} must be finite, found {np.isinf(array).sum()} infinite number(s).")
+    return array
+
+
+def as_grid(values: Any) -> np.ndarray:
+    """(P,) -> (side, side), the way the patches lie on the model's square."""
+    flat = numbers(values, 1, "A map of the picture")
+    side = math.isqrt(len(flat))
+    if side**2 != len(flat):
+        raise ConfigError(
+            f"A map has one value for each patch of a square, so there can be 64 = 8 x 8 of them; found {len(flat)}. "
+            "If the prompt has several pictures, pass the part of one picture."
+        )
+    if np.isnan(flat).any():
+        raise ConfigError(f"A map of the picture must have a number for each patch, found {np.isnan(flat).sum()} nan.")
+    return flat.reshape(side, side)
+
+
+def word_grids(trace: Trace, tokens: Sequence[int], layers: Sequence[int], recipe: ImageRecipe) -> np.ndarray:
+    """(tokens, layers, side, side): the pooled maps of a trace that was made with this recipe."""
+    if recipe.describe() != trace.facts["recipe"]:
+        raise ConfigError(f"The trace was made with {trace.facts['recipe']!r}, not with {recipe.describe()!r}.")
+    require_places(tokens, trace.pooled.shape[0], "tokens")
+    require_places(layers, trace.pooled.shape[1], "layers")
+    return np.array([[as_grid(trace.pooled[token, layer]) for layer in layers] for token in tokens])
+
+
+def require_places(places: Collection[int], count: int, what: str) -> None:
+    """`places` must name some of `count` things."""
+    wrong = [place for place in places if not 0 <= place < count]
+    if wrong or not places:
+        raise ConfigError(f"The {what} must be some of 0 to {count - 1}, found {wrong or 'none'}.")
+
+
+def as_lines(curves: Curves, layers: Collection[int]) -> dict[str, np.ndarray]:
+    """Each curve as (3, L): mean, low and high; L is the number of `layers`, if any are named."""
+    lines = {}
+    for name, curve in curves.items():
+        parts = [numbers(part, 1, f"The curve {name!r}") for part in curve]
+        if len(parts) != 3 or len({len(part) for part in parts}) != 1:
+            lengths = [len(part) for part in parts]
+            raise ConfigError(f"The curve {name!r} must be (mean, low, high) of one length, found lengths {lengths}.")
+        lines[name] = np.stack(parts)
+    lengths = {line.shape[1] for line in lines.values()} | ({len(layers)} if layers else set())
+    if not lines or len(lengths) != 1:
+        raise ConfigError(f"Curves need a value for each of the same layers, found the lengths {sorted(lengths)}.")
+    return lines
+
+
+# --- places ----------------------------------------------------------------------------------------------------------
+
+
+def seen_square(size: tuple[int, int], recipe: ImageRecipe) -> Box:
+    """The model's square in the pixels of a picture of `size` (width, height); under `pad` it reaches beyond it."""
+    return placement(*size, recipe).to_picture((0, 0, recipe.size, recipe.size))
+
+
+def share_on_padding(grid: np.ndarray, size: tuple[int, int], recipe: ImageRecipe) -> float:
+    """The share of a map, 0..1, that lies beside the picture; a patch on its edge counts by its area."""
+    left, top, right, bottom = seen_square(size, recipe)
+    rows, columns = inside(top, bottom, len(grid), size[1]), inside(left, right, len(grid), size[0])
+    total = grid.sum()
+    return float(1 - (grid * np.outer(rows, columns)).sum() / total) if total else 0.0
+
+
+def inside(start: float, stop: float, parts: int, length: int) -> np.ndarray:
+    """(parts,): how much of each of the equal parts of `start`..`stop` lies within 0..`length`."""
+    edges = np.linspace(start, stop, parts + 1)
+    return np.diff(edges.clip(0, length)) / np.diff(edges)
+
+
+def unseen(grid: np.ndarray, size: tuple[int, int], recipe: ImageRecipe) -> str:
+    """What a reader must know where picture and square do not meet; "" if they do."""
+    if recipe.mode == "crop" and size[0] != size[1]:
+        return "outside the dashed square: cut off, never seen"
+    hidden = share_on_padding(grid, size, recipe)
+    return f"{hidden:.0%} of the map lies on padding, outside the picture" if hidden >= WORTH_TELLING else ""
+
+
+def dimmed(image: Image.Image) -> np.ndarray:
+    """A picture to draw a map on, half grey and in `BLACK`..`WHITE`: (height, width, 3)."""
+    colour = np.asarray(image, dtype=np.float32) / 255
+    grey = colour.mean(axis=-1, keepdims=True)
+    return BLACK + (WHITE - BLACK) * (colour + grey) / 2

@@ -1,0 +1,148 @@
+"""What `minivlm demo` prints: marked captions side by side, what they invent and miss, and what to type next."""
+
+import os
+import re
+import shlex
+import shutil
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TextIO
+
+from minivlm.model import Effect
+from minivlm.toyworld.demo import PLAIN, Account, Shown, is_right, totals
+from minivlm.toyworld.scenes import Scene
+from minivlm.toyworld.themes import COMPANION_OF
+from minivlm.toyworld.words import FORM, FORMS, a
+
+LEGEND = (
+    "In a caption, [name] is in the picture and !name! is invented. The same model writes three: plain, under EAH "
+    "(the head with most vision sinks lends its map to all) and under CLVA (our reading of the abstract: deep layers "
+    "are pulled to what the middle ones found)."
+)
+CAUTION = "A few scenes show what a method does, not whether it helps."
+WIDTH, WIDEST = 100, 120  # columns where there is no terminal to ask, and what eyes still follow
+LABEL = 7  # columns of "plain", "asked" and what lies between them and the text
+MARKED = re.compile(r"\[[^\]]+\]|right:|![^!]+!|WRONG:")
+GREEN, RED, NORMAL = "\033[32m", "\033[1;31m", "\033[0m"
+HARD_SPACE = "\xa0"  # where no line is broken
+
+
+@dataclass(frozen=True)
+class Page:
+    """How wide, and whether in colours; without them the text stays as it is, and its marks say the same."""
+
+    width: int = WIDTH
+    color: bool = False
+
+    @classmethod
+    def of(cls, stream: TextIO) -> "Page":
+        """As wide as the terminal; colours if it is one that shows them and nobody minds (see no-color.org)."""
+        color = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        columns = shutil.get_terminal_size((WIDTH, 0)).columns if stream.isatty() else WIDTH
+        return cls(min(columns, WIDEST), color)
+
+    def paragraph(self, text: str, label: str = "", margin: int = 0) -> str:
+        """The text broken into lines, behind a label and under its own beginning; no mark is broken."""
+        whole = MARKED.sub(lambda mark: mark[0].replace(" ", HARD_SPACE), text)
+        beginning = " " * margin + (f"{label:{LABEL}}" if margin else "")
+        lines = textwrap.fill(
+            whole,
+            max(self.width, 40),
+            initial_indent=beginning,
+            subsequent_indent=" " * len(beginning),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        return MARKED.sub(self._inked, lines.replace(HARD_SPACE, " "))
+
+    def _inked(self, mark: re.Match) -> str:
+        if not self.color:
+            return mark[0]
+        return f"{GREEN if mark[0][0] in '[r' else RED}{mark[0]}{NORMAL}"
+
+
+def tell(shown: Sequence[Shown], seed: int, seconds: float, page: Page) -> str:
+    """All scenes and their sum."""
+    scenes = [describe(one, number, page) for number, one in enumerate(shown, 1)]
+    return "\n\n".join([page.paragraph(f"Seed {seed}. {LEGEND}"), *scenes, summary(shown, seconds, page)])
+
+
+def describe(shown: Shown, number: int, page: Page) -> str:
+    """A scene: the file; for each method the caption, what it invents and misses, its effect; the answers."""
+    lines = [f"{number}. {shown.path}"]
+    plain = shown.captions[PLAIN]
+    for method, account in shown.accounts.items():
+        same = method != PLAIN and account.caption == plain
+        said = ["as plain, word for word"] if same else [mark(account.caption, shown.scene.names), verdict(account)]
+        said += [moved(account.effect)] if account.effect is not None else []
+        lines += [page.paragraph(text, label, margin=3) for text, label in zip(said, (method, "", ""), strict=False)]
+    for question, answer in zip(shown.questions, shown.answers, strict=True):
+        right = "right:" if is_right(question, answer) else "WRONG:"
+        lines.append(page.paragraph(f"{question.text} {right} {answer}", "asked", margin=3))
+    return "\n".join(lines)
+
+
+def mark(text: str, present: Sequence[str]) -> str:
+    """The text with every object in it marked: [name] is in the picture, !name! is not."""
+    return FORM.sub(lambda word: f"[{word[0]}]" if FORMS[word[0].lower()] in present else f"!{word[0]}!", text)
+
+
+def verdict(account: Account) -> str:
+    """What a caption invents and misses, with the likely reason."""
+    invented = [name + reason(name, account.scene) for name in account.invented]
+    missed = [name + difficulty(name, account.scene) for name in account.missed]
+    parts = [f"{verb} {', '.join(names)}" for verb, names in (("invents", invented), ("misses", missed)) if names]
+    return "; ".join(parts) or "invents nothing, misses nothing"
+
+
+def reason(name: str, scene: Scene) -> str:
+    """Why one might think that it is there: it usually stands beside something that is."""
+    anchors = [anchor for anchor in scene.names if COMPANION_OF.get(anchor) == name]
+    return f" (usual beside {a(anchors[0])})" if anchors else ""
+
+
+def difficulty(name: str, scene: Scene) -> str:
+    """Why it is hard to see, if it is."""
+    kinds = [thing.hard for thing in scene.of(name)]
+    return f" ({kinds[0]}, hard to see)" if all(kinds) else ""
+
+
+def moved(effect: Effect) -> str:
+    """What one method did, shorter than the whole line that `str(effect)` gives."""
+    moving = [layer for layer in effect.layers if layer.rows]
+    if not moving:
+        return "effect: nothing was changed"
+    where = ", ".join(str(layer.layer) for layer in moving)
+    head = f", map of head {moving[0].chosen[0]}" if moving[0].chosen else ""
+    share = sum(layer.moved_mean for layer in moving) / len(moving)
+    return f"effect: layer {where}{head}; {share:.1%} of attention moved on {max(layer.rows for layer in moving)} rows"
+
+
+def summary(shown: Sequence[Shown], seconds: float, page: Page) -> str:
+    """What was named, invented and missed in all scenes."""
+    counts = [f"{method} {' / '.join(map(str, count.values()))}" for method, count in totals(shown).items()]
+    right = sum(is_right(*row) for one in shown for row in zip(one.questions, one.answers, strict=True))
+    asked = sum(len(one.questions) for one in shown)
+    objects = page.paragraph(f"Objects named / of them invented / missed: {'; '.join(counts)}.")
+    return objects + "\n" + page.paragraph(f"{right} of {asked} plain answers right. {CAUTION} {seconds:.1f} s.")
+
+
+def try_next(
+    shown: Sequence[Shown], seed: int, scenes: str = "", model: str = "", out: str = "", page: Page = Page()
+) -> str:
+    """What to type next. `scenes`, `model` and `out`: options that were given, as typed, a space before each."""
+    name, picture = shown[0].scene.names[0], shlex.quote(str(shown[0].path))
+    lines = {
+        f"minivlm demo{model}{out}": "new scenes",
+        f"minivlm demo --seed {seed}{scenes}{model}{out}": "these scenes once more",
+        f"minivlm demo --world substitutions{model}{out}": "other things where companions are expected",
+        f'minivlm ask {picture} "Is there {a(name)} in the image?"{model}': "a question of your own",
+        f'minivlm ask {picture} "Describe the image."{model} --clva omega=1': "a method set by hand",
+        f"minivlm chat {picture}{model}": "several questions about one picture",
+        "minivlm doctor": "which larger models this machine can run",
+    }
+    width = max(map(len, lines))
+    beside = 2 + width + 2 + max(map(len, lines.values())) <= page.width  # else the reason stands above its line
+    rows = [f"  {line:{width}}  {what}" if beside else f"  # {what}\n  {line}" for line, what in lines.items()]
+    return "\n".join(["Try next", *rows])
