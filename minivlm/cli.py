@@ -147,7 +147,8 @@ def _train(parser: argparse.ArgumentParser) -> None:
 
 def _exam(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scenes", type=whole(1), default=1000, metavar="N", help="of each world (default: 1000)")
-    parser.add_argument("--out", metavar="FOLDER", help="write exam.json and the model's card here")
+    parser.add_argument("--methods", action="store_true", help="try EAH and CLVA with their controls instead (slow)")
+    parser.add_argument("--out", metavar="FOLDER", help="write exam.json or methods.json and the model's card here")
     _model(parser)
     _json(parser)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from minivlm.model import LlavaConfig
 
 INTERRUPTED = 130
+ANATOMY_SCENES = 200  # of those that the methods are tried on: the curves need no more
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 
 
@@ -164,22 +165,41 @@ def train(args: Namespace) -> None:
 
 def exam(args: Namespace) -> None:
     """measure how much a model sees and how much it invents, on new scenes"""
-    from minivlm.checkpoints import read_json_file
     from minivlm.checkpoints.save import write_json
-    from minivlm.toyworld import card
+    from minivlm.toyworld import card, methods_card
+    from minivlm.toyworld.anatomy import anatomy
     from minivlm.toyworld.exam import card_file, examine
+    from minivlm.toyworld.methods import run
 
     out = _writable(args.out) if args.out else None
     vlm = load_vlm(args)
-    training = Path(vlm.report.path) / "training.json"
-    readme = card_file(out) if out and training.is_file() else None  # only what was trained here has the whole card
-    figures = {"minivlm": __version__, **examine(vlm, args.scenes)}
+    trained = (Path(vlm.report.path) / "training.json").is_file()
+    readme = card_file(out) if out and trained else None  # only what was trained here has the whole card
+    if args.methods:
+        few = min(args.scenes, ANATOMY_SCENES)
+        found = {"methods": run(vlm, args.scenes), "anatomy": anatomy(vlm, few), "claims": {}}
+        told = methods_card.sections(found)
+    else:
+        found = {"minivlm": __version__, **examine(vlm, args.scenes)}
+        tables = (card.captions(found), card.invented(found["invented"]), card.pope(found["pope"]))
+        told = "\n".join((*tables, card.skills(found["skills"])))
     if out:
-        write_json(out / "exam.json", figures)
+        write_json(out / ("methods.json" if args.methods else "exam.json"), found)
     if readme:
-        readme.write_text(card.card(read_json_file(training), figures), encoding="utf-8")
-    tables = (card.captions(figures), card.invented(figures["invented"]), card.pope(figures["pope"]))
-    print_json(figures) if args.json else print(*tables, card.skills(figures["skills"]), sep="\n", end="")
+        _write_card(readme, Path(vlm.report.path))
+    print_json(found) if args.json else print(told, end="")
+
+
+def _write_card(readme: Path, model: Path) -> None:
+    """The model's card, from what was found so far; without an exam there is none."""
+    from minivlm.checkpoints import read_json_file
+    from minivlm.toyworld import card, methods_card
+
+    exam_file, methods_file = readme.parent / "exam.json", readme.parent / "methods.json"
+    if exam_file.is_file():
+        methods = methods_card.sections(read_json_file(methods_file)) if methods_file.is_file() else ""
+        text = card.card(read_json_file(model / "training.json"), read_json_file(exam_file), methods)
+        readme.write_text(text, encoding="utf-8")
 
 
 # --- what several commands need ------------------------------------------------------------------------------------

@@ -37,8 +37,10 @@ objects that are not there. CHAIR_s: share of captions with such an object. Reca
 """
 
 
-def card(training: Mapping, exam: Mapping) -> str:
-    """The text of `README.md` beside the weights, from `training.json` and `exam.json`."""
+def card(training: Mapping, exam: Mapping, methods: str = "") -> str:
+    """The text of `README.md` beside the weights, from `training.json` and `exam.json`; `methods` is what was found out
+    about EAH and CLVA (`methods_card.sections`).
+    """
     made = TRAINED.format(
         scenes=training["recipe"]["scenes"],
         seed=training["recipe"]["seed"],
@@ -48,7 +50,8 @@ def card(training: Mapping, exam: Mapping) -> str:
         remark=training.get("remark", ""),
     )
     parts = [HEAD, made, EXAMINED.format(scenes=exam["scenes"]), captions(exam), invented(exam["invented"])]
-    return "\n".join([*parts, pope(exam["pope"]), skills(exam["skills"])])
+    parts += [pope(exam["pope"]), skills(exam["skills"])]
+    return "\n".join([*parts, methods] if methods else parts)
 
 
 def captions(exam: Mapping) -> str:

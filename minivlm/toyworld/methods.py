@@ -1,0 +1,201 @@
+"""The table of the methods: plain, EAH, CLVA and both between the oracle, their ceiling, and the controls, their floor.
+
+    python -m minivlm.toyworld.methods FOLDER --scenes 1000 --out methods.json
+
+Every condition answers greedily about the same scenes, and is held against the plain model scene by scene. A method
+is believed when its gain is clear of zero, keeps the recall, and is not there under its own controls.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from minivlm.checkpoints.save import write_json
+from minivlm.loading import load
+from minivlm.model import CLVA, EAH, LlavaConfig
+from minivlm.toyworld import methods_card
+from minivlm.toyworld.demo import WORLDS
+from minivlm.toyworld.exam import circumstances, draw
+from minivlm.toyworld.oracle import Oracle
+from minivlm.toyworld.questions import DESCRIBE
+from minivlm.toyworld.scenes import Scene
+from minivlm.toyworld.stats import RESAMPLES, Ratio, compared, resamples
+from minivlm.toyworld.trials import (
+    PLAIN,
+    Condition,
+    Sets,
+    answer_yes_no,
+    caption_ratios,
+    pope_ratios,
+    pope_sets,
+    write_captions,
+)
+from minivlm.toyworld.tuning import Tuned, as_dict, default_settings, tune
+from minivlm.toyworld.world import HELD_OUT, World
+from minivlm.vlm import VLM
+
+TUNING_SCENES = 300
+RANDOM_HEADS = (1, 2, 3)  # seeds
+QUARTERS = ("first", "second", "third", "last")
+
+
+def run(
+    vlm: VLM,
+    scenes: int = 1000,
+    *,
+    yes_no: int | None = None,
+    tuning: int = TUNING_SCENES,
+    question: str = DESCRIBE[0],
+    world: World = HELD_OUT,
+    only: str = "",
+) -> dict:
+    """All figures of the table in JSON types, on `scenes` scenes of `world`; half an hour on a CPU core in bf16.
+
+    The yes-no questions, most of the time, are asked about the first `yes_no` of them (None: all). The methods are
+    tuned on `tuning` other scenes of the same kind; with 0 they keep their defaults. `only` is a part of the names of
+    the conditions that are wanted beside plain.
+    """
+    drawn = draw(world, scenes)
+    tuned = tuned_settings(vlm, tuning, question, world)
+    sets = pope_sets(drawn[:yes_no])
+    wanted = {name: one for name, one in conditions(vlm.model.config, tuned).items() if only in name or one is PLAIN}
+    bar = tqdm(wanted.items(), desc="methods", unit="condition")
+    found = {name: try_out(vlm, drawn, question, sets, condition) for name, condition in bar}
+    times = {number: resamples(number) for number in {scenes, len(drawn[:yes_no])} - {0}}
+    return {
+        **circumstances(vlm),
+        "scenes": scenes,
+        "yes-no scenes": len(drawn[:yes_no]),
+        "world": next((name for name, known in WORLDS.items() if known == world), asdict(world)),
+        "question": question,
+        "resamples": RESAMPLES,
+        "tuning": {"scenes": tuning, **as_dict(tuned)},
+        "conditions": {name: beside(outcome, found["plain"], times) for name, outcome in found.items()},
+    }
+
+
+def tuned_settings(vlm: VLM, scenes: int, question: str, world: World) -> Tuned:
+    """The methods' settings, chosen on scenes from other dice."""
+    if scenes == 0:
+        return default_settings(vlm.model.config)
+    return tune(vlm, draw(replace(world, stream="tuning"), scenes), question)
+
+
+# --- what is compared -----------------------------------------------------------------------------------------------
+
+
+def conditions(config: LlavaConfig, tuned: Tuned) -> dict[str, Condition]:
+    """Every condition by its name, plain first."""
+    eah, clva = tuned.eah, tuned.clva
+    depth = config.text_config.num_hidden_layers
+    return {
+        "plain": PLAIN,
+        "EAH": Condition("method", eah=eah),
+        "CLVA": Condition("method", clva=clva),
+        "EAH and CLVA": Condition("method", eah=eah, clva=clva),
+        **oracles(depth),
+        **eah_controls(eah, depth),
+        **clva_controls(clva),
+        "last third flattened": Condition("control", flatten=tuple(range(2 * depth // 3, depth))),
+    }
+
+
+def oracles(depth: int) -> dict[str, Condition]:
+    """The ceiling, in all layers and by quarter of the depth; and what the same strength does with other targets."""
+    everywhere = tuple(range(depth))
+    quarters = {
+        f"oracle, {name} quarter": tuple(range(part * depth // 4, (part + 1) * depth // 4))
+        for part, name in enumerate(QUARTERS)
+    }
+    bands = {"oracle": everywhere, **{name: layers for name, layers in quarters.items() if layers}}
+    controls = {"oracle, random patches": "random", "oracle, everything but objects": "elsewhere"}
+    return {
+        **{name: Condition("ceiling", oracle=Oracle(layers)) for name, layers in bands.items()},
+        **{name: Condition("control", oracle=Oracle(everywhere, target=at)) for name, at in controls.items()},
+    }
+
+
+def eah_controls(eah: EAH, depth: int) -> dict[str, Condition]:
+    """The broadcast of heads, or in layers, that EAH would not choose."""
+    changed = {
+        **{f"EAH, random head ({seed})": replace(eah, head="random", seed=seed) for seed in RANDOM_HEADS},
+        "EAH, second densest head": replace(eah, head="second"),
+        "EAH, other layer": replace(eah, layer=(eah.layer + depth // 2) % depth),
+    }
+    return {name: Condition("control", eah=settings) for name, settings in changed.items()}
+
+
+def clva_controls(clva: CLVA) -> dict[str, Condition]:
+    """Pulls of the same strength to anchors that mean nothing, and the parts of the method one by one."""
+    changed = {
+        "CLVA, random anchor": {"anchor": "random"},
+        "CLVA, shuffled anchor": {"anchor": "shuffled"},
+        "CLVA, roles swapped": {"swapped": True},
+        "CLVA, omega 0": {"omega": 0.0},
+        "CLVA, beta 0": {"beta": 0.0},
+        f"CLVA, gate {'off' if clva.gate else 'on'}": {"gate": not clva.gate},
+    }
+    return {name: Condition("control", clva=replace(clva, **change)) for name, change in changed.items()}
+
+
+# --- one row --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the model said under a condition, and how it is graded."""
+
+    condition: Condition
+    captions: list[str]
+    ratios: dict[str, Ratio]
+
+
+def try_out(vlm: VLM, scenes: Sequence[Scene], question: str, sets: Sets, condition: Condition) -> Outcome:
+    """One condition; the oracle is not asked yes-no questions, for which it would have to know the answer."""
+    captions = write_captions(vlm, scenes, question, condition)
+    ratios = caption_ratios(captions, scenes)
+    if condition.oracle is None:
+        ratios |= pope_ratios(sets, answer_yes_no(vlm, scenes, sets, condition))
+    return Outcome(condition, captions, ratios)
+
+
+def beside(mine: Outcome, plain: Outcome, times: Mapping[int, NDArray]) -> dict:
+    """One row of the table in JSON types; `times` holds the resamples for each number of scenes."""
+    other = sum(one != another for one, another in zip(mine.captions, plain.captions, strict=True))
+    figures = {name: compared(ratio, plain.ratios[name], times[len(ratio.part)]) for name, ratio in mine.ratios.items()}
+    return {
+        "kind": mine.condition.kind,
+        "settings": mine.condition.settings(),
+        "changed": other / len(mine.captions),  # share of the captions that differ from plain in some word
+        "figures": figures,
+    }
+
+
+def main() -> None:
+    """The table of a model in a folder."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", metavar="FOLDER", nargs="?", help="default: the shipped model")
+    parser.add_argument("--scenes", type=int, default=1000, metavar="N")
+    parser.add_argument("--yes-no", type=int, metavar="N", help="scenes that are asked about too (default: all)")
+    parser.add_argument("--tuning", type=int, default=TUNING_SCENES, metavar="N", help="scenes to tune on, 0 for none")
+    parser.add_argument("--question", default=DESCRIBE[0])
+    parser.add_argument("--world", choices=WORLDS, default="held-out")
+    parser.add_argument("--only", default="", metavar="NAME", help="conditions whose name has this in it, beside plain")
+    parser.add_argument("--device")
+    parser.add_argument("--dtype")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="all figures as JSON")
+    args = parser.parse_args()
+    vlm = load(args.model, device=args.device, dtype=args.dtype)
+    how = {name: getattr(args, name) for name in ("yes_no", "tuning", "question", "only")}
+    figures = run(vlm, args.scenes, world=WORLDS[args.world], **how)
+    if args.out:
+        write_json(args.out, figures)
+    print(methods_card.methods(figures))
+
+
+if __name__ == "__main__":
+    main()

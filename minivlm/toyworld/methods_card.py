@@ -1,0 +1,165 @@
+"""What was found out about the methods and about the layers, as Markdown for the model card."""
+
+from collections.abc import Mapping
+
+from minivlm.toyworld.card import percent, table
+from minivlm.toyworld.pope import SPLITS
+from minivlm.toyworld.questions import DESCRIBE
+
+HEAD = """\
+## What EAH and CLVA change
+
+    {command}
+
+{scenes:,} scenes, the same for every row, greedy answers to "{question}" ({dtype} on {device}); yes-no questions
+about the first {asked:,} of them. In brackets: the difference from plain in points, with its 95 % interval (bootstrap
+over scenes, {resamples:,} resamples). **Bold**: the interval is clear of zero, as one in twenty is by chance.
+{tuned}
+
+*Oracle*: attention drawn to the boxes of what is there and not yet named: the ceiling. Controls: the same interventions
+without their idea. *Changed*: share of the captions that differ from plain in some word.
+"""
+TUNED = "Settings were chosen on {scenes:,} other scenes: the lowest CHAIR_i that keeps 95 % of the recall."
+DEFAULTS = "The methods have their default settings."
+CAPTIONS = {"CHAIR_i": "chair_i", "CHAIR_s": "chair_s", "recall": "recall"}
+
+
+def sections(found: Mapping) -> str:
+    """What `minivlm exam --methods` found, and what people made of it, if they wrote it down: `claims`, by heading."""
+    claims = [f"{heading}\n\n" + "\n".join(f"- {claim}" for claim in own) for heading, own in found["claims"].items()]
+    said = ["## What of the two papers this model shows", *claims] if claims else []
+    return "\n".join([methods(found["methods"]), anatomy(found["anatomy"]), "\n\n".join(said)]).rstrip() + "\n"
+
+
+def methods(figures: Mapping) -> str:
+    """Everything that `methods.run` found, as a section."""
+    tuning = figures["tuning"]
+    tuned = TUNED.format(scenes=tuning["scenes"]) if tuning["scenes"] else DEFAULTS
+    facts = {name: figures[name] for name in ("scenes", "question", "dtype", "device", "resamples")}
+    head = HEAD.format(tuned=tuned, asked=figures["yes-no scenes"], command=command(figures), **facts)
+    rows = figures["conditions"]
+    splits = SPLITS if figures["yes-no scenes"] else ()
+    return "\n".join([head, settings(tuning), captions(rows), *(yes_no(rows, split) for split in splits)])
+
+
+def command(figures: Mapping) -> str:
+    """What makes the table again, with the options that are not at their default."""
+    parts = ["python -m minivlm.toyworld.methods", f"--scenes {figures['scenes']} --dtype {figures['dtype']}"]
+    parts.append(f"--yes-no {figures['yes-no scenes']} --tuning {figures['tuning']['scenes']}")
+    if figures["world"] != "held-out":
+        parts.append(f"--world {figures['world']}")
+    if figures["question"] != DESCRIBE[0]:
+        parts.append(f'--question "{figures["question"]}"')
+    return " ".join(parts)
+
+
+def settings(tuning: Mapping) -> str:
+    """The settings of both methods in one line each."""
+    return "".join(f"    {name}({arguments(tuning[name.lower()])})\n" for name in ("EAH", "CLVA"))
+
+
+def arguments(settings: Mapping) -> str:
+    """ "layer=1, threshold=0.011", what changes nothing left out."""
+    neutral = {"kappa": 1.0, "keep": 1.0, "head": "densest", "decode": "pass", "anchor": "gain", "swapped": False}
+    told = {name: value for name, value in settings.items() if name != "seed" and neutral.get(name) != value}
+    return ", ".join(f"{name}={short(value)}" for name, value in told.items())
+
+
+def short(value: object) -> str:
+    """A setting as one would type it."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(tuple(value)) if isinstance(value, (list, tuple)) else repr(value)
+
+
+def captions(rows: Mapping) -> str:
+    """A row for each condition: CHAIR, recall, words, and how many captions changed."""
+    body = [
+        [
+            name,
+            *(cell(row["figures"][figure]) for figure in CAPTIONS.values()),
+            f"{row['figures']['words']['value']:.1f}",
+            percent(row["changed"]),
+        ]
+        for name, row in rows.items()
+    ]
+    return table(["captions (%)", *CAPTIONS, "words", "changed"], body)
+
+
+def yes_no(rows: Mapping, split: str) -> str:
+    """The same for one split of the yes-no questions; conditions that were not asked are left out."""
+    names = [f"{split} {figure}" for figure in ("accuracy", "f1", "yes")]
+    body = [
+        [name, *(cell(row["figures"][figure]) for figure in names)]
+        for name, row in rows.items()
+        if names[0] in row["figures"]
+    ]
+    return table([f"is there … ? {split} (%)", "accuracy", "F1", "yes"], body)
+
+
+def cell(figure: Mapping) -> str:
+    """ "18.3 (**-2.1** [-3.0, -1.2])": value, difference from plain, interval of the difference."""
+    difference = figure["difference"]
+    value, low, high = (difference[name] for name in ("value", "low", "high"))
+    if value == low == high == 0:
+        return percent(figure["value"])
+    points = f"**{signed(value)}**" if low > 0 or high < 0 else signed(value)
+    return f"{percent(figure['value'])} ({points} [{signed(low)}, {signed(high)}])"
+
+
+def signed(share: float) -> str:
+    return f"{100 * share:+.1f}"
+
+
+# --- the anatomy ----------------------------------------------------------------------------------------------------
+
+
+ANATOMY = """\
+## Where its layers look
+
+    python -m minivlm.toyworld.anatomy --scenes {scenes} --dtype {dtype}
+
+{scenes} captions, at the tokens that begin an object's name. *Boxes*: mean attention inside, 1 is what looking
+everywhere alike gives; *anchor's box*: while its companion is named. *Lens*: the probability of the word read from the
+layer's output. *Noise*, *middle*: correlation of the layer's map with the mean of layers {noise} and {anchor}. *Sinks*:
+share of the patches above EAH's threshold, of the densest head and of all heads.
+"""
+COLUMNS = {
+    "own box, true": ("own box", "true"),
+    "anchor's box, true": ("anchor's box", "true"),
+    "anchor's box, invented": ("anchor's box", "invented"),
+    "image share, true": ("image share", "true"),
+    "image share, invented": ("image share", "invented"),
+    "entropy, true": ("entropy", "true"),
+    "lens, true": ("logit lens", "true"),
+    "lens, invented": ("logit lens", "invented"),
+    "noise, true": ("correlation with noise", "true"),
+    "middle, true": ("correlation with middle", "true"),
+}
+
+
+def anatomy(figures: Mapping) -> str:
+    """What `anatomy.anatomy` found, as a section: a row for each layer, then the flattened thirds."""
+    noise, anchor = (short(figures[f"{name} layers"]) for name in ("noise", "anchor"))
+    head = ANATOMY.format(scenes=figures["scenes"], dtype=figures["dtype"], noise=noise, anchor=anchor)
+    return "\n".join([head, layers(figures), flattened(figures["flattened"])])
+
+
+def layers(figures: Mapping) -> str:
+    """The curves as columns; what was never seen is left empty."""
+    curves, density = figures["curves"], figures["sink density"]["value"]
+    found = {title: curves.get(figure, {}).get(words) for title, (figure, words) in COLUMNS.items()}
+    body = []
+    for layer, heads in enumerate(density):
+        values = [f"{curve['value'][layer]:.2f}" if curve and curve["words"] else "" for curve in found.values()]
+        body.append([str(layer), *values, f"{max(heads):.2f}", f"{sum(heads) / len(heads):.2f}"])
+    return table(["layer", *found, "sinks, densest", "sinks"], body)
+
+
+def flattened(thirds: Mapping) -> str:
+    """What a third of the layers is worth that looks at all patches alike."""
+    rows = [
+        [f"{name}: {short(third['layers'])}", cell(third["chair_i"]), cell(third["recall"])]
+        for name, third in thirds.items()
+    ]
+    return table(["layers that look at all patches alike (%)", "CHAIR_i", "recall"], rows)
