@@ -22,15 +22,17 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
-def test_the_five_lines_run(tmp_path, monkeypatch, capsys):
+def test_the_lines_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     main(["demo", "--seed", "1", "--device", "cpu"])
     capsys.readouterr()
-    (lines,) = blocks("python")
-    exec(compile(lines, "README.md", "exec"), {})
-    answer, shape = capsys.readouterr().out.strip().splitlines()
-    assert answer.endswith(".")
-    assert shape.startswith("torch.Size([1, 6, ")
+    five, further = blocks("python")
+    exec(compile(five + further, "README.md", "exec"), {})
+    plain, eah, clva, shapes = capsys.readouterr().out.strip().splitlines()
+    assert plain.endswith(". | None")
+    assert "EAH in layer 1: " in eah
+    assert "CLVA in layers 6, 7: " in clva
+    assert re.fullmatch(r"torch.Size\(\[\d+, 8, 64\]\) torch.Size\(\[1, 6, .*", shapes)
 
 
 def test_the_captions_under_the_picture_are_those_of_the_demo(tmp_path, capsys):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from minivlm.errors import ConfigError
-from minivlm.model.clva import MOST_KAPPA, lies_in, normalised, redistributed
+from minivlm.model.clva import MOST_KAPPA, checked_layers, lies_in, normalised, redistributed
 from minivlm.model.config import LlavaConfig
 from minivlm.model.layout import Layout
 
@@ -27,6 +27,7 @@ class Aim:
     kappa: float = 1.0  # how much of its attention the picture keeps
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", checked_layers("Aim.layers", self.layers))
         if self.target.ndim != 2 or not bool((self.target >= 0).all()):
             raise ConfigError(
                 f"Aim.target must hold weights of at least 0 in the shape (samples, patches), found the shape "

@@ -21,7 +21,8 @@ and in each deep layer
 
 With kappa = 1 the attention on the picture stays as large as it was: only where it looks changes. Otherwise the whole
 row is scaled back to 1. Each row has its own maps, at prefill and at decode; nothing but them, (row, patch) vectors of
-the noise and anchor layers, is kept from layer to layer. A row whose middle layers gain nothing is left alone.
+the noise and anchor layers, is kept from layer to layer. A row whose middle layers gain nothing, or whose gate r is 0,
+is left alone, also by kappa.
 """
 
 import math
@@ -61,7 +62,7 @@ class CLVA:
     def __post_init__(self) -> None:
         for name in ("noise_layers", "anchor_layers", "deep_layers"):
             if (layers := getattr(self, name)) is not None:
-                object.__setattr__(self, name, _checked_layers(name, layers))
+                object.__setattr__(self, name, checked_layers(f"CLVA.{name}", layers))
         checks = {
             "omega must lie in 0..1": lies_in(self.omega, 1) or self.omega == 0,
             "beta must lie in 0..1": lies_in(self.beta, 1) or self.beta == 0,
@@ -117,10 +118,11 @@ def lies_in(value: object, most: float) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= most
 
 
-def _checked_layers(name: str, layers: tuple[int, ...]) -> tuple[int, ...]:
+def checked_layers(name: str, layers: Iterable[int]) -> tuple[int, ...]:
+    """Layers as a tuple of different whole numbers; `name` is the setting that they were given for."""
     found = tuple(layers) if isinstance(layers, Iterable) else ()
     if not found or not all(type(layer) is int and layer >= 0 for layer in found) or len(set(found)) < len(found):
-        raise ConfigError(f"CLVA.{name} must be different whole numbers from 0, at least one, found {layers!r}.")
+        raise ConfigError(f"{name} must be different whole numbers from 0, at least one, found {layers!r}.")
     return found
 
 
@@ -145,7 +147,7 @@ def pooled_map(weights: Tensor, layout: Layout, heads: float = 0.5) -> Tensor:
     """
     on_patches = _wide(weights[..., layout.span]) * layout.patches  # B H R P
     mass = on_patches.sum(dim=-1)  # B H R
-    most = math.ceil(heads * mass.shape[1])
+    most = math.ceil(round(heads * mass.shape[1], 6))  # 0.07 of 100 are 7, whatever floats make of it
     chosen = torch.zeros_like(mass).scatter(1, mass.topk(most, dim=1).indices, 1.0)
     return normalised((on_patches * chosen[..., None]).sum(dim=1))
 
