@@ -10,14 +10,14 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from minivlm import __version__, commands
+from minivlm import __version__, commands, workshop
 from minivlm.errors import MinivlmError
 from minivlm.options import DEMO, UsageError
 from minivlm.terminal import allow_any_text, forget_stdout, remark, short_warnings
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 DTYPES = ("float32", "bfloat16", "float16", "float64", "fp32", "bf16", "fp16")
-WORLDS = ("held-out", "rare-companions", "substitutions", "crowded")
+WORLDS = ("held-out", "rare-companions", "substitutions", "crowded", "clear")
 BEGIN = """begin with
   minivlm demo                                    three new pictures and what the model says about them
   minivlm ask photo.jpg "What is in the image?"   your own picture
@@ -153,6 +153,19 @@ def _exam(parser: argparse.ArgumentParser) -> None:
     _json(parser)
 
 
+def _bench(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--prompt", type=whole(1), metavar="TOKENS", help="length of the prompt, with its picture")
+    parser.add_argument("--new", type=whole(2), default=16, metavar="N", help="tokens of an answer (default: 16)")
+    methods = "of plain,eah,clva,both,trace; plain is always there (default: all)"
+    parser.add_argument("--methods", default="plain,eah,clva,both,trace", metavar="LIST", help=methods)
+    parser.add_argument("--repeats", type=whole(1), default=5, metavar="R", help="rounds (default: 5)")
+    _model(parser)
+    settings = {"nargs": "?", "const": "", "type": assignments, "metavar": "SETTINGS"}
+    parser.add_argument("--eah", **settings, help="settings of EAH instead of its defaults, see `minivlm ask --help`")
+    parser.add_argument("--clva", **settings, help="settings of CLVA instead of its defaults")
+    _json(parser)
+
+
 def _model(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     group.add_argument("--model", metavar="M", help="a folder or a hub name (default: the shipped model)")
@@ -221,7 +234,8 @@ COMMANDS = {
     "doctor": (commands.doctor, _json),
     "check": (commands.check, _check),
     "download": (commands.download, _download),
-    "make-random": (commands.make_random, _make_random),
-    "train": (commands.train, _train),
-    "exam": (commands.exam, _exam),
+    "make-random": (workshop.make_random, _make_random),
+    "train": (workshop.train, _train),
+    "exam": (workshop.exam, _exam),
+    "bench": (workshop.bench, _bench),
 }

@@ -119,10 +119,13 @@ class Reader:
         self.model, self.cache = model, cache
         self.effect = None if mitigation == NO_MITIGATION else NO_EFFECT
         self.how = {"mitigation": mitigation, "prompt": prompt, "last": True, **watch}
-        self.compare = compare and self.effect is not None
+        if self.effect is not None and cache is not None and cache.length:
+            raise GenerationError(
+                f"A mitigation reads the whole prompt, but the cache holds {cache.length} tokens of it: begin with an "
+                "empty cache."
+            )
+        self.compare = compare and self.effect is not None  # the plain model need not be held against itself
         if self.compare and cache is not None:
-            if cache.length:
-                raise GenerationError("To compare with the plain model, begin with an empty cache.")
             self.plain_cache = new_cache(model, cache.keys.shape[1], cache.capacity)
 
     def read(self, tokens: Tensor, pixels: Tensor | None, valid: Tensor) -> Output:

@@ -22,6 +22,7 @@ from minivlm.inputs.prompt import Span
 from minivlm.inputs.tokenizer import Tokenizer
 from minivlm.model import Layout, Llava, Output
 from minivlm.model.clva import normalised, pooled_map
+from minivlm.model.watch import check_layers
 
 PARTS = ("system", "image", "question", "answer", "template")  # of the prompt and of what was written so far
 TOP = 5  # words that the logit lens shows
@@ -35,7 +36,7 @@ class Trace:
     facts: dict  # text, pieces, tokens, model, template, recipe, settings, mitigation, spans: JSON types
     shares: Tensor  # (T, L, H, len(PARTS)): where each row's attention went; sums to 1
     entropy: Tensor  # (T, L, H): of the attention within the picture, 0 (one patch) .. 1 (all alike)
-    pooled: Tensor  # (T, L, P) fp16: each layer's map of the picture, pooled over heads as CLVA does; sums to 1
+    pooled: Tensor  # (T, L, P) fp16: each layer's map of the picture, pooled over heads as in `clva.py`; sums to 1
     sink_scores: Tensor  # (L, H, P) fp16: the prefill's vision-sink scores
     lens_prob: Tensor  # (T, lens layers): probability of the token that was chosen, read from a layer's output
     lens_top: Tensor  # (T, lens layers, TOP): the likeliest tokens there
@@ -63,6 +64,7 @@ class Trace:
         """Write one `.safetensors` file whose header holds the facts as JSON."""
         tensors = {name: getattr(self, name).contiguous() for name in TENSORS}
         tensors |= {f"maps.{layer}": map_.contiguous() for layer, map_ in self.maps.items()}
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, file, metadata={"format": FORMAT, "facts": json.dumps(self.facts)})
 
     @classmethod
@@ -95,6 +97,8 @@ class Tracer:
     """
 
     def __init__(self, model: Llava, inputs: Inputs, maps: Collection[int], lens: Collection[int]) -> None:
+        check_layers("lens", lens, model.config)
+        check_layers("maps", maps, model.config)
         self.model, self.inputs = model, inputs
         self.lens, self.maps = sorted(lens), sorted(maps)
         self.image = inputs.tokens == model.config.image_token_index  # B T
@@ -162,6 +166,7 @@ class Tracer:
         spans = [[part.name, part.start - start, part.stop - start] for part in answer.spans]
         pieces = pieces_of(answer, tokenizer)
         facts = {**answer.as_dict(), "spans": spans, "pieces": pieces, "lens_layers": self.lens}
+        facts = json.loads(json.dumps(facts))  # so that a trace equals what `load` makes of it
         return Trace(
             facts,
             **{**own, "pooled": own["pooled"][..., columns[span]]},

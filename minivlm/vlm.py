@@ -1,5 +1,6 @@
 """The VLM: a model with its tokenizer and its image recipe, behind `ask`, `stream` and `logits`."""
 
+import warnings
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +17,7 @@ from minivlm.inputs.image import ImageRecipe, load_image, to_pixels
 from minivlm.inputs.prompt import Batch, Prompt, Span, as_turns, build_prompt, pad_batch, require_question
 from minivlm.inputs.tokenizer import Tokenizer
 from minivlm.model import Effect, Llava, Mitigation
+from minivlm.model.effect import WHY
 from minivlm.tracing import Trace, Tracer
 from minivlm.writer import Writer
 
@@ -108,6 +110,7 @@ class VLM:
         texts: Sequence[Any],
         *,
         mitigation: Any = None,
+        compare: bool = False,
         maps: Collection[int] = (),
         lens: Collection[int] = (),
         **generation: Any,
@@ -117,7 +120,7 @@ class VLM:
         """
         inputs = self.prepare_many(images, texts, asked=True)
         tracer = Tracer(self.model, inputs, maps, lens)
-        settings, how = Generation(**generation), {"mitigation": mitigation, **tracer.watch}
+        settings, how = Generation(**generation), {"mitigation": mitigation, "compare": compare, **tracer.watch}
         return tracer.traces(self.write(inputs, settings, watcher=tracer.record, **how), self.tokenizer)
 
     def stream(
@@ -224,11 +227,14 @@ class VLM:
 
 
 def each_effect(effect: Effect | None, writers: Sequence[Writer]) -> list[Effect | None]:
-    """What a mitigation did to each row of a batch, as long as the row was written; a warning if it was nothing."""
+    """What a mitigation did to each row of a batch, as long as the row was written; a warning where it was nothing."""
     if effect is None:
         return [None] * len(writers)
-    effect.warn_if_nothing()
-    return [effect.of(row, len(writer.tokens)) for row, writer in enumerate(writers)]
+    effects = [effect.of(row, len(writer.tokens)) for row, writer in enumerate(writers)]
+    if idle := [row for row, own in enumerate(effects) if own.nothing]:
+        which = "" if len(effects) == 1 else f" in the rows {', '.join(map(str, idle))} (counted from 0)"
+        warnings.warn(f"The mitigation changed nothing{which}: {WHY}. The answer is the plain model's.", stacklevel=4)
+    return effects
 
 
 def as_pictures(image: Any) -> list[Any]:

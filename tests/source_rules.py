@@ -23,9 +23,9 @@ FLOORS = [
     "vlm",
     "loading conversation",
     "lens evaluation toyworld",
-    "bench course doctor terminal",
+    "bench course doctor figures terminal",
     "options",
-    "commands",
+    "commands workshop",
     "cli",
     "__main__",
 ]

@@ -14,7 +14,7 @@ import torch
 from ignorant_model import interrupt_at, save_ignorant_model
 from tiny_model import tiny_config
 
-from minivlm import CLVA, EAH, MinivlmError, Mitigation, __version__, cli, commands, doctor, options, terminal
+from minivlm import CLVA, EAH, MinivlmError, Mitigation, __version__, cli, commands, doctor, options, terminal, workshop
 from minivlm.checkpoints.load import DTYPES
 from minivlm.generate import Generation
 from minivlm.loading import load
@@ -560,7 +560,7 @@ def test_a_skill_that_no_scene_serves_is_no_error(checkpoint):
 
 
 def test_a_place_that_cannot_be_written_is_found_before_the_work(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(commands, "load_vlm", lambda args: pytest.fail("the exam began"))
+    monkeypatch.setattr(workshop, "load_vlm", lambda args: pytest.fail("the exam began"))
     monkeypatch.setattr("minivlm.toyworld.train.train", lambda *args: pytest.fail("the training began"))
     (tmp_path / "file").write_text("")
     for command in ("exam", "train"):

@@ -96,7 +96,7 @@ def test_pictures_are_not_shared_between_rows():
 
 @pytest.mark.parametrize("layers", [(-1,), (99,), (0, 3)])
 def test_maps_of_layers_that_do_not_exist(layers):
-    with pytest.raises(ConfigError, match="maps names layers .* the decoder has the layers 0 to"):
+    with pytest.raises(ConfigError, match="maps names the layers .* the decoder has the layers 0 to"):
         MODEL(row(0), maps=layers)
 
 

@@ -1,7 +1,7 @@
 """Drift: do deep layers look where the middle ones did, or where the first ones did? By layer, over many scenes.
 
 CLVA says that the attention of deep layers regresses toward the noise of early ones. Here that is measured, on pooled
-image maps (rows, L, P): a row for each word, L layers, P patches. Noise and anchor are those of the method itself
+image maps (rows, L, P): a row for each word, L layers, P patches. Noise and anchor are those of our reading of CLVA
 (`minivlm.model.clva.find_anchor`, each row by its own maps). The noise layers are near the noise and the anchor layers
 near the anchor by construction; what tells is the deep layers. A sink that all layers share makes them look alike:
 compare with and without `sink_columns`.
@@ -91,7 +91,7 @@ def drift(maps: Tensor, clva: CLVA | None = None) -> Drift:
 
 
 def noise_and_anchor(maps: Tensor, clva: CLVA | None = None) -> Anchor:
-    """Noise, middle and anchor (rows, 1, P) of `maps` (rows, L, P), not empty, as CLVA finds them in a running model.
+    """Noise, middle and anchor (rows, 1, P) of `maps` (rows, L, P), not empty, as `clva.py` finds them.
 
     `clva` gives the layers and the controls; by default, or where it names none, the usual layers of this depth.
     Raises `ConfigError` for layers that the maps do not have.

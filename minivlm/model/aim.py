@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from minivlm.errors import ConfigError
-from minivlm.model.clva import MOST_KAPPA, checked_layers, lies_in, normalised, redistributed
+from minivlm.model.clva import MOST_KAPPA, checked_layers, lies_in, normalised, redistributed, wide
 from minivlm.model.config import LlavaConfig
 from minivlm.model.layout import Layout
 
@@ -54,7 +54,7 @@ def draw_to_target(weights: Tensor, layout: Layout, aim: Aim) -> Tensor:
             f"Aim.target has the shape {tuple(aim.target.shape)}, but the call has {weights.shape[0]} samples with up "
             f"to {patches} patches."
         )
-    p = weights[..., layout.span].float() * layout.patches  # B H R P
+    p = wide(weights[..., layout.span]) * layout.patches  # B H R P
     mass = p.sum(dim=-1, keepdim=True)
     target = aim.target.to(p).gather(1, layout.numbers)[:, None] * layout.seen(weights.shape[2])  # B R P
     wanted = (1 - aim.strength) * p + aim.strength * mass * normalised(target)[:, None]

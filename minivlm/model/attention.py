@@ -2,11 +2,11 @@
 
 Shapes, here and in the decoder:
 
-    B batch · Q queries (the new tokens) · K keys (all tokens so far) · R rows: the last of the queries
-    H heads · G key/value heads · D width · d head width · P patches
+    B batch · Q queries (the new tokens) · K keys (all tokens so far) · H heads · G key/value heads
+    D width · d head width · P patches · R rows (the last queries, those whose weights are written out)
 
 Each query takes the *fast lane*, a fused kernel that never shows its weights, unless something needs its weights in
-this very layer: then it takes the *visible lane*, where the softmax is written out. Both give the same result.
+this very layer: then it takes the *visible lane*, where the softmax is written out. Both give the same, up to rounding.
 """
 
 from dataclasses import dataclass
@@ -26,6 +26,8 @@ from minivlm.model.effect import Change
 from minivlm.model.layers import rotate
 from minivlm.model.sinks import vision_sink_scores
 from minivlm.model.watch import Watch
+
+STRIPE = 128  # rows of a map that are computed at a time
 
 
 @dataclass(frozen=True)
@@ -79,25 +81,25 @@ class Attention(nn.Module):
 
         # 2a. fast lane: the queries whose weights nobody needs
         first = call.first_visible_row(self.layer, q.shape[2])
-        fast = fused_attention(q[:, :, :first], k, v, mask[:, :, :first])
+        fast = fused_attention(q[:, :, :first], k, v, mask[:, :, :first]) if first else q[:, :, :0]
         if first == q.shape[2]:
             return Attended(self.merge(fast), handed)
 
         # 2b. visible lane: the other queries, written out
-        mask = mask[:, :, first:]
-        weights = plain = attention_weights(q[:, :, first:], repeat_heads(k, self.group), mask)  # B H R K
+        visible = mask[:, :, first:]  # B 1 R K
+        plain = attention_weights(q[:, :, first:], repeat_heads(k, self.group), visible)  # B H R K
 
         # 3. EAH: in its layer, every head gets the map of the head that has most vision sinks
-        weights, handed = self.broadcast(weights, mask, call, handed)
-        # 4. CLVA: noise and anchor layers hand their maps up, deep layers are pulled from the noise to the anchor
-        weights, handed = self.hold_anchor(weights, call, handed)
-        weights, handed = self.aim(weights, call, handed)  # no method: the ceiling of what aiming can gain
+        weights, handed = self.broadcast(plain, visible, call, handed)
+        # 4a. CLVA: noise and anchor layers hand their maps up, deep layers are pulled from the noise to the anchor
+        weights, handed = self.anchor(weights, call, handed)
+        weights, handed = self.aim(weights, call, handed)  # 4b. the ceiling: drawn to where someone who knows points
         # 5. record what was asked for
-        seen = self.record(plain, weights, mask, call.watch)
+        seen = self.record(plain, weights, visible, call.watch)
 
         # 6. mix the values, merge the heads
-        visible = weights @ repeat_heads(v, self.group)  # B H R d
-        return Attended(self.merge(torch.cat((fast, visible), dim=2)), handed, seen)
+        slow = weights @ repeat_heads(v, self.group)  # B H R d
+        return Attended(self.merge(torch.cat((fast, slow), dim=2)), handed, seen)
 
     def broadcast(self, weights: Tensor, mask: Tensor, call: Call, handed: Handed) -> tuple[Tensor, Handed]:
         """Step 3, see `eah.py`. It acts on whole maps: here R = Q."""
@@ -108,8 +110,8 @@ class Attention(nn.Module):
         change = Change.between("EAH", self.layer, weights, changed, layout, head=head)
         return changed, handed.with_change(change)
 
-    def hold_anchor(self, weights: Tensor, call: Call, handed: Handed) -> tuple[Tensor, Handed]:
-        """Step 4, see `clva.py`. It acts on the text behind the picture: the last of the R rows."""
+    def anchor(self, weights: Tensor, call: Call, handed: Handed) -> tuple[Tensor, Handed]:
+        """Step 4a, see `clva.py`. It acts on the text behind the picture: the last of the R rows."""
         clva, layout = call.mitigation.clva, call.layout
         if clva is None or not layout.text_rows:
             return weights, handed
@@ -126,7 +128,7 @@ class Attention(nn.Module):
         return torch.cat((others, pulled), dim=2), handed.with_change(change, anchor=found)
 
     def aim(self, weights: Tensor, call: Call, handed: Handed) -> tuple[Tensor, Handed]:
-        """The ceiling, see `aim.py`: the same rows, drawn to where someone who knows points."""
+        """Step 4b, see `aim.py`. It acts on the same rows."""
         aim, layout = call.mitigation.aim, call.layout
         if aim is None or self.layer not in aim.layers or not layout.text_rows:
             return weights, handed
@@ -164,12 +166,18 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
 
 
 def attention_weights(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
-    """softmax(q kᵀ / √d) over the keys that `mask` allows, (B, H, Q, K); the softmax in fp32, as in the reference."""
-    scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5  # B H Q K
-    scores = scores.masked_fill(~mask, float("-inf"))
-    return scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype)
+    """softmax(q kᵀ / √d) over the keys that `mask` allows, (B, H, Q, K); the softmax in fp32, as in the reference.
+
+    In stripes of rows, so that there is never a whole map of scores, let alone one in fp32.
+    """
+    stripes = []
+    for rows, seen in zip(q.split(STRIPE, dim=2), mask.split(STRIPE, dim=2), strict=True):
+        scores = rows @ k.transpose(-1, -2) * q.shape[-1] ** -0.5  # B H rows K
+        scores = scores.masked_fill(~seen, float("-inf"))
+        stripes.append(scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype))
+    return torch.cat(stripes, dim=2)
 
 
 def repeat_heads(x: Tensor, group: int) -> Tensor:
     """Give each of the `group` heads that share a key/value head its own view of it: (B, G, K, d) to (B, H, K, d)."""
-    return repeat(x, "B G K d -> B (G group) K d", group=group)
+    return x if group == 1 else repeat(x, "B G K d -> B (G group) K d", group=group)

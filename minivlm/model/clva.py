@@ -9,9 +9,10 @@ For one text row behind the picture, with p_h the attention of head h on the pat
 
     n = mean of P_l over the noise layers                      "initial visual noise" of the early layers
     c = mean of P_l over the anchor layers
-    g = mean of max(0, P_l - n) over the anchor layers         "visual anchors" are acquired "at intermediate" layers,
-    a = g / sum of g, outliers beyond 3 standard deviations    "captured from attention dynamics": what rises in the
-        cut, the `keep` largest kept                           middle, not what was high before
+    g = mean of max(0, P_l - n) over the anchor layers,        "visual anchors" are acquired "at intermediate" layers,
+        cut where it lies more than 3 standard deviations      "captured from attention dynamics": what rises in the
+        above its mean, then all but the `keep` largest 0      middle, not what was high before
+    a = g / sum of g
 
 and in each deep layer
 
@@ -39,6 +40,7 @@ from minivlm.model.layout import Layout
 ANCHORS = ("gain", "shuffled", "random")
 NOISE, ANCHOR, DEEP = (0.03, 0.14), (0.40, 0.70), (0.80, 1.0)  # of the depth: layers 1-4, 13-22, 26-31 of 32
 OUTLIER = 3.0  # standard deviations
+SLACK = 1e-6  # 0.07 of 100 are 7, whatever floats make of it
 MOST_KAPPA = 10.0
 
 
@@ -138,16 +140,18 @@ def usual_layers(depth: int) -> tuple[tuple[int, ...], ...]:
 
 # --- reading: in the noise and anchor layers ------------------------------------------------------------------------
 
+# P below: the columns from the first patch of the batch to the last, `layout.span`; 0 where a column is no patch.
+
 
 def pooled_map(weights: Tensor, layout: Layout, heads: float = 0.5) -> Tensor:
-    """A layer's map P (B, R, P), sum 1, or 0 for a row that sees no patch.
+    """A layer's map of the picture (B, R, P), sum 1, or 0 for a row that sees no patch.
 
     Pooled over the share `heads` of the heads that look most at the picture, for each of the rows of `weights`
     (B, H, R, K) by itself.
     """
-    on_patches = _wide(weights[..., layout.span]) * layout.patches  # B H R P
+    on_patches = wide(weights[..., layout.span]) * layout.patches  # B H R P
     mass = on_patches.sum(dim=-1)  # B H R
-    most = math.ceil(round(heads * mass.shape[1], 6))  # 0.07 of 100 are 7, whatever floats make of it
+    most = math.ceil(heads * mass.shape[1] - SLACK)
     chosen = torch.zeros_like(mass).scatter(1, mass.topk(most, dim=1).indices, 1.0)
     return normalised((on_patches * chosen[..., None]).sum(dim=1))
 
@@ -187,7 +191,7 @@ def keep_largest(gain: Tensor, share: float, layout: Layout) -> Tensor:
         return gain
     most = share * layout.seen(gain.shape[1]).sum(dim=-1, keepdim=True, dtype=torch.float64)  # B R 1
     rank = gain.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
-    return gain * (rank < most)
+    return gain * (rank < most - SLACK)
 
 
 def controlled(anchor: Tensor, layout: Layout, clva: CLVA) -> Tensor:
@@ -221,7 +225,7 @@ def drift_gate(weights: Tensor, found: Anchor, layout: Layout, clva: CLVA) -> Te
 
 def pull_to_anchor(weights: Tensor, found: Anchor, gate: Tensor, layout: Layout, clva: CLVA) -> Tensor:
     """`weights` (B, H, R, K) of a deep layer, drawn to the anchor and off the noise as `gate` (B, R) says."""
-    p = _wide(weights[..., layout.span]) * layout.patches  # B H R P
+    p = wide(weights[..., layout.span]) * layout.patches  # B H R P
     mass = p.sum(dim=-1, keepdim=True)  # B H R 1
     r = gate[:, None, :, None]
     anchor, noise = mass * found.anchor[:, None], mass * found.noise[:, None]  # as much as the head looks
@@ -241,9 +245,9 @@ def redistributed(
     share = wanted * (kappa * mass / total.clamp(min=torch.finfo(total.dtype).tiny))
     touched = (rows & layout.text[:, -weights.shape[2] :])[:, None, :, None] & (total > 0)  # B H R 1
     span = layout.span
-    changed = torch.where(touched & layout.patches, share, _wide(weights[..., span])).to(weights.dtype)
+    changed = torch.where(touched & layout.patches, share, wide(weights[..., span])).to(weights.dtype)
     changed = weights.slice_scatter(changed, dim=-1, start=span.start, end=span.stop)
-    return changed if kappa == 1 else torch.where(touched, normalised(_wide(changed)).to(weights.dtype), weights)
+    return changed if kappa == 1 else torch.where(touched, normalised(wide(changed)).to(weights.dtype), weights)
 
 
 def normalised(x: Tensor) -> Tensor:
@@ -251,6 +255,6 @@ def normalised(x: Tensor) -> Tensor:
     return x / x.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
 
 
-def _wide(x: Tensor) -> Tensor:
+def wide(x: Tensor) -> Tensor:
     """At least fp32: maps are computed in it whatever the weights are."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -27,9 +27,9 @@ from minivlm.model.sinks import sinks_per_head, vision_sink_scores, vision_sinks
 
 HEADS = ("densest", "second", "random")
 DECODE = ("pass", "keep")
-PUBLISHED_THRESHOLD = 0.002  # at a length of about 626 tokens: 1.25 times what each would get if all got the same
-PUBLISHED_LENGTH = 626
-WORDS = 50  # of those tokens are no patches
+PUBLISHED_THRESHOLD = 0.002  # 1.25 times the share of each token if all of a prompt got the same
+PUBLISHED_LENGTH = 626  # tokens of such a prompt: the patches of a picture and 50 others
+WORDS = 50
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from minivlm.model.layout import Layout
 
+WHY = "no sink was found, no text stands behind a picture, the drift gate is shut, or the strength is 0"
+STRIPE = 32  # rows compared at a time
+
 
 @dataclass(frozen=True)
 class Change:
@@ -26,11 +29,14 @@ class Change:
     @classmethod
     def between(cls, method: str, layer: int, before: Tensor, after: Tensor, layout: Layout, **facts) -> "Change":
         """The change from weights `before` to `after`, (B, H, R, K) each; R the last of the rows."""
-        difference = (after.detach().float() - before.detach().float()).abs()
-        rows = layout.valid[:, -before.shape[2] :]
-        moved = difference.sum(dim=-1) / 2 * rows[:, None]  # what padding looks at is of no interest
-        columns = (difference * rows[:, None, :, None] > 0).any(dim=1).any(dim=1)
-        return cls(method, layer, moved, columns, **facts)
+        rows = layout.valid[:, -before.shape[2] :]  # B R: what padding looks at is of no interest
+        moved, columns = [], torch.zeros_like(layout.valid)
+        stripes = (part.detach().split(STRIPE, dim=2) for part in (before, after))
+        for old, new, known in zip(*stripes, rows.split(STRIPE, dim=1), strict=True):
+            difference = (new.float() - old.float()).abs() * known[:, None, :, None]  # B H rows K
+            moved.append(difference.sum(dim=-1) / 2)
+            columns |= (difference > 0).any(dim=1).any(dim=1)
+        return cls(method, layer, torch.cat(moved, dim=2), columns, **facts)
 
     def of(self, sample: int) -> "Change":
         """The part of one sample, with a batch of 1."""
@@ -92,8 +98,7 @@ class Effect:
         """A mitigation that changes nothing is a mistake more often than not."""
         if self.nothing:
             warnings.warn(
-                "The mitigation changed nothing: no sink was found, no text stands behind a picture, the drift gate is "
-                "shut, or the strength is 0. This answer is the plain model's.",
+                f"The mitigation changed nothing: {WHY}. This answer is the plain model's.",
                 stacklevel=3,
             )
 
@@ -154,7 +159,7 @@ def told(layers: list[LayerEffect]) -> str:
         f"{mean:.1%} of attention moved (at most {most:.1%})",
     ]
     if layers[0].chosen:
-        facts.insert(0, f"map of head {', '.join(str(head) for head in layers[0].chosen)}")
+        facts.insert(0, f"map of head {', '.join('none' if head < 0 else str(head) for head in layers[0].chosen)}")
     if layers[0].gate_mean is not None:
         facts.append(f"gate {sum(layer.gate_mean for layer in layers) / len(layers):.2f}")
     return f"{layers[0].method} in layer{'s' * (len(layers) > 1)} {numbers}: {', '.join(facts)}"

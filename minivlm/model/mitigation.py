@@ -3,7 +3,8 @@
     model(tokens, pixels, mitigation=Mitigation(EAH(), CLVA()))
 
 A mitigation belongs to one call, never to the model: one set of loaded weights answers plainly and mitigated, side by
-side, and nothing has to be undone.
+side, and nothing has to be undone. With both methods on, EAH comes first: where its layer is a noise layer of CLVA, as
+by default, the noise holds the map that was broadcast.
 """
 
 from dataclasses import dataclass, fields, replace

@@ -17,12 +17,8 @@ class Watch:
 
     def checked(self, config: LlavaConfig) -> "Watch":
         """As it is, once its layers are known to exist."""
-        depth = config.text_config.num_hidden_layers
-        for name in (field.name for field in fields(self)):
-            if not set(layers := getattr(self, name)) <= set(range(depth)):
-                raise ConfigError(
-                    f"{name} names layers {sorted(layers)}, but the decoder has the layers 0 to {depth - 1}."
-                )
+        for field in fields(self):
+            check_layers(field.name, getattr(self, field.name), config)
         return self
 
     def first_row(self, layer: int, queries: int) -> int:
@@ -33,3 +29,10 @@ class Watch:
 
 
 NO_WATCH = Watch()
+
+
+def check_layers(name: str, layers: Collection[int], config: LlavaConfig) -> None:
+    """Raise `ConfigError` unless all `layers`, given as the argument `name`, exist."""
+    depth = config.text_config.num_hidden_layers
+    if not isinstance(layers, Collection) or not set(layers) <= set(range(depth)):
+        raise ConfigError(f"{name} names the layers {layers!r}, but the decoder has the layers 0 to {depth - 1}.")

@@ -28,7 +28,9 @@ def sections(found: Mapping) -> str:
     """What `minivlm exam --methods` found, and what people made of it, if they wrote it down: `claims`, by heading."""
     claims = [f"{heading}\n\n" + "\n".join(f"- {claim}" for claim in own) for heading, own in found["claims"].items()]
     said = ["## What of the two papers this model shows", *claims] if claims else []
-    return "\n".join([methods(found["methods"]), anatomy(found["anatomy"]), "\n\n".join(said)]).rstrip() + "\n"
+    drawn = [f"![{text}](figures/{file})\n\n{text}\n" for file, text in found["figures"].items()]
+    parts = [methods(found["methods"]), anatomy(found["anatomy"]), *drawn, "\n\n".join(said)]
+    return "\n".join(parts).rstrip() + "\n"
 
 
 def methods(figures: Mapping) -> str:

@@ -85,6 +85,17 @@ HELD_OUT = replace(TRAINING, stream="held out")
 RARE_COMPANIONS = replace(HELD_OUT, companion=0.45)
 SUBSTITUTIONS = replace(HELD_OUT, companion=0.0, substitution=1.0)
 CROWDED = replace(HELD_OUT, crowded=1.0)
+CLEAR_TRAINING = replace(  # all can be seen, and what goes together is often apart: who looks need not guess
+    TRAINING,
+    companion=0.5,
+    substitution=0.7,
+    crowded=0.5,
+    hard_companion=0.0,
+    hard_other=0.0,
+    noise=0.0,
+    other_palette=0.0,
+)
+CLEAR = replace(CLEAR_TRAINING, stream="held out")
 
 
 # --- the cast: which objects appear ------------------------------------------------------------------------------

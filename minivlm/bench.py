@@ -1,0 +1,235 @@
+"""`minivlm bench`: what EAH, CLVA and a trace cost, held against plain answers of the same model in the same process.
+
+A machine is never equally fast twice. So the methods take turns (plain, eah, clva, both, trace, plain, ...), each run
+is divided by the plain run of its own round, and of these ratios the median, the least and the most are reported.
+
+    prefill   seconds from prepared inputs to the first token; the vision tower is part of it
+    decode    seconds a further token: the median of the steps of an answer; nothing ends it early
+    memory    the most bytes of tensors alive at a time, beside the weights: cache, activations, maps, statistics
+
+The memory is measured in a round of its own before the others, which is also their warm-up. On CUDA it is what torch's
+allocator counts. On a CPU it is what torch's profiler sees the allocator hand out and take back: exact for tensors,
+blind for what the mathematical libraries set aside for themselves. Other devices count nothing, and report none.
+"""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate, pairwise
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from minivlm import __version__
+from minivlm.answer import Inputs
+from minivlm.errors import ConfigError, PromptError
+from minivlm.generate import Generation, fitting_steps, steps
+from minivlm.model import CLVA, EAH, Effect, Mitigation
+from minivlm.toyworld import HELD_OUT
+from minivlm.tracing import Tracer
+from minivlm.vlm import VLM
+
+METHODS = ("plain", "eah", "clva", "both", "trace")
+QUESTION = "What is in the image?"
+FILLING = (" and", " a")  # words that make a question longer: one of them is a single token in any tokenizer
+
+
+@dataclass(frozen=True)
+class Run:
+    """One answer of one method."""
+
+    prefill: float  # seconds
+    decode: float  # seconds a token
+    effect: Effect | None
+
+
+def measure(
+    vlm: VLM,
+    methods: Sequence[str] = METHODS,
+    *,
+    prompt: int | None = None,
+    new: int = 16,
+    repeats: int = 5,
+    eah: EAH | None = None,
+    clva: CLVA | None = None,
+) -> dict[str, Any]:
+    """Figures of each of the `methods`, in JSON types; "plain" is always among them.
+
+    `prompt`: tokens of the prompt with its picture, at least what a short question takes, which is the default; `new`:
+    tokens of an answer; `repeats`: measured rounds. `eah` and `clva` replace the methods' default settings.
+    """
+    methods = ordered(methods)
+    if new < 2 or repeats < 1:
+        raise ConfigError(f"A bench needs at least 2 new tokens and 1 round, found new={new} and repeats={repeats}.")
+    inputs = prepared(vlm, prompt, new)
+    kinds = {"eah": Mitigation(eah or EAH()), "clva": Mitigation(clva=clva or CLVA())}
+    kinds["both"] = Mitigation(kinds["eah"].eah, kinds["clva"].clva)
+    settings = {"settings": Generation(max_new_tokens=new), "allowed": vlm.allowed.to(vlm.device)}
+    run = {
+        method: partial(answer, vlm, inputs, method == "trace", mitigation=kinds.get(method), **settings)
+        for method in methods
+    }
+    memory = {method: peak_memory(run[method], vlm.device) for method in methods}  # and the warm-up
+    rounds = [{method: run[method]() for method in methods} for _ in range(repeats)]
+    return {
+        "minivlm": __version__,
+        **machine(vlm),
+        "prompt": inputs.tokens.shape[1],
+        "patches": vlm.model.config.num_image_tokens,
+        "new": new,
+        "repeats": repeats,
+        "methods": {method: figures(method, rounds, memory) for method in methods},
+    }
+
+
+def ordered(methods: Sequence[str]) -> tuple[str, ...]:
+    """The methods in the order of METHODS, plain first, which all others are held against."""
+    if unknown := set(methods) - set(METHODS):
+        raise ConfigError(f"A bench knows the methods {', '.join(METHODS)}, found {', '.join(sorted(unknown))}.")
+    return tuple(method for method in METHODS if method in {"plain", *methods})
+
+
+# --- one answer -----------------------------------------------------------------------------------------------------
+
+
+def prepared(vlm: VLM, length: int | None, new: int) -> Inputs:
+    """A toy scene and a question about it, in a prompt of `length` tokens."""
+    inputs = vlm.prepare(HELD_OUT.draw(0).picture, question(vlm, length))
+    room = fitting_steps(vlm.model, inputs.tokens.shape[1], new)
+    if room < new:
+        raise PromptError(
+            f"The prompt has {inputs.tokens.shape[1]} tokens, and behind it there is room for {room}, not for {new}: "
+            "choose fewer new tokens or a shorter prompt."
+        )
+    return inputs
+
+
+def question(vlm: VLM, length: int | None) -> str:
+    """A question that makes a prompt of `length` tokens together with one picture, by words that mean nothing."""
+    shortest = tokens_of(vlm, QUESTION)
+    missing = 0 if length is None else length - shortest
+    if missing < 0:
+        raise PromptError(
+            f"A picture and a short question take {shortest} tokens with this model, found {length} for the prompt. "
+            f"Choose at least {shortest}."
+        )
+    words = [word for word in FILLING if tokens_of(vlm, QUESTION + word) == shortest + 1]
+    if missing and not words:
+        raise PromptError(f"This tokenizer makes a prompt of {shortest} tokens alone: leave its length open.")
+    return QUESTION + "".join(words[:1]) * missing
+
+
+def tokens_of(vlm: VLM, text: str) -> int:
+    return len(vlm.prompt(text, num_images=1).tokens)
+
+
+def answer(vlm: VLM, inputs: Inputs, traced: bool, **how: Any) -> Run:
+    """Write an answer that no stop token ends, and look at the clock at every token; `how` goes to `steps`."""
+    tracer = Tracer(vlm.model, inputs, maps=(), lens=()) if traced else None
+    watch = tracer.watch if tracer else {}
+    times = [now(vlm.device)]
+    for step in steps(vlm.model, **inputs, **how, **watch):
+        if tracer:
+            tracer.record(step)
+        times.append(now(vlm.device))
+    prefill, *decode = [end - start for start, end in pairwise(times)]
+    return Run(prefill, median(decode), step.effect)
+
+
+def now(device: torch.device) -> float:
+    """Seconds, once the device has done what it was told to."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+    return time.perf_counter()
+
+
+def peak_memory(work: Callable[[], Any], device: torch.device) -> int | None:
+    """The most bytes that torch's allocator held at a time during `work`, beyond what it held before."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        return torch.cuda.max_memory_allocated(device) - before
+    if device.type != "cpu":
+        work()
+        return None
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler's library talks on stderr
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        work()
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "profile.json"
+        profiled.export_chrome_trace(str(file))
+        events = json.loads(file.read_text(encoding="utf-8"))["traceEvents"]
+    changes = sorted((event for event in events if event["name"] == "[memory]"), key=lambda event: event["ts"])
+    return max(accumulate((event["args"]["Bytes"] for event in changes), initial=0))
+
+
+# --- figures --------------------------------------------------------------------------------------------------------
+
+
+def machine(vlm: VLM) -> dict[str, Any]:
+    """What the figures depend on beside the code."""
+    cuda = vlm.device.type == "cuda"
+    return {
+        "torch": torch.__version__,
+        "model": vlm.name,
+        "dtype": str(vlm.dtype).removeprefix("torch."),
+        "device": torch.cuda.get_device_name(vlm.device) if cuda else f"{vlm.device.type} {platform.machine()}",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def figures(method: str, rounds: Sequence[dict[str, Run]], memory: dict[str, int | None]) -> dict[str, Any]:
+    """What one method took, and how much that is of plain."""
+    found: dict[str, Any] = {}
+    for phase in ("prefill", "decode"):
+        own, plain = ([getattr(one[name], phase) for one in rounds] for name in (method, "plain"))
+        found[phase] = {"seconds": spread(own), "ratio": spread([a / b for a, b in zip(own, plain, strict=True)])}
+    known = memory[method] is not None
+    extra = memory[method] - memory["plain"] if known else None
+    ratio = memory[method] / memory["plain"] if known else None
+    effect = rounds[0][method].effect
+    return {
+        **found,
+        "memory": {"bytes": memory[method], "extra": extra, "ratio": ratio},
+        "nothing": None if effect is None else effect.nothing,
+        "effect": None if effect is None else str(effect),
+    }
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    return {"median": median(values), "least": min(values), "most": max(values)}
+
+
+def as_text(facts: dict[str, Any]) -> str:
+    """The figures as a table, and what each mitigation did."""
+    head = (
+        f"{facts['model']}, {facts['dtype']} on {facts['device']}, {facts['threads']} threads, torch {facts['torch']}\n"
+        f"{facts['prompt']} tokens of prompt, {facts['patches']} of them patches; {facts['new']} new tokens; "
+        f"median (least-most) of {facts['repeats']} rounds\n\n"
+        f"{'':<7}{'prefill ms':>11}{'of plain':>21}{'ms a token':>12}{'of plain':>21}{'memory MB':>11}{'of plain':>10}"
+    )
+    rows = [row(method, found) for method, found in facts["methods"].items()]
+    did = [f"{method}: {found['effect']}" for method, found in facts["methods"].items() if found["effect"]]
+    return "\n".join([head, *rows, *([""] if did else []), *did])
+
+
+def row(method: str, found: dict[str, Any]) -> str:
+    """One line of the table."""
+    line = f"{method:<7}"
+    for phase, width in (("prefill", 11), ("decode", 12)):
+        ratio = found[phase]["ratio"]
+        band = f"{ratio['median']:.3f} ({ratio['least']:.3f}-{ratio['most']:.3f})"
+        line += f"{found[phase]['seconds']['median'] * 1e3:>{width}.2f}{band:>21}"
+    memory = found["memory"]
+    return line + (
+        f"{'-':>11}" if memory["bytes"] is None else f"{memory['bytes'] / 1e6:>11.2f}{memory['ratio']:>10.3f}"
+    )
