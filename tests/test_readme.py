@@ -57,3 +57,20 @@ def test_the_figures_are_those_of_the_exam():
     ]
     table = README.partition("**The shipped model**")[2].partition("So it looks")[0]
     assert re.findall(r"(\d+\.\d) %", table) == [f"{100 * share:.1f}" for share in shares]
+
+
+def test_the_figures_of_the_methods_are_those_of_the_table():
+    rows = json.loads((SHIPPED / "methods.json").read_text())["methods"]["conditions"]
+    heads = [f"EAH, random head ({seed})" for seed in (1, 2, 3)]
+    told = [
+        *(["plain"], ["EAH"], heads, ["CLVA"], ["CLVA, shuffled anchor"]),
+        *(["last third flattened"], ["oracle, last quarter"]),
+    ]
+    expected = [
+        "| " + ", ".join(f"{100 * rows[name]['figures'][figure]['value']:.1f}" for name in names)
+        for names in told
+        for figure in ("chair_i", "recall")
+    ]
+    table = README.partition("**EAH and CLVA on it**")[2].partition("So on this model")[0]
+    lines = [line.split(" | ", 1)[1] for line in table.splitlines() if re.match(r"\|.*\d", line)]
+    assert [f"| {cell.strip(' |')}" for line in lines for cell in line.split(" | ")] == expected

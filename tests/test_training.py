@@ -14,6 +14,7 @@ from minivlm.toyworld.card import card
 from minivlm.toyworld.exam import caption_figures, invention_figures
 from minivlm.toyworld.labels import BACKGROUND, COLOR_NUMBER, OBJECT_NUMBER, label
 from minivlm.toyworld.lessons import IGNORED, Lessons, Teacher, lesson_loss
+from minivlm.toyworld.methods_card import sections
 from minivlm.toyworld.reader import SoftWords, drilled, forget, lesson
 from minivlm.toyworld.recipe import Recipe, Stage
 from minivlm.toyworld.scenes import Scene, Thing
@@ -254,8 +255,10 @@ def test_the_shipped_model_looks_at_the_picture() -> None:
 @shipped
 @pytest.mark.weights
 def test_the_card_says_what_the_exam_found() -> None:
-    training, exam = (json.loads((SHIPPED / name).read_text()) for name in ("training.json", "exam.json"))
-    assert (SHIPPED / "README.md").read_text(encoding="utf-8") == card(training, exam)
+    found = (json.loads((SHIPPED / f"{name}.json").read_text()) for name in ("training", "exam", "methods"))
+    training, exam, methods = found
+    assert (SHIPPED / "README.md").read_text(encoding="utf-8") == card(training, exam, sections(methods))
+    assert all((SHIPPED / "figures" / file).is_file() for file in methods["figures"])
     assert exam["model"] == "minivlm/tiny"
     assert training["recipe"] == asdict(Recipe(seed=training["recipe"]["seed"]))
     assert training["world"] == asdict(TRAINING)

@@ -106,7 +106,7 @@ def conditions(config: LlavaConfig, tuned: Tuned) -> dict[str, Condition]:
 
 def oracles(depth: int) -> dict[str, Condition]:
     """The ceiling, in all layers and by quarter of the depth; and what the same strength does with other targets."""
-    everywhere = tuple(range(depth))
+    everywhere, deep = tuple(range(depth)), range(3 * depth // 4, depth)
     quarters = {
         f"oracle, {name} quarter": tuple(range(part * depth // 4, (part + 1) * depth // 4))
         for part, name in enumerate(QUARTERS)
@@ -116,6 +116,7 @@ def oracles(depth: int) -> dict[str, Condition]:
     return {
         **{name: Condition("ceiling", oracle=Oracle(layers)) for name, layers in bands.items()},
         **{name: Condition("control", oracle=Oracle(everywhere, target=at)) for name, at in controls.items()},
+        "oracle, last quarter, random patches": Condition("control", oracle=Oracle(tuple(deep), target="random")),
     }
 
 

@@ -116,7 +116,8 @@ def moved(effect: Effect) -> str:
     where = ", ".join(str(layer.layer) for layer in moving)
     head = f", map of head {moving[0].chosen[0]}" if moving[0].chosen else ""
     share = sum(layer.moved_mean for layer in moving) / len(moving)
-    return f"effect: layer {where}{head}; {share:.1%} of attention moved on {max(layer.rows for layer in moving)} rows"
+    layers, rows = f"layer{'s' * (len(moving) > 1)} {where}", max(layer.rows for layer in moving)
+    return f"effect: {layers}{head}; {share:.1%} of attention moved on {rows} rows"
 
 
 def summary(shown: Sequence[Shown], seconds: float, page: Page) -> str:
