@@ -106,17 +106,20 @@ def conditions(config: LlavaConfig, tuned: Tuned) -> dict[str, Condition]:
 
 def oracles(depth: int) -> dict[str, Condition]:
     """The ceiling, in all layers and by quarter of the depth; and what the same strength does with other targets."""
-    everywhere, deep = tuple(range(depth)), range(3 * depth // 4, depth)
+    everywhere = tuple(range(depth))
     quarters = {
         f"oracle, {name} quarter": tuple(range(part * depth // 4, (part + 1) * depth // 4))
         for part, name in enumerate(QUARTERS)
     }
     bands = {"oracle": everywhere, **{name: layers for name, layers in quarters.items() if layers}}
-    controls = {"oracle, random patches": "random", "oracle, everything but objects": "elsewhere"}
+    controls = {
+        "oracle, random patches": Oracle(everywhere, target="random"),
+        "oracle, everything but objects": Oracle(everywhere, target="elsewhere"),
+        "oracle, last quarter, random patches": Oracle(quarters["oracle, last quarter"], target="random"),
+    }
     return {
         **{name: Condition("ceiling", oracle=Oracle(layers)) for name, layers in bands.items()},
-        **{name: Condition("control", oracle=Oracle(everywhere, target=at)) for name, at in controls.items()},
-        "oracle, last quarter, random patches": Condition("control", oracle=Oracle(tuple(deep), target="random")),
+        **{name: Condition("control", oracle=oracle) for name, oracle in controls.items()},
     }
 
 
