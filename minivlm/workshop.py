@@ -64,6 +64,7 @@ def exam(args: Namespace) -> None:
     from minivlm.toyworld.anatomy import anatomy
     from minivlm.toyworld.exam import card_file, examine
     from minivlm.toyworld.methods import run
+    from minivlm.toyworld.world import SUBSTITUTIONS
 
     out = _writable(args.out) if args.out else None
     vlm = load_vlm(args)
@@ -71,7 +72,9 @@ def exam(args: Namespace) -> None:
     readme = card_file(out) if out and trained else None  # only what was trained here has the whole card
     if args.methods:
         few = min(args.scenes, ANATOMY_SCENES)
-        found = {"methods": run(vlm, args.scenes), "anatomy": anatomy(vlm, few), "claims": {}, "figures": {}}
+        elsewhere = run(vlm, args.scenes, world=SUBSTITUTIONS, yes_no=0, tuning=few // 2)
+        found = {"methods": run(vlm, args.scenes), "substitutions": elsewhere, "anatomy": anatomy(vlm, few)}
+        found |= {"claims": {}, "figures": {}}
         if out:
             found["figures"] = card_figures(vlm, out / "figures", few)
         told = methods_card.sections(found)

@@ -17,11 +17,12 @@ from tiny_model import tiny_config
 from minivlm import CLVA, EAH, MinivlmError, Mitigation, __version__, cli, commands, doctor, options, terminal, workshop
 from minivlm.checkpoints.load import DTYPES
 from minivlm.generate import Generation
-from minivlm.loading import load
+from minivlm.loading import load, shipped_model
 from minivlm.toyworld import HELD_OUT, TRAINING
 from minivlm.toyworld.card import CAPTION_ROWS, HEAD
 from minivlm.toyworld.demo import WORLDS, save
 from minivlm.toyworld.exam import SKILLS, asker, examine
+from minivlm.toyworld.world import SUBSTITUTIONS
 
 SHORT = ("--max-new-tokens", "6", "--device", "cpu")
 
@@ -544,6 +545,20 @@ def test_exam_replaces_a_card_but_no_other_readme(monkeypatch, tmp_path, checkpo
     assert cli.main(words) == 0
     assert "of last year" not in readme.read_text(encoding="utf-8")
     assert "minivlm exam --scenes 5" in readme.read_text(encoding="utf-8")
+
+
+@pytest.mark.weights
+def test_exam_tries_the_methods_and_draws_the_figures(monkeypatch, tmp_path, capsys):
+    known = json.loads((shipped_model() / "methods.json").read_text(encoding="utf-8"))
+    tables = {HELD_OUT: known["methods"], SUBSTITUTIONS: known["substitutions"]}
+    monkeypatch.setattr("minivlm.toyworld.methods.run", lambda vlm, scenes, world=HELD_OUT, **how: tables[world])
+    monkeypatch.setattr("minivlm.toyworld.anatomy.anatomy", lambda vlm, scenes: known["anatomy"])
+    assert cli.main(["exam", "--methods", "--scenes", "3", "--device", "cpu", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.count("| CLVA, shuffled anchor |") == 1 + 3 + 1  # captions, three splits; captions
+    found = json.loads((tmp_path / "methods.json").read_text(encoding="utf-8"))
+    assert found["methods"] == known["methods"]
+    assert set(found["figures"]) == {file.name for file in (tmp_path / "figures").iterdir()} == set(known["figures"])
+    assert not (tmp_path / "README.md").exists()  # there is no exam.json that a card could tell of
 
 
 def test_an_exam_of_two_scenes_says_what_decided_its_figures(checkpoint):

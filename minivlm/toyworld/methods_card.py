@@ -7,20 +7,20 @@ from minivlm.toyworld.pope import SPLITS
 from minivlm.toyworld.questions import DESCRIBE
 
 HEAD = """\
-## What EAH and CLVA change
+## What EAH and CLVA change{where}
 
     {command}
 
-{scenes:,} scenes, the same for every row, greedy answers to "{question}" ({dtype} on {device}); yes-no questions
-about the first {asked:,} of them. In brackets: the difference from plain in points, with its 95 % interval (bootstrap
-over scenes, {resamples:,} resamples). **Bold**: the interval is clear of zero, as one in twenty is by chance.
-{tuned}
+{scenes:,} scenes, the same for every row, greedy answers to "{question}" ({dtype} on {device}){asked}. In
+brackets: the difference from plain in points, with its 95 % interval (bootstrap over scenes, {resamples:,} resamples).
+**Bold**: the interval is clear of zero, as one in twenty is by chance. {tuned}
 
 *Oracle*: attention drawn to the boxes of what is there and not yet named: the ceiling. Controls: the same interventions
 without their idea. *Changed*: share of the captions that differ from plain in some word.
 """
 TUNED = "Settings were chosen on {scenes:,} other scenes: the lowest CHAIR_i that keeps 95 % of the recall."
 DEFAULTS = "The methods have their default settings."
+WHERE = {"held-out": "", "substitutions": " where companions are replaced"}
 CAPTIONS = {"CHAIR_i": "chair_i", "CHAIR_s": "chair_s", "recall": "recall"}
 
 
@@ -29,7 +29,8 @@ def sections(found: Mapping) -> str:
     claims = [f"{heading}\n\n" + "\n".join(f"- {claim}" for claim in own) for heading, own in found["claims"].items()]
     said = ["## What of the two papers this model shows", *claims] if claims else []
     drawn = [f"![{text}](figures/{file})\n\n{text}\n" for file, text in found["figures"].items()]
-    parts = [methods(found["methods"]), anatomy(found["anatomy"]), *drawn, "\n\n".join(said)]
+    tables = [methods(found[name]) for name in ("methods", "substitutions") if name in found]
+    parts = [*tables, anatomy(found["anatomy"]), *drawn, "\n\n".join(said)]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -38,9 +39,11 @@ def methods(figures: Mapping) -> str:
     tuning = figures["tuning"]
     tuned = TUNED.format(scenes=tuning["scenes"]) if tuning["scenes"] else DEFAULTS
     facts = {name: figures[name] for name in ("scenes", "question", "dtype", "device", "resamples")}
-    head = HEAD.format(tuned=tuned, asked=figures["yes-no scenes"], command=command(figures), **facts)
-    rows = figures["conditions"]
+    where = WHERE.get(figures["world"], f", {figures['world']} scenes")
     splits = SPLITS if figures["yes-no scenes"] else ()
+    asked = f"; yes-no questions about the first {figures['yes-no scenes']:,} of them" if splits else ""
+    head = HEAD.format(where=where, tuned=tuned, asked=asked, command=command(figures), **facts)
+    rows = figures["conditions"]
     return "\n".join([head, settings(tuning), captions(rows), *(yes_no(rows, split) for split in splits)])
 
 
