@@ -50,11 +50,16 @@ def label(scenes: Sequence[Scene], side: int) -> Labels:
 
 def patches_of(thing: Thing, side: int, size: int) -> Tensor:
     """(side, side), True where the thing's box covers a good part of the patch, or has its middle."""
+    covered = coverage(thing, side, size) > COVERED
+    column, row = (min(side - 1, max(0, int(middle * side / size))) for middle in thing.center)
+    covered[row, column] = True
+    return covered
+
+
+def coverage(thing: Thing, side: int, size: int) -> Tensor:
+    """(side, side): the share of each patch that lies in the thing's box."""
     edges = torch.arange(side + 1) * (size / side)
     x0, y0, x1, y1 = thing.box
     across = (edges[1:].clamp(max=x1) - edges[:-1].clamp(min=x0)).clamp(min=0)  # pixels of each column in the box
     down = (edges[1:].clamp(max=y1) - edges[:-1].clamp(min=y0)).clamp(min=0)
-    covered = down[:, None] * across > COVERED * (size / side) ** 2
-    column, row = (min(side - 1, max(0, int(middle * side / size))) for middle in thing.center)
-    covered[row, column] = True
-    return covered
+    return down[:, None] * across / (size / side) ** 2

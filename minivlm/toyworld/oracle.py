@@ -15,6 +15,7 @@ from torch import Tensor
 from minivlm.errors import ConfigError
 from minivlm.generate import GREEDY, Chooser, fitting_steps, new_cache
 from minivlm.model import NO_EFFECT, Aim
+from minivlm.toyworld.labels import coverage
 from minivlm.toyworld.scenes import Scene, Thing
 from minivlm.toyworld.words import mentions
 from minivlm.vlm import VLM
@@ -68,15 +69,6 @@ class Guide:
 def boxes(things: Sequence[Thing], side: int, size: int) -> Tensor:
     """(P,): how much of each patch the boxes of the things cover, 0 to 1; P = side × side, row by row."""
     return sum((coverage(thing, side, size) for thing in things), torch.zeros(side, side)).clamp(max=1).flatten()
-
-
-def coverage(thing: Thing, side: int, size: int) -> Tensor:
-    """(side, side): the share of each patch that lies in the thing's box."""
-    edges = torch.arange(side + 1) * (size / side)
-    x0, y0, x1, y1 = thing.box
-    across = (edges[1:].clamp(max=x1) - edges[:-1].clamp(min=x0)).clamp(min=0)  # pixels of each column in the box
-    down = (edges[1:].clamp(max=y1) - edges[:-1].clamp(min=y0)).clamp(min=0)
-    return down[:, None] * across / (size / side) ** 2
 
 
 def patch_side(vlm: VLM) -> int:

@@ -76,7 +76,7 @@ def describe(shown: Shown, number: int, page: Page) -> str:
         same = method != PLAIN and account.caption == plain
         said = ["as plain, word for word"] if same else [mark(account.caption, shown.scene.names), verdict(account)]
         said += [moved(account.effect)] if account.effect is not None else []
-        lines += [page.paragraph(text, label, margin=3) for text, label in zip(said, (method, "", ""), strict=False)]
+        lines += [page.paragraph(text, "" if row else method, margin=3) for row, text in enumerate(said)]
     for question, answer in zip(shown.questions, shown.answers, strict=True):
         right = "right:" if is_right(question, answer) else "WRONG:"
         lines.append(page.paragraph(f"{question.text} {right} {answer}", "asked", margin=3))
