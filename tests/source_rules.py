@@ -14,19 +14,21 @@ FILES = sorted(file.relative_to(PACKAGE).as_posix() for file in PACKAGE.rglob("*
 # Floors from the ground up. A room imports itself and the floors below it; neighbours on a floor do not meet.
 FLOORS = [
     "errors",
+    "stats",
     "model",
-    "inputs checkpoints",
+    "inputs checkpoints parallel",
     "generate",
     "writer",
     "answer",
     "tracing",
     "vlm",
     "loading conversation",
-    "lens evaluation toyworld",
-    "bench course doctor figures terminal",
+    "lens toyworld",
+    "evaluation",
+    "bench course doctor figures harness terminal",
     "options",
-    "commands workshop",
-    "cli",
+    "commands evaluate workshop",
+    "cli evaluate_options",
     "__main__",
 ]
 MODEL_FLOORS = [

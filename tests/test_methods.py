@@ -15,13 +15,13 @@ from tiny_model import tiny_config, tiny_vlm
 
 from minivlm.errors import ConfigError, EvaluationError
 from minivlm.model import CLVA, EAH
+from minivlm.stats import Ratio, compared, difference, estimate, resamples
 from minivlm.toyworld import CROWDED, HELD_OUT, Scene, Thing, methods, methods_card, pope_questions
 from minivlm.toyworld.anatomy import anatomy, beginnings, relative, word_sums
 from minivlm.toyworld.exam import caption_figures, draw, pope_figures
 from minivlm.toyworld.labels import coverage
 from minivlm.toyworld.oracle import Guide, Oracle, aimed_captions, boxes, write_aimed
 from minivlm.toyworld.questions import DESCRIBE
-from minivlm.toyworld.stats import Ratio, compared, difference, estimate, resamples
 from minivlm.toyworld.trials import PLAIN, Condition, answer_yes_no, ask, caption_ratios, pope_ratios, write_captions
 from minivlm.toyworld.tuning import Tuned, best, default_settings, grid, tune
 

@@ -20,12 +20,12 @@ from tqdm import tqdm
 from minivlm.checkpoints.save import write_json
 from minivlm.loading import load
 from minivlm.model import CLVA, EAH
+from minivlm.stats import Ratio, compared, estimate, resamples
 from minivlm.toyworld import methods_card
 from minivlm.toyworld.exam import circumstances, draw
 from minivlm.toyworld.oracle import MOST, boxes, patch_side
 from minivlm.toyworld.questions import DESCRIBE
 from minivlm.toyworld.scenes import Scene
-from minivlm.toyworld.stats import Ratio, compared, estimate, resamples
 from minivlm.toyworld.themes import COMPANION_OF
 from minivlm.toyworld.trials import Condition, caption_ratios, write_captions
 from minivlm.toyworld.words import FORM, FORMS

@@ -17,13 +17,13 @@ from tqdm import tqdm
 from minivlm.checkpoints.save import write_json
 from minivlm.loading import load
 from minivlm.model import CLVA, EAH, LlavaConfig
+from minivlm.stats import RESAMPLES, Ratio, compared, resamples
 from minivlm.toyworld import methods_card
 from minivlm.toyworld.demo import WORLDS
 from minivlm.toyworld.exam import circumstances, draw
 from minivlm.toyworld.oracle import Oracle
 from minivlm.toyworld.questions import DESCRIBE
 from minivlm.toyworld.scenes import Scene
-from minivlm.toyworld.stats import RESAMPLES, Ratio, compared, resamples
 from minivlm.toyworld.trials import (
     PLAIN,
     Condition,

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 import torch
 
 from minivlm.model import CLVA, EAH, Aim, LlavaConfig, Mitigation
+from minivlm.stats import Ratio
 from minivlm.toyworld.oracle import BATCH, MOST, Oracle, aimed_captions
 from minivlm.toyworld.pope import SPLITS, pope_questions
 from minivlm.toyworld.questions import Question
 from minivlm.toyworld.scenes import Scene
-from minivlm.toyworld.stats import Ratio
 from minivlm.toyworld.words import mentions
 from minivlm.toyworld.world import TRAINING
 from minivlm.vlm import VLM
