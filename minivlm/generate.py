@@ -73,6 +73,7 @@ def steps(
     tokens: Tensor,
     pixels: Tensor | None = None,
     *,
+    features: Tensor | None = None,
     valid: Tensor | None = None,
     settings: Generation = GREEDY,
     allowed: Tensor | None = None,
@@ -84,28 +85,27 @@ def steps(
 ) -> Iterator[Step]:
     """Prefill, then one forward a step.
 
-    `tokens` (B, T), `pixels` and `valid` are what the model takes; rows are padded on the left. `allowed` (V,) is True
-    for tokens that may be chosen. Ends when every row has given one of `stops`, or after `max_new_tokens`, or, with a
-    warning, where the context ends. A given `cache` may hold the prompt's beginning already: `valid` then speaks of all
-    tokens, `tokens` of the new ones; it keeps what is written, without the last token. `compare` lets the plain model
-    read along, for `effect.kl`. `watch` holds what else the model is to show, such as `maps`. Raises `GenerationError`
-    if the model gives numbers that cannot be chosen from.
+    `tokens` (B, T), `pixels` or `features`, `valid`: what the model takes; a row ends in a token. `allowed` (V,): True
+    for tokens that may be chosen. Ends when each row has given one of `stops`, after `max_new_tokens`, or, warning,
+    where the context ends. `compare`: the plain model reads along, for `effect.kl`. `watch`: what else the model is to
+    show. A given `cache` may hold the prompt's beginning, see `ready_cache`: `valid` speaks of it, `tokens` do not.
     """
+    mitigation = Mitigation.of(mitigation)
     valid = torch.ones_like(tokens, dtype=torch.bool) if valid is None else left_padded(valid)
     most = fitting_steps(model, valid.shape[1], settings.max_new_tokens)
-    if cache is None and settings.cache:
-        cache = new_cache(model, len(tokens), valid.shape[1] + most)
-    reader = Reader(model, cache, Mitigation.of(mitigation), valid.shape[1], watch, compare)
+    cache = ready_cache(model, cache, mitigation, valid, most) if settings.cache or cache else None
+    reader = Reader(model, cache, mitigation, valid.shape[1], watch, compare)
     chooser = Chooser(len(tokens), settings, allowed, stops, tokens.device)
+    new, pictures = tokens, {"pixels": pixels, "features": features}
     for _ in range(most):
-        output = reader.read(tokens, pixels, valid)
+        output = reader.read(new, valid, **pictures)
         chosen = chooser.choose(output.logits[:, -1])
         yield Step(chosen, output, reader.effect)
         if chooser.finished:
             return
         following = torch.tensor(chosen, device=tokens.device)[:, None]  # B 1
         valid = F.pad(valid, (0, 1), value=True)
-        tokens, pixels = (following, None) if cache is not None else (torch.cat((tokens, following), 1), pixels)
+        new, pictures = (torch.cat((new, following), dim=1), pictures) if cache is None else (following, {})
     if most < settings.max_new_tokens:
         warnings.warn(f"The answer was cut after {most} tokens: the model's context is full.", stacklevel=2)
 
@@ -119,29 +119,24 @@ class Reader:
         self.model, self.cache = model, cache
         self.effect = None if mitigation == NO_MITIGATION else NO_EFFECT
         self.how = {"mitigation": mitigation, "prompt": prompt, "last": True, **watch}
-        if self.effect is not None and cache is not None and cache.length:
-            raise GenerationError(
-                f"A mitigation reads the whole prompt, but the cache holds {cache.length} tokens of it: begin with an "
-                "empty cache."
-            )
         self.compare = compare and self.effect is not None  # the plain model need not be held against itself
         if self.compare and cache is not None:
-            self.plain_cache = new_cache(model, cache.keys.shape[1], cache.capacity)
+            self.plain_cache = cache.branch(range(cache.rows), cache.capacity)
 
-    def read(self, tokens: Tensor, pixels: Tensor | None, valid: Tensor) -> Output:
+    def read(self, tokens: Tensor, valid: Tensor, **pictures: Tensor | None) -> Output:
         """One forward, and its effect."""
-        output = self.model(tokens, pixels, valid=valid, cache=self.cache, before=self.effect, **self.how)
+        output = self.model(tokens, valid=valid, cache=self.cache, before=self.effect, **pictures, **self.how)
         if self.effect is not None:
-            kl = self._distance(output, tokens, pixels, valid) if self.compare else None
+            kl = self._distance(output, tokens, valid, **pictures) if self.compare else None
             if self.cache is None:  # then each step does everything once more
                 self.effect = replace(self.effect, calls=())
             self.effect = self.effect.then(replace(output.effect, kl=kl))
         return output
 
-    def _distance(self, output: Output, tokens: Tensor, pixels: Tensor | None, valid: Tensor) -> Tensor:
+    def _distance(self, output: Output, tokens: Tensor, valid: Tensor, **pictures: Tensor | None) -> Tensor:
         """KL(mitigated, plain) of the next token's distributions in nats, (B, 1)."""
         cache = None if self.cache is None else self.plain_cache
-        plain = self.model(tokens, pixels, valid=valid, cache=cache, last=True)
+        plain = self.model(tokens, valid=valid, cache=cache, last=True, **pictures)
         mine, other = (each.logits[:, -1].float().log_softmax(dim=-1) for each in (output, plain))
         return F.kl_div(other, mine, reduction="none", log_target=True).sum(dim=-1, keepdim=True).clamp(min=0)
 
@@ -175,6 +170,25 @@ def left_padded(valid: Tensor) -> Tensor:
     return valid
 
 
+def ready_cache(model: Llava, cache: KVCache | None, mitigation: Mitigation, valid: Tensor, steps: int) -> KVCache:
+    """The given cache, or a new one with room for the prompt and so many steps.
+
+    A given one may hold the prompt's beginning as the plain model computes it, as far as the mitigation leaves that
+    untouched: nothing for EAH, the tokens up to the picture's last patch for CLVA. Raises `GenerationError` otherwise.
+    """
+    if cache is None:
+        return new_cache(model, len(valid), valid.shape[1] + steps)
+    image = cache.image[:, : cache.length]
+    text = valid[:, : cache.length] & ~image & (image.cumsum(dim=1) > 0)  # rows behind a patch, see `Layout.text`
+    touched = mitigation.eah is not None or (mitigation != NO_MITIGATION and bool(text.any()))
+    if cache.length and touched:
+        raise GenerationError(
+            f"The mitigation acts on tokens that the cache holds already ({cache.length} of them): begin with an empty "
+            "cache, or, for CLVA alone, with one that ends with the picture."
+        )
+    return cache
+
+
 def fitting_steps(model: Llava, prompt: int, wanted: int) -> int:
     """How many of the `wanted` tokens fit into the context behind a prompt of `prompt` tokens."""
     context = model.config.text_config.context_length
@@ -202,7 +216,7 @@ def new_dice(rows: int, settings: Generation, device: torch.device) -> list[Gene
 
 
 def choose(logits: Tensor, settings: Generation, dice: list[Generator], allowed: Tensor | None = None) -> Tensor:
-    """One token (B,) for each row of `logits` (B, V)."""
+    """One token (B,) for each row of `logits` (B, V). Raises `GenerationError` for NaN and infinity."""
     logits = logits.float()
     if not torch.isfinite(logits).all():
         raise GenerationError(

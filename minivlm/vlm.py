@@ -171,10 +171,10 @@ class VLM:
         batch = pad_batch(prompts, self.tokenizer.pad)
         return self.inputs(batch, torch.stack(pixels) if pixels else None)
 
-    def inputs(self, batch: Batch, pixels: Tensor | None) -> Inputs:
-        """A batch and its pixels, moved to where the model is."""
+    def inputs(self, batch: Batch, pixels: Tensor | None, features: Tensor | None = None) -> Inputs:
+        """A batch and its pixels, or what the tower saw in them, moved to where the model is."""
         pixels = None if pixels is None else pixels.to(self.device, self.dtype)
-        return Inputs(batch.tokens.to(self.device), pixels, batch.valid.to(self.device), batch.spans)
+        return Inputs(batch.tokens.to(self.device), pixels, batch.valid.to(self.device), batch.spans, features)
 
     def prompt(self, text: Any, num_images: int = 0) -> Prompt:
         """Tokens and spans of a question, or of a list of `Turn`s whose last has no answer yet."""

@@ -111,20 +111,31 @@ def build_prompt(
     return Prompt(tokens, _spans(pieces), sum(turn.num_images for turn in turns))
 
 
-def pad_batch(prompts: Sequence[Prompt], pad_id: int) -> Batch:
-    """Prompts as one (B, T) batch, T the longest; shorter ones are padded on the left."""
+def pad_batch(prompts: Sequence[Prompt], pad_id: int, shared: int = 0) -> Batch:
+    """Prompts as one (B, T) batch, T the longest; shorter ones are padded on the left.
+
+    Their first `shared` tokens, which all of them have in common, stay in front of the padding.
+    """
     if not prompts:
         raise PromptError("A batch needs at least one prompt, found none.")
     length = max(len(prompt.tokens) for prompt in prompts)
     margins = [length - len(prompt.tokens) for prompt in prompts]
-    rows = [[pad_id] * margin + list(prompt.tokens) for prompt, margin in zip(prompts, margins, strict=True)]
+    rows = [
+        [*prompt.tokens[:shared], *[pad_id] * margin, *prompt.tokens[shared:]]
+        for prompt, margin in zip(prompts, margins, strict=True)
+    ]
     tokens = torch.tensor(rows, dtype=torch.long)  # (B, T)
-    valid = torch.arange(length) >= torch.tensor(margins)[:, None]  # (B, T)
+    place = torch.arange(length)
+    valid = (place < shared) | (place >= shared + torch.tensor(margins)[:, None])  # (B, T)
     spans = tuple(
-        tuple(Span(span.name, span.start + margin, span.stop + margin) for span in prompt.spans)
+        tuple(_moved(span, margin * (span.start >= shared)) for span in prompt.spans)
         for prompt, margin in zip(prompts, margins, strict=True)
     )
     return Batch(tokens, valid, spans, tuple(prompt.num_images for prompt in prompts))
+
+
+def _moved(span: Span, by: int) -> Span:
+    return Span(span.name, span.start + by, span.stop + by)
 
 
 def _template(template: str | Template) -> Template:

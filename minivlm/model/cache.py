@@ -1,6 +1,10 @@
 """The KV cache: allocated once, written in place."""
 
+from collections.abc import Sequence
+from copy import copy
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from minivlm.errors import PromptError
@@ -24,13 +28,29 @@ class KVCache:
         self.length = 0
 
     @property
+    def rows(self) -> int:
+        return self.keys.shape[1]
+
+    @property
     def capacity(self) -> int:
         return self.keys.shape[3]
 
+    def branch(self, rows: Sequence[int], capacity: int) -> "KVCache":
+        """A cache of its own that begins as this one: row i holds what row `rows[i]` holds here. (A row may branch
+        into several, such as a picture into the questions about it.)
+        """
+        index = torch.tensor([*rows], device=self.keys.device)
+        end, room = self.length, capacity - self.length
+        held = (part[:, index, :, :end] for part in (self.keys, self.values))
+        branch = copy(self)
+        branch.keys, branch.values = (F.pad(part, (0, 0, 0, room)) for part in held)
+        branch.image = F.pad(self.image[index, :end], (0, room))
+        return branch
+
     def require_room(self, rows: int, new: int) -> None:
         """Raise `PromptError` unless `new` more tokens fit, in as many rows as it was made for."""
-        if rows != self.keys.shape[1]:
-            raise PromptError(f"The KV cache was made for {self.keys.shape[1]} rows, found {rows} rows of tokens.")
+        if rows != self.rows:
+            raise PromptError(f"The KV cache was made for {self.rows} rows, found {rows} rows of tokens.")
         if self.length + new > self.capacity:
             raise PromptError(
                 f"The KV cache has room for {self.capacity} tokens and holds {self.length}: {new} more do not fit. "

@@ -77,6 +77,7 @@ class Llava(nn.Module):
         tokens: Tensor,
         pixels: Tensor | None = None,
         *,
+        features: Tensor | None = None,
         valid: Tensor | None = None,
         cache: KVCache | None = None,
         mitigation: Any = NO_MITIGATION,
@@ -91,18 +92,19 @@ class Llava(nn.Module):
         """Logits of the next token at every position. Layers count from 0.
 
         `tokens` (B, Q) hold one `image_token_index` for each patch of the pictures `pixels` (N, 3, S, S), in order, row
-        by row. `valid` (B, K) is False at padding; with a `cache` it speaks of the cached tokens and the new ones, of
-        which the first `prompt` are no answer (by default the cached ones, else all). `mitigation`: see
-        `Mitigation.of`; what was done `before` in one generation is passed on. `maps`, `rows` and `sinks` name layers
-        whose weights, last query's weights and sink scores are wanted, `last` wants the last logits only. Raises
-        `PromptError` for tokens, pixels and masks that do not fit, `ConfigError` for layers that do not exist.
+        by row; instead of pixels, `features` (N, P, D) may be given, which `see` made of them before. `valid` (B, K) is
+        False at padding; with a `cache` it speaks of the cached tokens and the new ones, of which the first `prompt`
+        are no answer (by default the cached ones, else all). `mitigation`: see `Mitigation.of`; what was done `before`
+        in one generation is passed on. `maps`, `rows` and `sinks` name layers whose weights, last query's weights and
+        sink scores are wanted, `last` wants the last logits only. Raises `PromptError` for tokens, pixels and masks
+        that do not fit, `ConfigError` for layers that do not exist.
         """
         if cache is not None:
             cache.require_room(*tokens.shape)
         watch = Watch(maps, rows, sinks).checked(self.config)
         layout = self.layout(tokens, valid, cache, prompt)
         call = Call(layout, Mitigation.of(mitigation).fitted(self.config), watch, before or NO_EFFECT)
-        features, vision_hidden = self.see(pixels, hidden) if pixels is not None else (None, None)
+        features, vision_hidden = self.see(pixels, hidden) if pixels is not None else (features, None)
         x = self.embed(tokens, features)  # B Q D
         positions, mask = token_positions(layout.valid, layout.queries), causal_mask(layout.valid, layout.queries)
         decoded = self.text(x, positions, mask, cache=cache, call=call, hidden=hidden)

@@ -1,0 +1,39 @@
+"""The conditions of a comparison by name: plain, the methods, and their controls.
+
+A control takes from a method what it claims to work by and leaves the rest: EAH with any head instead of the densest,
+CLVA with an anchor that was not found in the picture, or with anchor and noise exchanged. What a control gains as well
+is not gained by the idea.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from minivlm.errors import EvaluationError
+from minivlm.model import CLVA, EAH, Mitigation
+
+METHODS = ("plain", "eah", "clva", "both")
+CONTROLS = ("eah-random-head", "clva-random-anchor", "clva-shuffled-anchor", "clva-swapped")
+GROUPS = {"methods": METHODS, "controls": CONTROLS, "all": METHODS + CONTROLS}
+
+
+def methods(names: Sequence[str], eah: EAH | None = None, clva: CLVA | None = None) -> dict[str, Mitigation]:
+    """The mitigation of each name, in order; `names` may hold groups, see `GROUPS`. `eah`, `clva`: other settings."""
+    eah, clva = eah or EAH(), clva or CLVA()
+    known = {
+        "plain": Mitigation(),
+        "eah": Mitigation(eah),
+        "clva": Mitigation(clva=clva),
+        "both": Mitigation(eah, clva),
+        "eah-random-head": Mitigation(replace(eah, head="random")),
+        "clva-random-anchor": Mitigation(clva=replace(clva, anchor="random")),
+        "clva-shuffled-anchor": Mitigation(clva=replace(clva, anchor="shuffled")),
+        "clva-swapped": Mitigation(clva=replace(clva, swapped=True)),
+    }
+    wanted = [name for given in names for name in GROUPS.get(given, (given,))]
+    if strange := [name for name in wanted if name not in known]:
+        raise EvaluationError(
+            f"There is no method {strange[0]!r}; known are {', '.join(known)}, and the groups {', '.join(GROUPS)}."
+        )
+    if not wanted:
+        raise EvaluationError("No method was named: give at least one, such as plain.")
+    return {name: known[name] for name in dict.fromkeys(wanted)}
