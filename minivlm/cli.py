@@ -10,13 +10,12 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from minivlm import __version__, commands, workshop
+from minivlm import __version__, arguments, commands, workshop
 from minivlm.errors import MinivlmError
 from minivlm.options import DEMO, UsageError
 from minivlm.terminal import allow_any_text, forget_stdout, remark, short_warnings
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
-DTYPES = ("float32", "bfloat16", "float16", "float64", "fp32", "bf16", "fp16")
 WORLDS = ("held-out", "rare-companions", "substitutions", "crowded", "clear")
 BEGIN = """begin with
   minivlm demo                                    three new pictures and what the model says about them
@@ -77,50 +76,50 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=BEGIN,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    _debug(parser, default=False)
+    arguments.debug(parser, default=False)
     parser.add_argument("--version", action="version", version=f"minivlm {__version__}")
     chosen = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (run, add_options) in COMMANDS.items():
         summary = (run.__doc__ or "").partition("\n")[0]
         command = chosen.add_parser(name, help=summary, description=summary)
         command.set_defaults(run=run)
-        _debug(command, default=argparse.SUPPRESS)  # or it would undo a --debug in front of the command
+        arguments.debug(command, default=argparse.SUPPRESS)  # or it would undo a --debug in front of the command
         add_options(command)
     return parser
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seed", type=whole(0), help="which scenes are drawn (default: from the clock)")
-    parser.add_argument("--scenes", type=whole(1), metavar="N", help="how many (default: 3)")
+    parser.add_argument("--seed", type=arguments.whole(0), help="which scenes are drawn (default: from the clock)")
+    parser.add_argument("--scenes", type=arguments.whole(1), metavar="N", help="how many (default: 3)")
     parser.add_argument("--world", choices=WORLDS, help="what kind of scenes (default: held-out)")
     parser.add_argument("--out", metavar="FOLDER", help="where pictures are saved (default: demo)")
     parser.set_defaults(**DEMO)
-    _model(parser)
-    _json(parser)
+    arguments.model(parser)
+    arguments.as_json(parser)
 
 
 def _ask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", metavar="IMAGE", help="a picture file, or - to read one from stdin")
     parser.add_argument("question", metavar="QUESTION")
     parser.add_argument("--also", action="append", default=[], metavar="IMAGE", help="a further picture; repeatable")
-    _model(parser)
-    _mitigation(parser)
-    _generation(parser)
-    _json(parser)
+    arguments.model(parser)
+    arguments.mitigation(parser)
+    arguments.generation(parser)
+    arguments.as_json(parser)
 
 
 def _chat(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", nargs="?", metavar="IMAGE", help="a picture file; without one, text only")
-    _model(parser)
-    _mitigation(parser)
-    _generation(parser)
+    arguments.model(parser)
+    arguments.mitigation(parser)
+    arguments.generation(parser)
 
 
 def _check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="a folder, or a hub name that was downloaded before")
     parser.add_argument("--vision-tower", metavar="FILE", help="for original LLaVA files: a .safetensors or 'openai'")
     parser.add_argument("--revision", help="of a hub name: branch, tag or commit")
-    _json(parser)
+    arguments.as_json(parser)
 
 
 def _download(parser: argparse.ArgumentParser) -> None:
@@ -133,7 +132,7 @@ def _make_random(parser: argparse.ArgumentParser) -> None:
     like = "llava-1.5-7b, llava-1.5-13b, or a folder whose config.json is taken (default: llava-1.5-7b)"
     parser.add_argument("--like", default="llava-1.5-7b", metavar="SIZE", help=like)
     parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16", help="of the file")
-    parser.add_argument("--seed", type=whole(0), default=0)
+    parser.add_argument("--seed", type=arguments.whole(0), default=0)
     tokenizer = "copy the tokenizer files of this folder, without which a model can be checked but not asked"
     parser.add_argument("--tokenizer", metavar="FOLDER", help=tokenizer)
 
@@ -142,96 +141,39 @@ def _train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="weights/tiny-new", metavar="FOLDER", help="default: weights/tiny-new")
     parser.add_argument("--device", help="default: cuda where there is one, else cpu")
     parser.add_argument("--quick", action="store_true", help="a few steps of each stage, to see that all of it runs")
-    parser.add_argument("--seed", type=whole(0), default=0)
+    parser.add_argument("--seed", type=arguments.whole(0), default=0)
 
 
 def _exam(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scenes", type=whole(1), default=1000, metavar="N", help="of each world (default: 1000)")
+    parser.add_argument(
+        "--scenes", type=arguments.whole(1), default=1000, metavar="N", help="of each world (default: 1000)"
+    )
     parser.add_argument("--methods", action="store_true", help="try EAH and CLVA with their controls instead (slow)")
     parser.add_argument("--out", metavar="FOLDER", help="write exam.json or methods.json and the model's card here")
-    _model(parser)
-    _json(parser)
+    arguments.model(parser)
+    arguments.as_json(parser)
 
 
 def _bench(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--prompt", type=whole(1), metavar="TOKENS", help="length of the prompt, with its picture")
-    parser.add_argument("--new", type=whole(2), default=16, metavar="N", help="tokens of an answer (default: 16)")
+    parser.add_argument(
+        "--prompt", type=arguments.whole(1), metavar="TOKENS", help="length of the prompt, with its picture"
+    )
+    parser.add_argument(
+        "--new", type=arguments.whole(2), default=16, metavar="N", help="tokens of an answer (default: 16)"
+    )
     methods = "of plain,eah,clva,both,trace; plain is always there (default: all)"
     parser.add_argument("--methods", default="plain,eah,clva,both,trace", metavar="LIST", help=methods)
-    parser.add_argument("--repeats", type=whole(1), default=5, metavar="R", help="rounds (default: 5)")
-    _model(parser)
-    settings = {"nargs": "?", "const": "", "type": assignments, "metavar": "SETTINGS"}
-    parser.add_argument("--eah", **settings, help="settings of EAH instead of its defaults, see `minivlm ask --help`")
-    parser.add_argument("--clva", **settings, help="settings of CLVA instead of its defaults")
-    _json(parser)
-
-
-def _model(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("model")
-    group.add_argument("--model", metavar="M", help="a folder or a hub name (default: the shipped model)")
-    group.add_argument("--revision", help="of a hub name: branch, tag or commit")
-    group.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: cuda where there is one, else cpu)")
-    group.add_argument("--dtype", choices=DTYPES, help="numbers to compute with (default: what suits file and device)")
-    group.add_argument("--template", choices=("hf", "llava_v1"), help="of the prompt (default: the checkpoint's)")
-    group.add_argument("--image-mode", choices=("crop", "pad"), help="how pictures become square (default: the same)")
-    group.add_argument("--vision-tower", metavar="FILE", help="for original LLaVA files: a .safetensors or 'openai'")
-
-
-def _generation(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("answer")
-    group.add_argument("--max-new-tokens", type=int, metavar="N", help="longest answer (default: 256)")
-    group.add_argument("--temperature", type=float, metavar="T", help="0 always takes the likeliest token (default)")
-    group.add_argument("--top-k", type=int, metavar="K", help="sample among the K likeliest tokens")
-    group.add_argument("--top-p", type=float, metavar="P", help="... among the likeliest that hold this share")
-    group.add_argument("--seed", type=int, help="of the sampling")
-    group.add_argument("--stop", action="append", metavar="S", help="a text that ends the answer; repeatable")
-
-
-def _mitigation(parser: argparse.ArgumentParser) -> None:
-    what = (
-        "change how the model looks at the picture. stdout holds the answer alone; what was changed is one line on "
-        "stderr, and with --json `effect`. SETTINGS are the fields of minivlm.EAH or minivlm.CLVA, as in "
-        "--eah layer=2,head=random or --clva omega=0.6,deep_layers=6-7; without any, the defaults for the model"
-    )
-    group = parser.add_argument_group("mitigation", what)
-    settings = {"nargs": "?", "const": "", "type": assignments, "metavar": "SETTINGS"}
-    group.add_argument("--eah", **settings, help="give the map of the head with most vision sinks to all heads")
-    group.add_argument("--clva", **settings, help="pull deep layers to visual anchors (our reading of the abstract)")
-    group.add_argument("--compare", action="store_true", help="let the plain model read along: adds the KL from it")
-
-
-def _debug(parser: argparse.ArgumentParser, default: object) -> None:
-    parser.add_argument("--debug", action="store_true", default=default, help="show an error's traceback")
-
-
-def _json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-
-
-def assignments(text: str) -> str:
-    """The type of an option whose value is name=value,name=value: what else stands there was not meant for it."""
-    if text and "=" not in text:
-        raise argparse.ArgumentTypeError(f"expected name=value, found {text!r}; without settings, put it at the end")
-    return text
-
-
-def whole(least: int):
-    """The type of an option that is a whole number of at least `least`."""
-
-    def parse(text: str) -> int:
-        if (number := int(text)) < least:
-            raise argparse.ArgumentTypeError(f"must be at least {least}, found {number}")
-        return number
-
-    parse.__name__ = "whole number"
-    return parse
+    parser.add_argument("--repeats", type=arguments.whole(1), default=5, metavar="R", help="rounds (default: 5)")
+    arguments.model(parser)
+    arguments.methods(parser)
+    arguments.as_json(parser)
 
 
 COMMANDS = {
     "demo": (commands.demo, _demo),
     "ask": (commands.ask, _ask),
     "chat": (commands.chat, _chat),
-    "doctor": (commands.doctor, _json),
+    "doctor": (commands.doctor, arguments.as_json),
     "check": (commands.check, _check),
     "download": (commands.download, _download),
     "make-random": (workshop.make_random, _make_random),

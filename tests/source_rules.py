@@ -26,9 +26,9 @@ FLOORS = [
     "lens toyworld",
     "evaluation",
     "bench course doctor figures harness terminal",
-    "options",
+    "arguments options",
     "commands evaluate workshop",
-    "cli evaluate_options",
+    "cli",
     "__main__",
 ]
 MODEL_FLOORS = [

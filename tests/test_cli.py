@@ -14,7 +14,20 @@ import torch
 from ignorant_model import interrupt_at, save_ignorant_model
 from tiny_model import tiny_config
 
-from minivlm import CLVA, EAH, MinivlmError, Mitigation, __version__, cli, commands, doctor, options, terminal, workshop
+from minivlm import (
+    CLVA,
+    EAH,
+    MinivlmError,
+    Mitigation,
+    __version__,
+    arguments,
+    cli,
+    commands,
+    doctor,
+    options,
+    terminal,
+    workshop,
+)
 from minivlm.checkpoints.load import DTYPES
 from minivlm.generate import Generation
 from minivlm.loading import load, shipped_model
@@ -103,7 +116,7 @@ def test_debug_may_stand_before_and_behind_the_command():
 
 
 def test_choices_are_those_of_the_library():
-    assert set(cli.DTYPES) == set(DTYPES)
+    assert set(arguments.DTYPES) == set(DTYPES)
     assert set(cli.WORLDS) == set(WORLDS)
 
 
@@ -118,7 +131,7 @@ def ending(monkeypatch):
         def run(args):
             raise error
 
-        monkeypatch.setitem(cli.COMMANDS, "doctor", (run, cli._json))
+        monkeypatch.setitem(cli.COMMANDS, "doctor", (run, arguments.as_json))
         return cli.main(["doctor", *words])
 
     return end
