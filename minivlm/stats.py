@@ -1,13 +1,15 @@
-"""Figures with intervals: the paired bootstrap over scenes (Efron 1979).
+"""Figures with intervals: the paired bootstrap over images (Efron 1979), and McNemar's test for yes and no (1947).
 
-A figure is a ratio of two sums over the scenes: CHAIR_i is the sum of the objects that were invented over the sum of
-those that were named. A resample takes as many scenes as there are, with replacement, and computes the figure anew;
-the interval holds the middle 95 % of 1,000 of them. Two conditions on the same scenes are held against each other in
-the same resamples, so that a scene which is hard for both does not widen the interval of their difference.
+A figure is a ratio of two sums over the images, scenes of the toy world or photographs: CHAIR_i is the sum of the
+objects that were invented over the sum of those that were named. A resample takes as many images as there are, with
+replacement, and computes the figure anew; the interval holds the middle 95 % of 1,000 of them. Two conditions on the
+same images are held against each other in the same resamples, so that an image which is hard for both does not widen
+the interval of their difference.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,9 +22,9 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Ratio:
-    """A figure: `part` and `whole` (N, …) of each of N scenes. Further axes, such as layers, are figures by themselves.
+    """A figure: `part` and `whole` (N, …) of each of N images. Further axes, such as layers, are figures by themselves.
 
-    Where nothing is to be counted, in the scenes or in a resample, the figure is 0.
+    Where nothing is to be counted, in the images or in a resample, the figure is 0.
     """
 
     part: NDArray
@@ -34,11 +36,11 @@ class Ratio:
 
     @property
     def value(self) -> NDArray:
-        """The figure over all scenes, (…)."""
+        """The figure over all images, (…)."""
         return divided(self.part.sum(axis=0), self.whole.sum(axis=0))
 
     def resampled(self, times: NDArray) -> NDArray:
-        """The figure (R, …) in each resample; `times` (R, N) says how often each scene is in it."""
+        """The figure (R, …) in each resample; `times` (R, N) says how often each image is in it."""
         return divided(np.tensordot(times, self.part, 1), np.tensordot(times, self.whole, 1))
 
 
@@ -55,11 +57,11 @@ class Estimate:
         return {name: np.asarray(value).tolist() for name, value in vars(self).items()}
 
 
-def resamples(scenes: int, number: int = RESAMPLES, seed: int = 0) -> NDArray:
-    """How often each scene is in each resample, (number, scenes); every row sums to `scenes`."""
-    if scenes < 1:
-        raise EvaluationError(f"A bootstrap needs at least one scene, found {scenes}.")
-    return np.random.default_rng(seed).multinomial(scenes, np.full(scenes, 1 / scenes), size=number).astype(float)
+def resamples(images: int, number: int = RESAMPLES, seed: int = 0) -> NDArray:
+    """How often each image is in each resample, (number, images); every row sums to `images`."""
+    if images < 1:
+        raise EvaluationError(f"A bootstrap needs at least one scene or image, found {images}.")
+    return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=number).astype(float)
 
 
 def estimate(figure: Ratio, times: NDArray) -> Estimate:
@@ -68,11 +70,11 @@ def estimate(figure: Ratio, times: NDArray) -> Estimate:
 
 
 def difference(figure: Ratio, plain: Ratio, times: NDArray) -> Estimate:
-    """How far the figure lies above `plain` on the same scenes in the same order."""
+    """How far the figure lies above `plain` on the same images in the same order."""
     if len(figure.part) != len(plain.part):
         raise EvaluationError(
-            f"A paired difference needs the same scenes in both conditions, found {len(figure.part)} and "
-            f"{len(plain.part)}."
+            f"A paired difference needs the same scenes or images in both conditions, found {len(figure.part)} "
+            f"and {len(plain.part)}."
         )
     return Estimate(figure.value - plain.value, *interval(figure.resampled(times) - plain.resampled(times)))
 
@@ -91,3 +93,28 @@ def divided(part: NDArray, whole: NDArray) -> NDArray:
 def compared(figure: Ratio, plain: Ratio, times: NDArray) -> dict:
     """The figure with its interval, and under "difference" how far it lies above `plain`, in JSON types."""
     return {**estimate(figure, times).as_dict(), "difference": difference(figure, plain, times).as_dict()}
+
+
+class McNemar(NamedTuple):
+    """On how many items only the first condition was right, on how many only the second, and the two-sided p."""
+
+    only_a: int
+    only_b: int
+    p: float
+
+
+def mcnemar(a_right: Sequence[bool], b_right: Sequence[bool]) -> McNemar:
+    """Whether two conditions are right equally often on the same items in the same order: the exact test.
+
+    Items on which both are right or both are wrong tell nothing. If there is no difference, each of the others is a
+    fair coin: p is the chance of a split at least as uneven, in whole numbers up to the last division.
+    """
+    if len(a_right) != len(b_right):
+        raise EvaluationError(f"McNemar's test needs the same items, found {len(a_right)} and {len(b_right)}.")
+    pairs = [(bool(a), bool(b)) for a, b in zip(a_right, b_right, strict=True)]
+    only_a, only_b = pairs.count((True, False)), pairs.count((False, True))
+    number, outcomes, ways = only_a + only_b, 0, 1  # ways: "number over k"
+    for k in range(min(only_a, only_b) + 1):
+        outcomes += ways
+        ways = ways * (number - k) // (k + 1)
+    return McNemar(only_a, only_b, 1.0 if only_a == only_b else 2 * outcomes / 2**number)

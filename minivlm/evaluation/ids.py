@@ -1,0 +1,42 @@
+"""Lists of image ids, in the forms in which published subsets lie about."""
+
+import json
+from pathlib import Path
+
+from minivlm.errors import EvaluationError
+
+FORMS = "a JSON list of ids, one id a line, captions with image_id, or a question file of POPE"
+KEYS = ("image_id", "image")
+
+
+def read_ids(path: Path) -> list[str]:
+    """The ids or file names that a file lists, each once, in its order; see `FORMS`."""
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise EvaluationError(f"The list of ids '{path}' could not be read: {error}. Expected is {FORMS}.") from error
+    whole = parsed(text)
+    entries = whole if isinstance(whole, list) else [parsed(line.strip()) for line in text.splitlines() if line.strip()]
+    names = [name_in(entry, number, path) for number, entry in enumerate(entries, 1)]
+    if not names:
+        raise EvaluationError(f"The list of ids '{path}' is empty; expected is {FORMS}.")
+    return list(dict.fromkeys(names))
+
+
+def parsed(text: str) -> object:
+    """The JSON value of a text, or the text where it is none: 000000000042 and names of files stand as they are."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def name_in(entry: object, number: int, path: Path) -> str:
+    """An id, or the file name, of one entry."""
+    found = entry
+    if isinstance(entry, dict):
+        found = next((entry[key] for key in KEYS if key in entry), None)
+    if type(found) not in (str, int) or found == "":
+        shown = repr(entry)[:80]
+        raise EvaluationError(f"'{path}', entry {number}: names no image, found {shown}. Expected is {FORMS}.")
+    return str(found)

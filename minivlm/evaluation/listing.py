@@ -1,0 +1,104 @@
+"""Data in one file: JSON lines that name a picture each and what is on it, or a question file of POPE.
+
+    {"image": "photos/cat.jpg", "objects": ["cat", "couch"], "id": "cat 1"}     the id may be left out
+    {"question_id": 1, "image": "COCO_val2014_000000000042.jpg", "text": "Is there a dog in the image?", "label": "no"}
+
+Pictures are looked for beside the file, or in the folder that is given. A question file says about an object that is
+not asked about neither that it is there nor that it is not, so such data serves for its questions and for no captions.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from minivlm.errors import EvaluationError
+from minivlm.evaluation.lexicon import Words
+from minivlm.evaluation.lines import read_lines
+from minivlm.evaluation.pictures import inside
+from minivlm.evaluation.pope import SPLITS, Question, read_questions
+
+EXPECTED = 'lines such as {"image": "cat.jpg", "objects": ["cat"]}, or a question file of POPE'
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a file says: the picture file and the objects of each image, and questions if it holds some."""
+
+    files: Mapping[str, str]
+    truth: Mapping[str, frozenset[str]]
+    questions: tuple[Question, ...] = ()
+
+
+def read_listing(path: Path, lexicon: Words) -> Listing:
+    """Either kind of file, told apart by its first line."""
+    first = next(islice(read_lines(path), 1), None)
+    if first is None:
+        raise EvaluationError(f"'{path}' is empty; expected are {EXPECTED}.")
+    if "objects" in first[1]:
+        return objects_of_pictures(path, lexicon)
+    if {"text", "label"} <= first[1].keys():
+        return questions_about_pictures(path, lexicon)
+    raise EvaluationError(
+        f"'{path}', line {first[0]}: has the keys {', '.join(map(repr, first[1]))}; expected are {EXPECTED}."
+    )
+
+
+def objects_of_pictures(path: Path, lexicon: Words) -> Listing:
+    """In the order of the lines."""
+    files, truth = {}, {}
+    for number, line in read_lines(path):
+        where = f"'{path}', line {number}"
+        file = inside(line.get("image"), where)
+        image = line.get("id", file)
+        if type(image) not in (str, int) or image == "":
+            raise EvaluationError(f"{where}: the id must be a text or a whole number, found {image!r}.")
+        if str(image) in files:
+            raise EvaluationError(f"{where}: the id {str(image)!r} occurs twice. Give each line an id of its own.")
+        files[str(image)], truth[str(image)] = file, objects(line.get("objects"), lexicon, where)
+    return Listing(files, truth)
+
+
+def objects(names: object, lexicon: Words, where: str) -> frozenset[str]:
+    """The names of one line, all of which the lexicon must know, or a caption could never be right about them."""
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise EvaluationError(f"{where}: a list of names was expected as objects, found {names!r}.")
+    if strange := sorted(set(names) - set(lexicon.objects)):
+        raise EvaluationError(
+            f"{where}: {strange[0]!r} is not one of the {len(lexicon.objects)} objects of {lexicon.name}, such as "
+            f"{', '.join(lexicon.objects[:3])}. Use those names, or give other words with --synonyms."
+        )
+    return frozenset(names)
+
+
+def questions_about_pictures(path: Path, lexicon: Words) -> Listing:
+    """Pictures by their file names, in the order in which they are first asked about; true is what is labelled yes."""
+    questions = questions_of([path])
+    there: dict[str, set[str]] = {question.image: set() for question in questions}
+    for question in questions:
+        there[question.image].update(found.object for found in lexicon.mentions(question.text) if question.label)
+    return Listing({image: image for image in there}, {i: frozenset(o) for i, o in there.items()}, questions)
+
+
+def questions_of(paths: Sequence[str | Path]) -> tuple[Question, ...]:
+    """The questions of original question files, whose splits are taken from the files' names.
+
+    A picture is named by its bare file name, as in all files of POPE; a path is refused, wherever it leads.
+    """
+    questions = []
+    for path in map(Path, paths):
+        for number, question in enumerate(read_questions(path, split_of(path)), 1):
+            inside(question.image, f"'{path}', question {number}", flat=True)
+            questions.append(question)
+    if len({question.id for question in questions}) < len(questions):
+        raise EvaluationError(
+            f"Two questions of {', '.join(path.name for path in map(Path, paths))} have the same id. "
+            "Give each file once, under a name of its own."
+        )
+    return tuple(questions)
+
+
+def split_of(path: Path) -> str:
+    """ "popular" for coco_pope_popular.json, otherwise the file's name."""
+    last = path.stem.rpartition("_")[2]
+    return last if last in SPLITS else path.stem

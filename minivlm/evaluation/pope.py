@@ -1,0 +1,136 @@
+"""POPE: how often a model sees what is there and what is not (Li et al. 2023, arXiv 2305.10355).
+
+Yes is what is looked for: precision is the share of the yeses that are true, recall the share of what is there that
+was answered with yes. The yes-ratio is that of the answers, and tells of a model that agrees with everything: one that
+always says yes has an accuracy and a precision of 1/2, a recall and a yes-ratio of 1, and an F1 of 2/3 on a balanced
+set, whose labels would give 1/2 as ratio whatever the model says. Answers are matched to questions by their ids alone.
+
+Models do not always answer with yes or no alone, so there are two parsers, and figures by both should be shown.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from minivlm.errors import EvaluationError
+from minivlm.evaluation.pope_questions import SPLITS, Question, build_questions, lines_by_id, read_questions, text_of
+from minivlm.stats import Ratio
+
+__all__ = [
+    "PARSERS",
+    "SPLITS",
+    "Question",
+    "build_questions",
+    "matched",
+    "pope",
+    "read_answers",
+    "read_questions",
+    "right",
+    "score_answers",
+    "unreadable",
+]
+
+NOES = {"No", "NO", "no", "not"}
+WORD = re.compile(r"[^\W\d_]+")
+SHOWN = 3  # ids in an error
+Said = Sequence[bool | None]  # yes, no, or neither, in the order of the questions
+
+
+def first_sentence(answer: str) -> str:
+    """Up to the first full stop: what follows may speak of other things that are not there."""
+    return answer.split(".")[0]
+
+
+def said_by_original(answer: str) -> bool:
+    """No if the first sentence holds a no, and yes in all other cases, even for an empty answer.
+
+    The rule of the authors' evaluate.py, which splits at blanks alone, with NO and the words in n't that later scripts
+    have added to it.
+    """
+    words = first_sentence(answer).replace(",", "").split(" ")
+    return not any(word in NOES or word.endswith("n't") for word in words)
+
+
+def said_by_first_word(answer: str) -> bool | None:
+    """Yes or no if that is the first word, in capitals or not; None for anything else."""
+    word = WORD.search(answer)
+    return {"yes": True, "no": False}.get(word[0].lower()) if word else None
+
+
+PARSERS: dict[str, Callable[[str], bool | None]] = {"original": said_by_original, "first word": said_by_first_word}
+
+
+def unreadable(answer: str) -> bool:
+    """Whether neither parser finds a yes or a no, so that the original's yes is a yes for want of a no."""
+    a_yes = "yes" in WORD.findall(first_sentence(answer).lower())
+    return said_by_original(answer) and said_by_first_word(answer) is None and not a_yes
+
+
+def read_answers(path: str | Path) -> dict[str, str]:
+    """Answers by question_id: JSON lines that have it, and the answer as answer or else as text."""
+    lines = lines_by_id(path)
+    return {name: text_of(line, "answer" if "answer" in line else "text", where) for name, line, where in lines}
+
+
+def score_answers(
+    questions: Sequence[Question], answers: Mapping[str, str], parser: str = "original"
+) -> dict[str, Ratio]:
+    """The figures of `pope` for the texts that a model answered, by question id; each question needs one."""
+    return pope(questions, matched(questions, answers, parser))
+
+
+def matched(questions: Sequence[Question], answers: Mapping[str, str], parser: str = "original") -> list[bool | None]:
+    """What was said to each question, in their order. Missing answers, and answers to other questions, are refused."""
+    if parser not in PARSERS:
+        raise EvaluationError(f"The parsers of yes and no are {', '.join(PARSERS)}, found {parser!r}.")
+    asked = dict.fromkeys(question.id for question in questions)
+    if len(asked) < len(questions):
+        raise EvaluationError(
+            f"{len(questions)} questions have only {len(asked)} different ids. Read each file with its split."
+        )
+    missing, strange = [name for name in asked if name not in answers], [name for name in answers if name not in asked]
+    if missing or strange:
+        raise EvaluationError(
+            f"Every one of the {len(asked)} questions needs one answer with its question_id: "
+            f"{listed(missing)} without an answer, and {listed(strange)} of {len(answers)} answers to none of them."
+        )
+    return [PARSERS[parser](answers[name]) for name in asked]
+
+
+def listed(names: Sequence[str]) -> str:
+    """ "2 (17, 18)" """
+    shown = ", ".join([*names[:SHOWN], "…"] if len(names) > SHOWN else names)
+    return f"{len(names)} ({shown})" if names else "0"
+
+
+def pope(questions: Sequence[Question], answers: Said) -> dict[str, Ratio]:
+    """The figures as ratios of sums over images, in the order in which these are first asked about.
+
+    Questions about one image share its difficulty, so images are what the bootstrap draws. None, an answer that could
+    not be read, is wrong and not a yes.
+    """
+    if len(questions) != len(answers) or not questions:
+        raise EvaluationError(
+            f"POPE needs one answer for each question, found {len(answers)} answers and {len(questions)} questions."
+        )
+    places = {image: place for place, image in enumerate(dict.fromkeys(question.image for question in questions))}
+    place = [places[question.image] for question in questions]
+    label = np.array([question.label for question in questions])
+    yes = np.array([answer is not None and bool(answer) for answer in answers])
+    asked, there, said = np.bincount(place), np.bincount(place, label), np.bincount(place, yes)  # (images,) each
+    hits, true = np.bincount(place, label & yes), np.bincount(place, right(questions, answers))
+    return {
+        "accuracy": Ratio.of(true, asked),
+        "precision": Ratio.of(hits, said),
+        "recall": Ratio.of(hits, there),
+        "f1": Ratio.of(2 * hits, said + there),
+        "yes_ratio": Ratio.of(said, asked),
+    }
+
+
+def right(questions: Sequence[Question], answers: Said) -> list[bool]:
+    """Which answers are true; of two methods, this is what McNemar's test compares."""
+    pairs = zip(questions, answers, strict=True)
+    return [answer is not None and bool(answer) == question.label for question, answer in pairs]

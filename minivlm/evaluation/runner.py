@@ -1,0 +1,182 @@
+"""A run: every method on the same items, batch by batch, in one process or in many, now or in several goes.
+
+    RUN/card.json        what decides the figures                          (card.py)
+    RUN/answers-*.jsonl  what was answered, a file for each process        (records.py)
+    RUN/summary.json     the figures: of the records and the card alone    (summary.py)
+
+A run that was stopped in whatever way goes on where it was, and ends with the same summary to the byte: its batches are
+fixed beforehand (plan.py), and the answers that are there already are not given again.
+"""
+
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from minivlm.checkpoints.files import read_json_file
+from minivlm.checkpoints.save import write_json
+from minivlm.errors import EvaluationError, ImageError
+from minivlm.evaluation.asking import Asker
+from minivlm.evaluation.card import differences
+from minivlm.evaluation.datasets import Dataset
+from minivlm.evaluation.items import Item
+from minivlm.evaluation.plan import Batch, in_parts, plan, unfinished
+from minivlm.evaluation.ranks import ALONE, Ranks
+from minivlm.evaluation.records import (
+    Key,
+    Recorder,
+    answered,
+    cut_half_line,
+    explained,
+    failed,
+    held,
+    key_of,
+    merged,
+    read_records,
+    record_files,
+)
+from minivlm.evaluation.summary import summary
+
+CARD, SUMMARY = "card.json", "summary.json"
+BYTES_A_RECORD = 2048  # a long caption and what stands around it, generously
+Work = tuple[Batch, frozenset[Key]]  # a batch, and the records that are missing of it
+
+
+def run(
+    asker: Asker,
+    dataset: Dataset,
+    items: Sequence[Item],
+    card: Mapping[str, Any],
+    out: Path,
+    *,
+    resume: bool = False,
+    ranks: Ranks = ALONE,
+) -> dict[str, Any] | None:
+    """Ask what is not answered yet, and return the summary, which is also in the folder; None in all other processes.
+
+    `card`: that of `asker` and `items`, see card.py. A folder that holds a run is refused, or with `resume` one that
+    has another card. Pictures that could not be read are under "missing" in the summary: whether these are a failure
+    is for the caller to say. Ctrl-C leaves a run that can be resumed.
+    """
+    ranks.require_same(card, "what decides the figures")
+    if ranks.first:
+        make_folder(out)
+    with held(out) if ranks.first else nullcontext():
+        if ranks.first:
+            prepare(out, card, len(items) * len(asker.methods), resume)
+        ranks.wait()  # until the folder is in order
+        size = card["computing"]["batch"]
+        work = unfinished(plan(items, size), list(asker.methods), read_records(out))
+        ranks.require_same([sorted(wanted) for _, wanted in work], f"what they find done in '{out}'")
+        ask(asker, dataset, ranks.share(work), size, out, ranks)
+        ranks.wait()  # until all have answered
+        return conclude(out, dataset, items) if ranks.first else None
+
+
+# --- before ---------------------------------------------------------------------------------------------------------
+
+
+def make_folder(out: Path) -> None:
+    with explained(out):
+        out.mkdir(parents=True, exist_ok=True)
+
+
+def prepare(out: Path, card: Mapping[str, Any], records: int, resume: bool) -> None:
+    """Make the folder one of this run, or see that it is; whatever would stop the run at its end stops it here."""
+    begun = (out / CARD).exists()
+    if not begun and record_files(out):
+        raise EvaluationError(
+            f"'{out}' holds answers but no {CARD}, so nobody knows of what. Give another folder with --out."
+        )
+    if begun and not resume:
+        raise EvaluationError(f"'{out}' holds a run already. Go on with it by --resume, or give another folder.")
+    if begun and (found := differences(read_json_file(out / CARD, EvaluationError), card)):
+        raise EvaluationError(
+            f"The run in '{out}' cannot be resumed, because it was another one. {' '.join(found)} "
+            "Ask for the same again, or give another folder with --out."
+        )
+    with explained(out):
+        require_room(out, records * BYTES_A_RECORD)
+        for leftover in out.glob(".*.part"):  # of a summary or a card that was being written when a run was killed
+            leftover.unlink()
+        if not begun:
+            write_json(out / CARD, card)
+        for path in record_files(out):
+            cut_half_line(path)
+
+
+def require_room(out: Path, wanted: int) -> None:
+    """Raise `EvaluationError` if the disk is too full for so many bytes, OSError if nothing may be written there."""
+    probe = out / ".probe.part"
+    probe.write_bytes(os.urandom(1024))
+    probe.unlink()
+    free = shutil.disk_usage(out).free
+    if free < wanted:
+        raise EvaluationError(
+            f"'{out}' is on a disk with {free / 1e6:.1f} MB free, and up to {wanted / 1e6:.1f} MB may be written. "
+            "Make room, or give a folder elsewhere with --out."
+        )
+
+
+# --- asking ---------------------------------------------------------------------------------------------------------
+
+
+def ask(asker: Asker, dataset: Dataset, work: Sequence[Work], size: int, out: Path, ranks: Ranks) -> None:
+    """Answer the batches in order, at most `size` items at once, and record what is missing as soon as it is known."""
+    with Recorder(out, ranks.rank) if ranks.writer else nullcontext() as recorder:
+        for batch, wanted in tqdm(work, unit="batch", disable=not ranks.first):
+            for record in records_of(asker, dataset, batch, wanted, size):
+                if recorder and key_of(record) in wanted:
+                    recorder.write(record)
+
+
+def records_of(asker: Asker, dataset: Dataset, batch: Batch, wanted: Collection[Key], size: int) -> Iterator[dict]:
+    """All records of a batch, by the methods of which any is wanted."""
+    methods = [name for name in asker.methods if any(method == name for _, method in wanted)]
+    pixels, errors = look_up(asker, dataset, list(dict.fromkeys(item.image for item in batch)))
+    for item in batch:
+        if item.image in errors:
+            yield from (failed(item, method, errors[item.image]) for method in methods)
+    if not pixels:
+        return
+    looked, numbers = asker.look(torch.stack([*pixels.values()])), {image: n for n, image in enumerate(pixels)}
+    readable = [item for item in batch if item.image in pixels]
+    for method in methods:
+        for part in in_parts(readable, size):
+            answers = asker.ask(looked, [(numbers[item.image], item.question) for item in part], method)
+            if any(answer.finish == "interrupted" for answer in answers):
+                raise KeyboardInterrupt  # half an answer is none
+            yield from (answered(item, method, answer) for item, answer in zip(part, answers, strict=True))
+
+
+def look_up(
+    asker: Asker, dataset: Dataset, images: Sequence[str]
+) -> tuple[dict[str, torch.Tensor], dict[str, ImageError]]:
+    """The pixels (3, S, S) of each picture that can be read, and of the others why not, which is also said aloud."""
+    pixels, errors = {}, {}
+    for image in images:
+        try:
+            pixels[image] = asker.vlm.pixels(dataset.picture(image))
+        except ImageError as error:
+            errors[image] = error
+            warnings.warn(f"{error} Nothing is asked about it; the summary counts it as missing.", stacklevel=2)
+    return pixels, errors
+
+
+# --- after ----------------------------------------------------------------------------------------------------------
+
+
+def conclude(out: Path, dataset: Dataset, items: Sequence[Item]) -> dict[str, Any]:
+    """The summary of a run that is complete, as it is written."""
+    card = read_json_file(out / CARD, EvaluationError)
+    found = summary(card, dataset, items, merged(out, items, list(card["methods"])))
+    with explained(out / SUMMARY):
+        write_json(out / SUMMARY, found)
+    return json.loads(json.dumps(found))

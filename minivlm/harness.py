@@ -1,0 +1,224 @@
+"""A plug-in for lmms-eval, the harness in which many evaluate: its tasks, asked of minivlm with any mitigation.
+
+    lmms-eval --model minivlm --model_args pretrained=FOLDER,method=eah,eah=layer=2 --tasks pope --batch_size 8
+
+lmms-eval finds the plug-in by an entry point (group `lmms_eval.models`, in pyproject.toml) and is not needed for
+anything else: it is imported here alone, and only once a class for it is asked for. Its requests of one task are
+answered in batches and given back in their order. What a task asks for is done or refused, never dropped in silence.
+"""
+
+import os
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from minivlm.answer import Answer
+from minivlm.errors import EvaluationError, GenerationError, PromptError
+from minivlm.evaluation.methods import methods
+from minivlm.generate import Generation
+from minivlm.inputs.prompt import IMAGE, Turn
+from minivlm.loading import load
+from minivlm.model import CLVA, EAH, Mitigation
+from minivlm.options import LOADING
+from minivlm.options import method as settings_of
+
+LONGEST = 1024  # tokens of an answer where the task does not say; what lmms-eval's own LLaVA takes
+NEUTRAL = {"num_beams": 1, "num_return_sequences": 1, "n": 1, "best_of": 1, "repetition_penalty": 1, "use_cache": True}
+HONOURED = ("until", "max_new_tokens", "do_sample", "temperature", "top_p", "top_k", "seed")
+
+
+def manifest() -> Any:
+    """What the entry point gives to lmms-eval's registry: the model's name, and where its class is."""
+    from lmms_eval.models.registry_v2 import ModelManifest
+
+    return ModelManifest(model_id="minivlm", chat_class_path=f"{__name__}.Minivlm")
+
+
+def __getattr__(name: str) -> Any:
+    """`Minivlm`, the class that lmms-eval makes its model from. Raises `EvaluationError` where lmms-eval is absent."""
+    if name != "Minivlm":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from lmms_eval.api.model import lmms
+    except ImportError as error:
+        raise EvaluationError(
+            f"minivlm's plug-in needs lmms-eval, which cannot be imported here ({error}). "
+            "Install it with `pip install lmms-eval`; everything else in minivlm does without."
+        ) from error
+    return type(name, (Harness, lmms), {"__module__": __name__, "__doc__": Harness.__doc__})
+
+
+class Harness:
+    """What lmms-eval asks of a model, in its chat style.
+
+    `pretrained`: as for `minivlm.load`, empty for the shipped model. `method`: plain, eah, clva, both or a control of
+    `minivlm.evaluation.methods`, `eah` and `clva` its settings (`layer=2`, `omega=0.6`). `max_new_tokens`: of tasks
+    that do not say. `loading`: device, dtype, template, image_mode, vision_tower and revision, as for `minivlm.load`.
+    """
+
+    is_simple = False  # lmms-eval's word for: takes conversations, not a text with pictures beside it
+
+    def __init__(
+        self,
+        pretrained: str = "",
+        method: str = "plain",
+        eah: str = "",
+        clva: str = "",
+        batch_size: int | str = 1,
+        max_new_tokens: int = LONGEST,
+        **loading: Any,
+    ) -> None:
+        super().__init__()
+        loading.pop("max_batch_size", None)  # for batches of size "auto", which there are not
+        if strange := sorted(set(loading) - set(LOADING)):
+            known = ("pretrained", "method", "eah", "clva", "batch_size", "max_new_tokens", *LOADING)
+            raise EvaluationError(f"model_args has no {strange[0]!r} for minivlm; known are {', '.join(known)}.")
+        self.mitigation = mitigation(method, unquoted(eah), unquoted(clva))
+        self.batch_size, self.longest = whole(batch_size), max_new_tokens
+        self._rank, self._world_size = (int(os.environ.get(name, alone)) for name, alone in RANKS.items())
+        given = {name: unquoted(value) or None for name, value in loading.items()}
+        self.vlm = load(unquoted(pretrained) or None, **given | {"device": own_device(given.get("device"))})
+        self.device = self.vlm.device
+
+    def generate_until(self, requests: Sequence[Any]) -> list[Any]:
+        """An answer with its numbers of tokens for each request, in their order; batches hold equal settings."""
+        from lmms_eval.api.instance import GenerationResult, TokenCounts
+
+        groups, results = defaultdict(list), [None] * len(requests)
+        for number, request in enumerate(requests):
+            _, _, wanted, *_ = request.args
+            groups[settings(wanted, self.longest)].append(number)
+        with tqdm(total=len(requests), desc="minivlm", disable=self._rank != 0) as bar:
+            for generation, numbers in groups.items():
+                for batch in batches(numbers, self.batch_size):
+                    answers = self.answer([requests[number] for number in batch], generation)
+                    for number, answer in zip(batch, answers, strict=True):
+                        results[number] = GenerationResult(answer.text, TokenCounts(*counted(answer)))
+                    bar.update(len(batch))
+        return results
+
+    def answer(self, requests: Sequence[Any], generation: Generation) -> list[Answer]:
+        """One batch. Its pictures are read only now, so that no more than a batch of them is held."""
+        talks = []
+        for request in requests:
+            _, as_messages, _, doc, task, split = request.args
+            talks.append(conversation(as_messages(self.task_dict[task][split][doc])))
+        pictures, turns = zip(*talks, strict=True)
+        return self.vlm.ask_many(pictures, turns, mitigation=self.mitigation, **vars(generation))
+
+    def loglikelihood(self, requests: Sequence[Any]) -> list[Any]:
+        """Refused: lmms-eval asks chat models for generation only."""
+        raise NotImplementedError("minivlm answers tasks of type generate_until; this one asks for loglikelihood.")
+
+    def generate_until_multi_round(self, requests: Sequence[Any]) -> list[Any]:
+        """Refused: in these tasks the harness asks again after each answer."""
+        raise NotImplementedError("minivlm answers tasks of type generate_until; this one asks for several rounds.")
+
+    def clean(self) -> None:
+        """Let go of the weights, as lmms-eval wants it after the last answer."""
+        self.vlm = None
+        super().clean()
+
+
+# --- model_args -----------------------------------------------------------------------------------------------------
+
+RANKS = {"RANK": 0, "WORLD_SIZE": 1}  # by which lmms-eval splits a task's items among processes
+
+
+def mitigation(method: str, eah: str = "", clva: str = "") -> Mitigation:
+    """The one method of that name. Raises `EvaluationError` where settings are given that it would not use."""
+    found = methods([method], settings_of(EAH, eah), settings_of(CLVA, clva))
+    if len(found) > 1:
+        raise EvaluationError(f"One run of lmms-eval has one method; {method!r} stands for {', '.join(found)}.")
+    (chosen,) = found.values()
+    for name, given in (("eah", eah), ("clva", clva)):
+        if given and getattr(chosen, name) is None:
+            raise EvaluationError(f"model_args has {name}={given}, but method={method} does not use {name}.")
+    return chosen
+
+
+def whole(batch_size: int | str) -> int:
+    """lmms-eval hands over what was typed."""
+    if not str(batch_size).isdecimal() or int(batch_size) < 1:
+        raise EvaluationError(f"minivlm takes a batch_size that is a whole number from 1, found {batch_size!r}.")
+    return int(batch_size)
+
+
+def unquoted(value: Any) -> Any:
+    """A text without the quotes that keep its commas together in model_args, as in eah="layer=2,head=random"."""
+    return value.strip().strip("\"'") if isinstance(value, str) else value
+
+
+def own_device(device: str | None) -> str | None:
+    """The GPU of this process where several share a machine; otherwise as given."""
+    local = os.environ.get("LOCAL_RANK")
+    shared = device in (None, "cuda") and local is not None and torch.cuda.is_available()
+    return f"cuda:{local}" if shared else device
+
+
+# --- requests -------------------------------------------------------------------------------------------------------
+
+
+def settings(wanted: Mapping[str, Any], longest: int) -> Generation:
+    """How to answer, from a request's generation settings. What cannot be done is refused, the unknown warned of."""
+    given = {name: value for name, value in wanted.items() if value is not None}
+    for name, only in NEUTRAL.items():
+        if given.get(name, only) != only:
+            raise GenerationError(f"The task asks for {name}={given[name]!r}; minivlm has {name}={only} only.")
+    if strange := sorted(set(given) - set(NEUTRAL) - set(HONOURED)):
+        warnings.warn(f"minivlm has no generation setting {', '.join(strange)}: it changes nothing.", stacklevel=3)
+    until = given.get("until", ())
+    common = {
+        "max_new_tokens": given.get("max_new_tokens", longest),
+        "stop": tuple(text for text in ([until] if isinstance(until, str) else until) if text),
+    }
+    temperature = given.get("temperature", 1.0 if given.get("do_sample") else 0.0)
+    if not given.get("do_sample", True) or temperature == 0:
+        return Generation(**common)  # greedy, whatever top_p and top_k are
+    chance = {name: given[name] for name in ("top_p", "top_k", "seed") if name in given}
+    return Generation(**common, temperature=temperature, **chance)
+
+
+def conversation(messages: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[Turn]]:
+    """The pictures and the turns of a request's messages; raises `PromptError` for what minivlm cannot take."""
+    roles = [message["role"] for message in messages]
+    if roles != [("user", "assistant")[place % 2] for place in range(len(roles))] or len(roles) % 2 == 0:
+        raise PromptError(
+            f"The task has messages by {', '.join(roles) or 'no one'}; minivlm takes user and assistant by turns, "
+            "the user first and last. A system sentence is part of the template."
+        )
+    pictures, turns = [], []
+    for message in messages:
+        parts = [(part["type"], part.get("text", part.get("url"))) for part in message["content"]]
+        if strange := {kind for kind, _ in parts} - {"text", "image"}:
+            raise PromptError(f"The task shows {' and '.join(sorted(strange))}; minivlm takes text and pictures only.")
+        if message["role"] == "user":
+            pictures += [value for kind, value in parts if kind == "image"]
+            turns.append(question(parts))
+        elif any(kind == "image" for kind, _ in parts):
+            raise PromptError("The task has a picture in an answer; minivlm takes pictures in questions only.")
+        else:
+            turns[-1] = Turn(turns[-1].question, "\n".join(value for _, value in parts), turns[-1].images)
+    return pictures, turns
+
+
+def question(parts: Sequence[tuple[str, Any]]) -> Turn:
+    """Pictures that stand first get a line each, as in LLaVA's own prompts; among words they stay where they are."""
+    kinds = [kind for kind, _ in parts]
+    if kinds == sorted(kinds):  # "image" before "text"
+        return Turn("\n".join(value for kind, value in parts if kind == "text"), images=kinds.count("image"))
+    return Turn([IMAGE if kind == "image" else value for kind, value in parts])
+
+
+def batches(numbers: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    return (numbers[start : start + size] for start in range(0, len(numbers), size))
+
+
+def counted(answer: Answer) -> tuple[int, int]:
+    """Tokens of the prompt, without padding, and of the answer."""
+    first, *_, last = answer.spans
+    return last.start - first.start, len(answer.tokens)
