@@ -56,7 +56,7 @@ class TensorGroup:
         return self.mesh.get_local_rank() == 0
 
 
-def tensor_group(size: int, device: str | None = None) -> TensorGroup:
+def tensor_mesh(size: int, device: str | None = None) -> TensorGroup:
     """Put torchrun's processes into groups of `size` neighbours, (0 1) (2 3) … for two, and give this one's.
 
     `device`: "cpu" (they talk through gloo) or "cuda" (through nccl; process LOCAL_RANK takes that GPU, which becomes
@@ -116,7 +116,7 @@ def _require_fitting(model: Llava, mesh: DeviceMesh) -> None:
     if mesh.ndim != 1:
         raise ConfigError(
             f"A model is split over a mesh of one dimension, found {mesh.ndim}: pass one of its dimensions, such as "
-            "`tensor_group` makes."
+            "`tensor_mesh` makes."
         )
     if any(isinstance(parameter, DTensor) for parameter in model.parameters()):
         raise ConfigError("This model is split already. Load it once more to split it in another way.")

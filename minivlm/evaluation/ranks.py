@@ -61,8 +61,8 @@ class Ranks:
         others = [rank for rank, other in enumerate(found) if not torch.equal(other, found[0])]
         if others:
             raise EvaluationError(
-                f"The processes of this run differ in {what}: {', '.join(map(str, others))} from process 0, of "
-                f"{len(found)}. All of them need the same command, files and versions, and one folder for the results."
+                f"Of {len(found)} processes, {', '.join(map(str, others))} and 0 do not agree on {what}. "
+                "All of them need the same command, files and versions, and one folder for the results."
             )
 
 

@@ -1,7 +1,7 @@
 """The records of a run: one JSON line for each item and method, in the file of the process that asked.
 
     RUN/answers-0.jsonl
-    {"id": "17", "image": "17", "method": "eah", "text": "A cat on a bed.", "finish": "stop", "tokens": 7}
+    {"id": "17", "image": "17", "method": "eah", "text": "A cat.", "finish": "stop", "tokens": 4, "acted": true}
     {"id": "18", "image": "18", "method": "eah", "error": "The picture of image 18 is missing: …"}
 
 A line is handed to the operating system as soon as its answer is known. That survives a killed process; it is not
@@ -28,6 +28,7 @@ except ImportError:  # Windows: two runs in one folder are not noticed there
 
 Key = tuple[str, str]  # an item's id and a method
 ANSWER = {"id": str, "image": str, "method": str, "text": str, "finish": str, "tokens": int}
+MITIGATED = ANSWER | {"acted": bool}  # whether the method changed anything at all: it need not, and that is counted
 FAILURE = {"id": str, "image": str, "method": str, "error": str}
 TAIL = 2**16  # bytes that are read at once in search of the last whole line
 
@@ -35,7 +36,8 @@ TAIL = 2**16  # bytes that are read at once in search of the last whole line
 def answered(item: Item, method: str, answer: Answer) -> dict:
     """The record of an answer."""
     told = {"text": str(answer), "finish": answer.finish, "tokens": len(answer.tokens)}
-    return {"id": item.id, "image": item.image, "method": method, **told}
+    acted = {} if answer.effect is None else {"acted": not answer.effect.nothing}
+    return {"id": item.id, "image": item.image, "method": method, **told, **acted}
 
 
 def failed(item: Item, method: str, error: Exception) -> dict:
@@ -128,7 +130,7 @@ def read_records(out: Path) -> dict[Key, dict]:
 
 def require_record(record: Mapping, where: str) -> None:
     """Raise `EvaluationError` unless the fields are those of an answer or of a failure."""
-    fields = FAILURE if "error" in record else ANSWER
+    fields = FAILURE if "error" in record else MITIGATED if "acted" in record else ANSWER
     if record.keys() != fields.keys() or any(type(record[name]) is not kind for name, kind in fields.items()):
         raise EvaluationError(f"{where}: the record of a run has {', '.join(fields)}, found {str(record)[:80]!r}.")
 

@@ -8,7 +8,6 @@ A run that was stopped in whatever way goes on where it was, and ends with the s
 fixed beforehand (plan.py), and the answers that are there already are not given again.
 """
 
-import json
 import os
 import shutil
 import warnings
@@ -23,11 +22,11 @@ from tqdm import tqdm
 from minivlm.checkpoints.files import read_json_file
 from minivlm.checkpoints.save import write_json
 from minivlm.errors import EvaluationError, ImageError
-from minivlm.evaluation.asking import Asker
+from minivlm.evaluation.asking import Asker, Looked
 from minivlm.evaluation.card import differences
 from minivlm.evaluation.datasets import Dataset
 from minivlm.evaluation.items import Item
-from minivlm.evaluation.plan import Batch, in_parts, plan, unfinished
+from minivlm.evaluation.plan import Batch, Group, plan, unfinished
 from minivlm.evaluation.ranks import ALONE, Ranks
 from minivlm.evaluation.records import (
     Key,
@@ -45,8 +44,8 @@ from minivlm.evaluation.records import (
 from minivlm.evaluation.summary import summary
 
 CARD, SUMMARY = "card.json", "summary.json"
-BYTES_A_RECORD = 2048  # a long caption and what stands around it, generously
-Work = tuple[Batch, frozenset[Key]]  # a batch, and the records that are missing of it
+BYTES_A_RECORD = 512  # a caption of 80 words and what stands around it
+Work = tuple[Group, frozenset[Key]]  # pictures with their questions, and the records that are missing of them
 
 
 def run(
@@ -72,10 +71,10 @@ def run(
         if ranks.first:
             prepare(out, card, len(items) * len(asker.methods), resume)
         ranks.wait()  # until the folder is in order
-        size = card["computing"]["batch"]
-        work = unfinished(plan(items, size), list(asker.methods), read_records(out))
-        ranks.require_same([sorted(wanted) for _, wanted in work], f"what they find done in '{out}'")
-        ask(asker, dataset, ranks.share(work), size, out, ranks)
+        groups = plan(items, card["computing"]["batch"])
+        work = unfinished(groups, list(asker.methods), read_records(out))
+        ranks.require_same([sorted(wanted) for _, wanted in work], f"what is done in '{out}'")
+        ask(asker, dataset, ranks.share(work), out, ranks)
         ranks.wait()  # until all have answered
         return conclude(out, dataset, items) if ranks.first else None
 
@@ -128,32 +127,44 @@ def require_room(out: Path, wanted: int) -> None:
 # --- asking ---------------------------------------------------------------------------------------------------------
 
 
-def ask(asker: Asker, dataset: Dataset, work: Sequence[Work], size: int, out: Path, ranks: Ranks) -> None:
-    """Answer the batches in order, at most `size` items at once, and record what is missing as soon as it is known."""
-    with Recorder(out, ranks.rank) if ranks.writer else nullcontext() as recorder:
-        for batch, wanted in tqdm(work, unit="batch", disable=not ranks.first):
-            for record in records_of(asker, dataset, batch, wanted, size):
-                if recorder and key_of(record) in wanted:
-                    recorder.write(record)
+def ask(asker: Asker, dataset: Dataset, work: Sequence[Work], out: Path, ranks: Ranks) -> None:
+    """Answer what is missing and record each answer as soon as its batch is through."""
+    missing = sum(len(wanted) for _, wanted in work)
+    with Recorder(out, ranks.rank) if ranks.writer else nullcontext() as recorder, bar(missing, ranks) as progress:
+        for group, wanted in work:
+            for record in records_of(asker, dataset, group, wanted):
+                if key_of(record) in wanted:
+                    progress.update()
+                    if recorder:
+                        recorder.write(record)
 
 
-def records_of(asker: Asker, dataset: Dataset, batch: Batch, wanted: Collection[Key], size: int) -> Iterator[dict]:
-    """All records of a batch, by the methods of which any is wanted."""
-    methods = [name for name in asker.methods if any(method == name for _, method in wanted)]
-    pixels, errors = look_up(asker, dataset, list(dict.fromkeys(item.image for item in batch)))
-    for item in batch:
-        if item.image in errors:
-            yield from (failed(item, method, errors[item.image]) for method in methods)
-    if not pixels:
-        return
-    looked, numbers = asker.look(torch.stack([*pixels.values()])), {image: n for n, image in enumerate(pixels)}
-    readable = [item for item in batch if item.image in pixels]
-    for method in methods:
-        for part in in_parts(readable, size):
-            answers = asker.ask(looked, [(numbers[item.image], item.question) for item in part], method)
-            if any(answer.finish == "interrupted" for answer in answers):
-                raise KeyboardInterrupt  # half an answer is none
-            yield from (answered(item, method, answer) for item, answer in zip(part, answers, strict=True))
+def bar(missing: int, ranks: Ranks) -> tqdm:
+    """How far the first process is with its share."""
+    return tqdm(total=missing, unit="answer", disable=not ranks.first)
+
+
+def records_of(asker: Asker, dataset: Dataset, group: Group, wanted: Collection[Key]) -> Iterator[dict]:
+    """The records of all batches and methods of which any is wanted."""
+    pixels, errors = look_up(asker, dataset, list(dict.fromkeys(item.image for batch in group for item in batch)))
+    numbers = {image: number for number, image in enumerate(pixels)}
+    looked = asker.look(torch.stack([*pixels.values()])) if pixels else None
+    for method in asker.methods:
+        for batch in group:
+            if any((item.id, method) in wanted for item in batch):
+                yield from (failed(item, method, errors[item.image]) for item in batch if item.image in errors)
+                readable = tuple(item for item in batch if item.image in numbers)
+                yield from answers_of(asker, looked, numbers, readable, method) if readable else ()
+
+
+def answers_of(asker: Asker, looked: Looked, numbers: Mapping[str, int], batch: Batch, method: str) -> Iterator[dict]:
+    """The records of one batch; `numbers` says which picture of those that were looked at is an image's."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The mitigation changed nothing")  # in some rows; the summary counts them
+        answers = asker.ask(looked, [(numbers[item.image], item.question) for item in batch], method)
+    if any(answer.finish == "interrupted" for answer in answers):
+        raise KeyboardInterrupt  # half an answer is none
+    return (answered(item, method, answer) for item, answer in zip(batch, answers, strict=True))
 
 
 def look_up(
@@ -179,4 +190,4 @@ def conclude(out: Path, dataset: Dataset, items: Sequence[Item]) -> dict[str, An
     found = summary(card, dataset, items, merged(out, items, list(card["methods"])))
     with explained(out / SUMMARY):
         write_json(out / SUMMARY, found)
-    return json.loads(json.dumps(found))
+    return found

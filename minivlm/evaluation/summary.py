@@ -4,7 +4,7 @@ It tells no time, place or number of processes, so that runs with the same answe
 Images whose picture could not be read are left out of the figures of all methods alike.
 
     {"task": "chair", "methods": {"eah": {"figures": {"chair_i": {"value": …, "low": …, "high": …,
-        "difference": {…}}}, "missing": 0}}, "missing": [["17", "The picture of …"]], …}
+        "difference": {…}}}, "missing": 0, "untouched": 0}}, "missing": [["17", "The picture of …"]], …}
 
 For POPE a figure is that of a split, such as "popular accuracy"; "figures" are by the original's parser, the figures by
 each are in "parsers". Differences and McNemar's test are against the plain model, or the first method without one.
@@ -23,6 +23,7 @@ from minivlm.stats import Ratio, compared, estimate, mcnemar, resamples
 
 DIGITS = 6  # of every figure
 Records = Mapping[Key, Mapping[str, Any]]
+Answers = Mapping[str, Mapping[str, str]]  # method -> item -> text
 
 
 def summary(card: Mapping[str, Any], dataset: Dataset, items: Sequence[Item], records: Records) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def summary(card: Mapping[str, Any], dataset: Dataset, items: Sequence[Item], re
         "data": {name: card["data"][name] for name in ("name", "fingerprint")},
         "images": len({item.image for item in items}),
         "items": len(items),
-        "methods": {name: {"missing": len(items) - len(counted), **figures.get(name, {})} for name in methods},
+        "methods": {name: {**counts(items, counted, records, name), **figures.get(name, {})} for name in methods},
         "missing": [[image, missing[image]] for image in sorted(missing)],
         "card": fingerprint(card),
     }
@@ -55,6 +56,12 @@ def texts(items: Sequence[Item], records: Records, method: str) -> dict[str, str
     return {item.id: records[item.id, method]["text"] for item in items}
 
 
+def counts(items: Sequence[Item], counted: Sequence[Item], records: Records, method: str) -> dict[str, int]:
+    """Items without an answer, and answers in which the method changed nothing, so that they are the plain model's."""
+    idle = sum(records[item.id, method].get("acted") is False for item in counted)
+    return {"missing": len(items) - len(counted), "untouched": idle}
+
+
 def plain_of(methods: Mapping[str, Any]) -> str:
     """The method that the others are held against."""
     return "plain" if "plain" in methods else next(iter(methods))
@@ -63,7 +70,7 @@ def plain_of(methods: Mapping[str, Any]) -> str:
 # --- the two measures -----------------------------------------------------------------------------------------------
 
 
-def captions(dataset: Dataset, items: Sequence[Item], answers: Mapping[str, Mapping[str, str]]) -> dict[str, dict]:
+def captions(dataset: Dataset, items: Sequence[Item], answers: Answers) -> dict[str, dict]:
     """Method -> what CHAIR finds in its captions."""
     ratios = {
         name: chair([judge(told[item.id], dataset.truth[item.image], dataset.lexicon) for item in items])
@@ -72,41 +79,40 @@ def captions(dataset: Dataset, items: Sequence[Item], answers: Mapping[str, Mapp
     return {name: {"figures": figures} for name, figures in held_against_plain(ratios).items()}
 
 
-def yes_and_no(dataset: Dataset, items: Sequence[Item], answers: Mapping[str, Mapping[str, str]]) -> dict[str, dict]:
+def yes_and_no(dataset: Dataset, items: Sequence[Item], answers: Answers) -> dict[str, dict]:
     """Method -> what POPE finds in its answers, by each parser and split."""
-    parsers: dict[str, dict] = {name: {} for name in answers}
-    tests: dict[str, dict] = {name: {} for name in answers}
-    for parser in PARSERS:
-        for name in answers:
-            parsers[name][parser], tests[name][parser] = {}, {}
-        for split in dict.fromkeys(item.split for item in items):
-            own = [item for item in items if item.split == split]
-            figures, test = of_split(own, answers, parser)
-            for name in answers:
-                parsers[name][parser] |= {f"{split} {key}".strip(): value for key, value in figures[name].items()}
-                tests[name][parser] |= {split or "all": test[name]} if name in test else {}
+    scored = {parser: by_parser(items, answers, parser) for parser in PARSERS}
     return {
         name: {
-            "figures": parsers[name]["original"],
-            "parsers": parsers[name],
+            "figures": scored["original"][name][0],
+            "parsers": {parser: found[name][0] for parser, found in scored.items()},
+            "mcnemar": {parser: found[name][1] for parser, found in scored.items()},
             "unreadable": sum(map(unreadable, told.values())),
-            "mcnemar": tests[name],
         }
         for name, told in answers.items()
     }
 
 
-def of_split(
-    items: Sequence[Item], answers: Mapping[str, Mapping[str, str]], parser: str
-) -> tuple[dict[str, dict], dict[str, dict]]:
-    """Method -> figures; and method -> McNemar's test against the plain model, whose own there is none."""
+def by_parser(items: Sequence[Item], answers: Answers, parser: str) -> dict[str, tuple[dict, dict]]:
+    """Method -> its figures, and its tests, of all splits."""
+    found: dict[str, tuple[dict, dict]] = {name: ({}, {}) for name in answers}
+    for split in dict.fromkeys(item.split for item in items):
+        figures, tests = of_split([item for item in items if item.split == split], answers, parser)
+        for name in answers:
+            found[name][0].update({f"{split} {key}".strip(): value for key, value in figures[name].items()})
+            found[name][1].update({split or "all": tests[name]} if name in tests else {})
+    return found
+
+
+def of_split(items: Sequence[Item], answers: Answers, parser: str) -> tuple[dict[str, dict], dict[str, dict]]:
+    """Method -> figures; and method -> McNemar's test against the plain model, which itself has none."""
     questions = [as_question(item) for item in items]
     said = {
         name: matched(questions, {item.id: told[item.id] for item in items}, parser) for name, told in answers.items()
     }
-    plain = plain_of(answers)
     rights = {name: right(questions, own) for name, own in said.items()}
-    tests = {name: mcnemar(rights[plain], own) for name, own in rights.items() if name != plain}
+    plain = rights.pop(plain_of(answers))
+    tests = {name: mcnemar(plain, own) for name, own in rights.items()}
     figures = held_against_plain({name: pope(questions, own) for name, own in said.items()})
     return figures, {name: {"only_plain": b, "only_this": c, "p": p} for name, (b, c, p) in tests.items()}
 

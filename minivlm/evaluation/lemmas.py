@@ -1,0 +1,43 @@
+"""Words and their lemmas: "she is skiing past two women" → she, be, ski, past, two, woman.
+
+simplemma knows lemmas but no parts of speech. A form in -ing or -ed is brought to its verb only where it is one, by the
+rules of `is_verb`. They were found by comparing with what the original CHAIR program, which has a tagger, makes of 500
+captions of LLaVA (see tests/test_chair.py); they are no grammar of English.
+"""
+
+import re
+
+from simplemma import lemmatize
+
+TOKEN = re.compile(r"\w+(?:[-/]\w+)*|[^\w\s]")
+VERBAL = re.compile(r"\w{2,}(?:ing|ed)")
+
+
+def words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+BEFORE_NOUNS = words("a an the this these that those his her its their our my your some any each time")
+PREPOSITIONS = words("about at for from in into of on with")
+AFTER_VERBS = PREPOSITIONS | words(
+    "to by as and or but while down up across over along inside outside near next together"
+)
+AFTER_VERBS |= words("a an the his her its their him it them . , ; : !")
+
+
+def lemma(around: list[str]) -> str:
+    """Of the third of four words in small letters."""
+    word = around[2]
+    return word if VERBAL.fullmatch(word) and not is_verb(around) else lemmatize(word, lang="en").lower()
+
+
+def is_verb(around: list[str]) -> bool:
+    """Whether the third of four words, in -ing or -ed, is a verb: "she is skiing", but "a skiing trip".
+
+    It is a noun behind an article and the like, before another noun, and as in "dressed for skiing" behind a
+    preposition that belongs to a participle.
+    """
+    far, before, _, behind = around
+    if before in BEFORE_NOUNS or (before in PREPOSITIONS and VERBAL.fullmatch(far)):
+        return False
+    return not behind or behind in AFTER_VERBS

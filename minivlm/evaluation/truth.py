@@ -1,0 +1,81 @@
+"""Ground truth: which objects are in each picture, as a mapping from image ids to sets of objects.
+
+COCO says it twice: its instances are outlines that people drew, of 80 categories, and its captions are what other
+people wrote about the picture. An object counts as there if either names it, as in the original CHAIR program: outlines
+were not drawn of everything that one sees.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from minivlm.errors import EvaluationError
+from minivlm.evaluation.lexicon import Words
+from minivlm.evaluation.lines import read_json
+
+
+def objects_file(path: str | Path, lexicon: Words) -> dict[str, frozenset[str]]:
+    """Objects from a JSON file {image id: [names]}; a name that is no object of the lexicon is refused."""
+    content = read_json(path)
+    if not isinstance(content, Mapping) or not content:
+        raise EvaluationError(
+            f'\'{path}\': expected is {{"image id": ["cat", "couch"], …}}, found {str(content)[:60]!r}.'
+        )
+    return {image: checked(names, lexicon, f"'{path}', image {image}") for image, names in content.items()}
+
+
+def checked(names: Any, lexicon: Words, where: str) -> frozenset[str]:
+    """The names as a set, once all of them are objects of the lexicon."""
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise EvaluationError(f"{where}: a list of names was expected, found {str(names)[:60]!r}.")
+    if strange := sorted(set(names) - set(lexicon.objects)):
+        raise EvaluationError(
+            f"{where}: {strange[0]!r} is not one of the {len(lexicon.objects)} objects of {lexicon.name}. Use their "
+            "names, or give other words with --synonyms: no caption could be right about it."
+        )
+    return frozenset(names)
+
+
+def coco_objects(instances: str | Path, captions: str | Path | None, lexicon: Words) -> dict[str, frozenset[str]]:
+    """The objects of each image that has any, from COCO's two files; without `captions` from the outlines alone."""
+    found: dict[str, set[str]] = {}
+    content = read_json(instances)
+    categories = {
+        number: category(name, lexicon, f"'{instances}'")
+        for number, name in fields(content, "categories", "id", "name", instances)
+    }
+    for image, number in fields(content, "annotations", "image_id", "category_id", instances):
+        if number not in categories:
+            raise EvaluationError(
+                f"'{instances}': category {number} of an annotation is not in its list of categories."
+            )
+        found.setdefault(str(image), set()).add(categories[number])
+    if captions is not None:
+        for image, text in fields(read_json(captions), "annotations", "image_id", "caption", captions):
+            if named := {mention.object for mention in lexicon.mentions(str(text))}:
+                found.setdefault(str(image), set()).update(named)
+    return {image: frozenset(names) for image, names in found.items()}
+
+
+def category(name: Any, lexicon: Words, where: str) -> str:
+    """The lexicon's object for the name of a category."""
+    if name in lexicon.objects:
+        return name
+    found = {mention.object for mention in lexicon.mentions(str(name))}
+    if len(found) != 1:
+        raise EvaluationError(
+            f"{where}: the category {name!r} is not one of the {len(lexicon.objects)} objects of {lexicon.name}. "
+            "Give a word list that has it, with --synonyms."
+        )
+    return found.pop()
+
+
+def fields(content: Any, part: str, first: str, second: str, path: str | Path) -> Iterator[tuple[Any, Any]]:
+    """Two fields of every entry of a part of one of COCO's files."""
+    entries = content.get(part) if isinstance(content, Mapping) else None
+    if not isinstance(entries, list):
+        raise EvaluationError(f"'{path}' holds no list of {part}: one of COCO's annotation files was expected.")
+    for number, entry in enumerate(entries):
+        if not isinstance(entry, Mapping) or first not in entry or second not in entry:
+            raise EvaluationError(f"'{path}', entry {number} of {part}: has no {first} or no {second}.")
+        yield entry[first], entry[second]
