@@ -60,6 +60,7 @@ def exam(args: Namespace) -> None:
     """measure how much a model sees and how much it invents, on new scenes"""
     from minivlm.checkpoints.save import write_json
     from minivlm.figures import card_figures
+    from minivlm.model_card import write_card
     from minivlm.toyworld import card, methods_card
     from minivlm.toyworld.anatomy import anatomy
     from minivlm.toyworld.exam import card_file, examine
@@ -85,7 +86,7 @@ def exam(args: Namespace) -> None:
     if out:
         write_json(out / ("methods.json" if args.methods else "exam.json"), found)
     if readme:
-        _write_card(readme, Path(vlm.report.path))
+        write_card(readme.parent, Path(vlm.report.path))
     print_json(found) if args.json else print(told, end="")
 
 
@@ -99,18 +100,6 @@ def bench(args: Namespace) -> None:
     how = {"prompt": args.prompt, "new": args.new, "repeats": args.repeats, **settings}
     facts = bench.measure(load_vlm(args), args.methods.split(","), **how)
     print_json(facts) if args.json else print(bench.as_text(facts))
-
-
-def _write_card(readme: Path, model: Path) -> None:
-    """The model's card, from what was found so far; without an exam there is none."""
-    from minivlm.checkpoints import read_json_file
-    from minivlm.toyworld import card, methods_card
-
-    exam_file, methods_file = readme.parent / "exam.json", readme.parent / "methods.json"
-    if exam_file.is_file():
-        methods = methods_card.sections(read_json_file(methods_file)) if methods_file.is_file() else ""
-        text = card.card(read_json_file(model / "training.json"), read_json_file(exam_file), methods)
-        readme.write_text(text, encoding="utf-8")
 
 
 def _config_like(like: str) -> LlavaConfig:

@@ -25,9 +25,10 @@ FLOORS = [
     "loading conversation",
     "lens toyworld",
     "evaluation",
-    "bench course doctor figures harness terminal",
+    "bench course doctor figures model_card terminal",
     "arguments options",
-    "commands evaluate workshop",
+    "commands evaluate harness workshop",
+    "evaluate_options",
     "cli",
     "__main__",
 ]

@@ -135,6 +135,8 @@ def test_without_captions_the_name_says_so(coco):
     data = open_dataset(f"coco:{coco}")
     assert data.name == "COCO val2014 (objects of its instances alone)"
     assert data.truth["42"] == {"dog"}
+    assert data.outlined is None, "there is but one kind of truth"
+    assert pope_items(data, ("random",))
 
 
 def test_one_missing_picture_is_told_when_it_is_asked_for_and_a_missing_folder_at_once(coco):
@@ -384,8 +386,8 @@ def test_a_file_of_pictures_and_objects(tmp_path):
         ({"image": "/etc/passwd", "objects": []}, "found '/etc/passwd'"),
         ({"image": 3, "objects": []}, "the name of a picture file was expected, found 3"),
         ({"objects": []}, "the name of a picture file was expected, found None"),
-        ({"image": "dog.png", "objects": "dog"}, "a list of names was expected as objects, found 'dog'"),
-        ({"image": "dog.png", "objects": [1]}, "a list of names was expected as objects, found [1]"),
+        ({"image": "dog.png", "objects": "dog"}, "a list of names was expected, found 'dog'"),
+        ({"image": "dog.png", "objects": [1]}, "a list of names was expected, found '[1]'"),
         ({"image": "dog.png", "objects": ["dog", "unicorn"]}, "'unicorn' is not one of the 80 objects"),
         ({"image": "dog.png", "objects": [], "id": None}, "the id must be a text or a whole number, found None"),
         ({"image": "dog.png", "objects": [], "id": True}, "found True"),
@@ -498,13 +500,20 @@ def test_items_of_pope_are_balanced_and_true(coco):
         assert {item.split for item in items} == {"random", "popular", "adversarial"}
         for item in items:
             (mention,) = data.lexicon.mentions(item.question)
-            assert (mention.object in data.truth[item.image]) == item.label
+            assert (mention.object in (data.outlined or data.truth)[item.image]) == item.label
         runs = [
             image
             for image, before in zip(items, [None, *items], strict=False)
             if before is None or before.image != image.image
         ]
         assert len(runs) == len({item.image for item in items}), "an image's items stand together"
+
+
+def test_items_of_pope_ask_about_what_is_outlined(coco):
+    data = open_dataset(f"coco:{coco}")
+    assert data.truth["42"] - data.outlined["42"] == {"person"}, "mentioned in a caption only"
+    asked = [item for item in pope_items(data, ("random", "popular")) if item.image == "42"]
+    assert {item.question for item in asked if item.label} == {"Is there a dog in the image?"}
 
 
 def test_items_of_a_limited_dataset_are_the_first_of_the_whole():

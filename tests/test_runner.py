@@ -154,6 +154,17 @@ def test_a_batch_of_which_one_record_is_missing_is_asked_as_it_was(tmp_path):
     assert len(asked) == 5
 
 
+def test_half_written_last_lines_of_all_processes_are_cut_and_asked_again(tmp_path):
+    first = whole(tmp_path)
+    whole_lines = (tmp_path / "answers-0.jsonl").read_bytes()
+    middle = whole_lines.index(b"\n", len(whole_lines) // 2) + 1
+    (tmp_path / "answers-0.jsonl").write_bytes(whole_lines[: middle - 20])
+    (tmp_path / "answers-3.jsonl").write_bytes(whole_lines[middle:-1])  # a line is whole with its end alone
+    asker = FakeAsker()
+    assert whole(tmp_path, asker=asker, resume=True) == first
+    assert 1 <= len(asker.calls) <= 2
+
+
 # --- batches --------------------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,8 @@
 
 As in the original, mentions count as often as they occur, recall is pooled over the pictures and not their mean, and a
 caption that names nothing is a caption without inventions. Silence is rewarded: read recall and words beside it.
+Precision and F1 are not the original's. Nor is "words", the mean number of words between blanks: its length counts
+hundreds of tokens, in which a comma is one as well.
 """
 
 from collections.abc import Collection, Sequence

@@ -48,8 +48,12 @@ class Coco:
         return {image: files[image] for image in mixed(list(files))}
 
     def truth(self, lexicon: Words) -> dict[str, frozenset[str]]:
-        """The objects of each image that has any, by its instances and people's captions."""
+        """The objects of each image that has any, by its instances and people's captions, as CHAIR counts them."""
         return coco_objects(self.instances, self.captions, lexicon)
+
+    def outlined(self, lexicon: Words) -> dict[str, frozenset[str]]:
+        """The same by its instances alone, as POPE asks about them."""
+        return coco_objects(self.instances, None, lexicon)
 
     def _file(self, number: int, entry: object) -> tuple[str, str]:
         where = f"{self.instances}, entry {number} of images"

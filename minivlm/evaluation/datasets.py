@@ -48,6 +48,8 @@ class Dataset:
 
     `truth` may hold more images than are taken, for POPE counts in all of them how frequent an object is. It is not
     `complete` if it says nothing about objects that are not asked about. `questions` are those that came with the data.
+    `outlined` is the part of COCO's truth that is in outlines, from which POPE makes its questions: a desk that people
+    mention is no dining table to ask about. None where all truth is of one kind.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Dataset:
     phrase: Callable[[str], str] = field(default=str, repr=False)  # rewords a yes-no question that was made here
     questions: tuple[Question, ...] = field(default=(), repr=False)
     complete: bool = True
+    outlined: Mapping[str, frozenset[str]] | None = field(default=None, repr=False)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -155,9 +158,11 @@ def open_coco(rest: str, images: str | Path | None, lexicon: Words) -> Dataset:
     if not rest:
         raise EvaluationError("COCO needs its folder, as in coco:DIR or coco:DIR:val2014.")
     part = coco.find(rest, images)
-    files, objects = part.files(), part.truth(lexicon)
-    truth = {image: frozenset(objects.get(image, ())) for image in files}
-    return Dataset(part.name, tuple(files), truth, lexicon, PictureFolder(part.pictures, files))
+    files, outlined = part.files(), part.outlined(lexicon)
+    objects = part.truth(lexicon) if part.captions else outlined
+    truth, outlined = ({image: found.get(image, frozenset()) for image in files} for found in (objects, outlined))
+    pictures = PictureFolder(part.pictures, files)
+    return Dataset(part.name, tuple(files), truth, lexicon, pictures, outlined=outlined if part.captions else None)
 
 
 def open_file(spec: str, images: str | Path | None, lexicon: Words) -> Dataset:

@@ -32,13 +32,14 @@ def chair_items(dataset: Dataset, question: str = "") -> list[Item]:
 def pope_items(dataset: Dataset, splits: Sequence[str] = (), per_side: int = 3, seed: int = 0) -> list[Item]:
     """Yes-no questions: those that came with the dataset if there are any, else new ones for each of `splits`.
 
-    New ones are made from the dataset's truth, and what is frequent is counted in all of it: the first images of a
-    limited dataset are asked what they are asked in the whole. Items of an image stand together, split by split.
+    New ones are made from the dataset's truth (of COCO the outlines), and what is frequent is counted in all of it: the
+    first images of a limited dataset are asked what they are asked in the whole. Items of an image stand together.
     """
+    truth = dataset.truth if dataset.outlined is None else dataset.outlined
     questions = dataset.questions or [
         replace(question, text=dataset.phrase(question.text))
         for split in splits
-        for question in build_questions(dataset.truth, split, per_side, seed)
+        for question in build_questions(truth, split, per_side, seed)
     ]
     asked: dict[str, list[Item]] = {image: [] for image in dataset.images}
     for one in questions:

@@ -9,7 +9,7 @@ import re
 
 from simplemma import lemmatize
 
-TOKEN = re.compile(r"\w+(?:[-/]\w+)*|[^\w\s]")
+TOKEN = re.compile(r"\w+(?:(?:[-/]|['’]\w+-)\w+)*|[^\w\s]")  # one token: snow-covered, and bird's-eye, which is no bird
 VERBAL = re.compile(r"\w{2,}(?:ing|ed)")
 
 

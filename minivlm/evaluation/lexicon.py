@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from minivlm.errors import EvaluationError
-from minivlm.evaluation.lemmas import TOKEN, lemma
+from minivlm.evaluation.lemmas import TOKEN, VERBAL, lemma, words
 
 RULES = 1  # to be counted up whenever a rule changes, here or in lemmas.py: scores by other rules cannot be compared
 OWN_LIST = Path(__file__).with_name("coco_objects.txt")
@@ -35,11 +35,9 @@ MEANT = {  # phrases that are no objects of the list, and the word that is meant
     "train track": "track",  # rails are no train
     "home plate": "plate",  # of baseball
 }
-SLIPS = {
-    "men": "men",
-    "vases": "vas",
-    "of parking": "park",
-}  # what WordNet and the tagger make of these, see `faithful`
+COLORS = words("orange")  # also a fruit, where no word follows but one of these
+BEHIND_FRUIT = words("is was has sits lies on in at near beside next with that which")
+SLIPS = {"men": "men", "vases": "vas", "of parking": "park"}  # what the original makes of these, see `faithful`
 
 
 class Words(Protocol):
@@ -79,7 +77,8 @@ class Lexicon:
     """A word list with the rules. `faithful` also makes the original program's slips, so that its scores come out:
 
     WordNet takes men for a workforce and vases for several vasa, its tagger takes the parking of "a row of parking
-    meters" for a verb, and an entry behind two blanks, such as cheesecake, is never found.
+    meters" for a verb, and an entry behind two blanks, such as cheesecake, is never found. To it, verbs name objects:
+    who is skiing names skis, and who is seated a chair; orange is a fruit even as a color; and a teddy-bear is nothing.
     """
 
     name: str
@@ -112,26 +111,28 @@ class Lexicon:
 
     def mentions(self, text: str) -> tuple[Mention, ...]:
         """Every object named, in order, with repeats."""
-        words = list(self._joined(self._lemmas(text)))
-        found = {token.word for token in words}
-        if {"toilet", "seat"} <= found:  # whatever stands between the two, it is no chair
-            words = [token for token in words if token.word != "seat"]
-        return tuple(Mention(self.names[t.word], t.start, t.stop) for t in words if t.word in self.names)
+        tokens = list(self._joined(self._lemmas(text)))
+        if {"toilet", "seat"} <= {token.word for token in tokens}:  # whatever stands between the two, it is no chair
+            tokens = [token for token in tokens if token.word != "seat"]
+        return tuple(Mention(self.names[t.word], t.start, t.stop) for t in tokens if t.word in self.names)
 
     def _lemmas(self, text: str) -> list[Token]:
         found = list(TOKEN.finditer(text))
-        words = ["", "", *(match[0].lower() for match in found), ""]
-        lemmas = [self._lemma(words[place : place + 4]) for place in range(len(found))]
+        small = ["", "", *(match[0].lower() for match in found), ""]
+        lemmas = [self._lemma(small[place : place + 4]) for place in range(len(found))]
         return [Token(lemma, *match.span()) for lemma, match in zip(lemmas, found, strict=True)]
 
     def _lemma(self, around: list[str]) -> str:
         """Of the third word; `around` it stand the two words before and the one behind."""
-        _, before, word, _ = around
+        _, before, word, behind = around
         if self.faithful and (slip := SLIPS.get(word) or SLIPS.get(f"{before} {word}")):
             return slip
-        singular = word.removesuffix("s")  # for what no dictionary has, such as TVs
-        known = next((form for form in (word, singular) if form in self.names or form in self.parts), None)
-        return known or lemma(around)
+        if not self.faithful and word in COLORS and behind[:1].isalpha() and behind not in BEHIND_FRUIT:
+            return f"the color {word}"
+        spelled = word if self.faithful else word.replace("-", " ")
+        singular = spelled.removesuffix("s")  # for what no dictionary has, such as TVs
+        known = next((form for form in (spelled, singular) if form in self.names or form in self.parts), None)
+        return known or (lemma(around) if self.faithful or not VERBAL.fullmatch(word) else word)
 
     def _joined(self, tokens: list[Token]) -> Iterator[Token]:
         """The tokens, two that make a phrase as one."""

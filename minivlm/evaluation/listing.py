@@ -17,6 +17,7 @@ from minivlm.evaluation.lexicon import Words
 from minivlm.evaluation.lines import read_lines
 from minivlm.evaluation.pictures import inside
 from minivlm.evaluation.pope import SPLITS, Question, read_questions
+from minivlm.evaluation.truth import checked
 
 EXPECTED = 'lines such as {"image": "cat.jpg", "objects": ["cat"]}, or a question file of POPE'
 
@@ -55,20 +56,8 @@ def objects_of_pictures(path: Path, lexicon: Words) -> Listing:
             raise EvaluationError(f"{where}: the id must be a text or a whole number, found {image!r}.")
         if str(image) in files:
             raise EvaluationError(f"{where}: the id {str(image)!r} occurs twice. Give each line an id of its own.")
-        files[str(image)], truth[str(image)] = file, objects(line.get("objects"), lexicon, where)
+        files[str(image)], truth[str(image)] = file, checked(line.get("objects"), lexicon, where)
     return Listing(files, truth)
-
-
-def objects(names: object, lexicon: Words, where: str) -> frozenset[str]:
-    """The names of one line, all of which the lexicon must know, or a caption could never be right about them."""
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise EvaluationError(f"{where}: a list of names was expected as objects, found {names!r}.")
-    if strange := sorted(set(names) - set(lexicon.objects)):
-        raise EvaluationError(
-            f"{where}: {strange[0]!r} is not one of the {len(lexicon.objects)} objects of {lexicon.name}, such as "
-            f"{', '.join(lexicon.objects[:3])}. Use those names, or give other words with --synonyms."
-        )
-    return frozenset(names)
 
 
 def questions_about_pictures(path: Path, lexicon: Words) -> Listing:

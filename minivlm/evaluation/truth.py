@@ -57,11 +57,11 @@ def coco_objects(instances: str | Path, captions: str | Path | None, lexicon: Wo
     return {image: frozenset(names) for image, names in found.items()}
 
 
-def category(name: Any, lexicon: Words, where: str) -> str:
+def category(name: str, lexicon: Words, where: str) -> str:
     """The lexicon's object for the name of a category."""
     if name in lexicon.objects:
         return name
-    found = {mention.object for mention in lexicon.mentions(str(name))}
+    found = {mention.object for mention in lexicon.mentions(name)}
     if len(found) != 1:
         raise EvaluationError(
             f"{where}: the category {name!r} is not one of the {len(lexicon.objects)} objects of {lexicon.name}. "
@@ -70,12 +70,17 @@ def category(name: Any, lexicon: Words, where: str) -> str:
     return found.pop()
 
 
-def fields(content: Any, part: str, first: str, second: str, path: str | Path) -> Iterator[tuple[Any, Any]]:
-    """Two fields of every entry of a part of one of COCO's files."""
+def fields(content: Any, part: str, first: str, second: str, path: str | Path) -> Iterator[tuple[int, Any]]:
+    """Two fields of every entry of a part of one of COCO's files: ids are whole numbers, all else is text."""
     entries = content.get(part) if isinstance(content, Mapping) else None
     if not isinstance(entries, list):
         raise EvaluationError(f"'{path}' holds no list of {part}: one of COCO's annotation files was expected.")
+    kinds = [int if name.endswith("id") else str for name in (first, second)]
     for number, entry in enumerate(entries):
-        if not isinstance(entry, Mapping) or first not in entry or second not in entry:
-            raise EvaluationError(f"'{path}', entry {number} of {part}: has no {first} or no {second}.")
-        yield entry[first], entry[second]
+        found = [entry.get(name) for name in (first, second)] if isinstance(entry, Mapping) else []
+        if [type(value) for value in found] != kinds:
+            raise EvaluationError(
+                f"'{path}', entry {number} of {part}: {first} and {second} were expected, ids as whole numbers and the "
+                f"rest as text, found {str(entry)[:80]}."
+            )
+        yield found[0], found[1]

@@ -1,0 +1,222 @@
+"""The explorer: one HTML file to look at where a model looked, word by word and layer by layer.
+
+    Path("page.html").write_text(explore(vlm, "photo.jpg", "What is in the image?", CLVA()), encoding="utf-8")
+
+The page holds its picture, its numbers and its program; it needs no server and no network, and its own policy forbids
+it to fetch anything. `explorer.html`, `.css` and `.js` beside this file are its parts; `exhibit.py` makes its numbers.
+"""
+
+import json
+import re
+from base64 import b64encode
+from collections.abc import Collection, Mapping, Sequence
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from minivlm.errors import ConfigError
+from minivlm.generate import Generation, Step
+from minivlm.inputs.image import Box, ImageRecipe, load_image
+from minivlm.inputs.prompt import as_turns
+from minivlm.lens.drift import with_layers
+from minivlm.lens.exhibit import Exhibit, Known, Lexicon, bands, counterparts, places
+from minivlm.model import CLVA, Mitigation
+from minivlm.model.clva import normalised, usual_layers
+from minivlm.model.mitigation import KINDS
+from minivlm.model.watch import check_layers
+from minivlm.tracing import Trace, Tracer
+from minivlm.vlm import VLM
+
+PARTS = Path(__file__).parent
+LIMIT = 5_000_000  # bytes of a page
+LEVELS = (255, 63, 15)  # of a patch in a map: as fine as the page may be large
+STRONG = 2.5  # times the uniform share: what a patch must get to be marked as a sink, twice EAH's own threshold
+LARGEST_SIDE, SMALL_SIDE = 800, 256  # pixels of the picture on the page; below the second it is drawn in squares
+PLAIN = "plain"
+Heads = Mapping[int, Tensor]  # layer -> the maps of its heads (T, H, P)
+
+
+def explore(
+    vlm: VLM,
+    picture: Any,
+    question: Any,
+    mitigation: Any = None,
+    *,
+    truth: Collection[str] | None = None,
+    lexicon: Lexicon | None = None,
+    boxes: Mapping[str, Sequence[Box]] | None = None,
+    layers_with_heads: Collection[int] = (),
+    limit: int = LIMIT,
+    **generation: Any,
+) -> str:
+    """Answer `question` about one `picture`, plainly and under the `mitigation`, and return the page about it.
+
+    `truth`: the objects that are in the picture, and `lexicon`, which finds objects in a text (see `Lexicon`), tell
+    invented words from true ones; `boxes`, (left, top, right, bottom) in its pixels, where an object is. The maps of
+    single heads are kept for `layers_with_heads`. `limit`: bytes of the page; see `page`.
+    """
+    check_layers("layers_with_heads", layers_with_heads, vlm.model.config)
+    image, settings, methods = load_image(picture), Generation(**generation), {PLAIN: None}
+    if mitigation is not None:
+        methods[name_of(mitigation)] = mitigation
+    seen = {name: look(vlm, image, question, one, layers_with_heads, settings) for name, one in methods.items()}
+    return page(
+        {name: trace for name, (trace, _) in seen.items()},
+        image,
+        vlm.recipe,
+        question=asked(question),
+        truth=truth,
+        lexicon=lexicon,
+        boxes=boxes,
+        heads={name: heads for name, (_, heads) in seen.items()},
+        limit=limit,
+    )
+
+
+def page(
+    traces: Mapping[str, Trace],
+    picture: Any,
+    recipe: ImageRecipe,
+    *,
+    question: str = "",
+    truth: Collection[str] | None = None,
+    lexicon: Lexicon | None = None,
+    boxes: Mapping[str, Sequence[Box]] | None = None,
+    heads: Mapping[str, Heads] | None = None,
+    limit: int = LIMIT,
+) -> str:
+    """The page about named traces of one picture and question, the plain model's first; further arguments: `explore`.
+
+    Numbers are kept as finely as `limit` (bytes) lets them: of each map 256, 64 or 16 steps.
+    Raises `ConfigError` for traces that do not fit each other or the picture, and for a page that gets too large.
+    """
+    if truth is not None and lexicon is None:
+        raise ConfigError("To tell invented objects from true ones, pass a lexicon that finds objects in a text.")
+    known = Known(lexicon, None if truth is None else frozenset(truth), boxes or {})
+    require_alike(traces, recipe)
+    image, heads = load_image(picture), heads or {}
+    exhibits = [
+        Exhibit.of(name, trace, known, heads.get(name, {}), image.size, recipe) for name, trace in traces.items()
+    ]
+    about = {"question": question, "picture": picture_data(image), "places": places(image.size, recipe, known.boxes)}
+    for levels in LEVELS:
+        written = assembled(about | shown(exhibits, known, levels))
+        if len(written.encode()) <= limit:
+            return written
+    raise ConfigError(
+        f"The page would have {len(written.encode()):,} bytes, at most {limit:,} are allowed. Keep the heads of fewer "
+        "layers (layers_with_heads), write fewer words (max_new_tokens), or raise the limit."
+    )
+
+
+def shown(exhibits: Sequence[Exhibit], known: Known, levels: int) -> dict:
+    """Everything that the page knows, but for the picture."""
+    first, clva = exhibits[0].trace, clva_of([exhibit.trace for exhibit in exhibits])
+    depth, heads, patches = first.sink_scores.shape
+    others = [[counterparts(here.words, there.words) for there in exhibits] for here in exhibits]
+    return {
+        "model": first.facts["model"],
+        "layers": depth,
+        "heads": heads,
+        "side": round(patches**0.5),
+        "strong": STRONG,
+        "bands": bands(clva, clva.deep_layers or usual_layers(depth)[2]),
+        "counterparts": others,
+        "judged": known.truth is not None,
+        "traces": [exhibit.as_dict(known, clva, STRONG, levels) for exhibit in exhibits],
+    }
+
+
+# --- traces ---------------------------------------------------------------------------------------------------------
+
+
+def look(
+    vlm: VLM, picture: Any, question: Any, mitigation: Any, layers: Collection[int], settings: Generation
+) -> tuple[Trace, Heads]:
+    """A trace as `vlm.trace` makes it, and the maps of the heads of `layers` for each generated token, (T, H, P)."""
+    inputs = vlm.prepare_many([picture], [question], asked=True)
+    tracer, kept = Tracer(vlm.model, inputs, maps=(), lens=()), {layer: [] for layer in layers}
+    columns = tracer.image[0].nonzero()[:, 0]
+
+    def watch(step: Step) -> None:
+        tracer.record(step)
+        for layer, maps in kept.items():
+            maps.append(normalised(step.output.rows[layer][0, :, columns].float()).cpu())  # H P
+
+    answers = vlm.write(inputs, settings, mitigation=mitigation, watcher=watch, **tracer.watch)
+    (trace,) = tracer.traces(answers, vlm.tokenizer)
+    return trace, {layer: torch.stack(maps[: len(trace.pooled)]) for layer, maps in kept.items()}
+
+
+def require_alike(traces: Mapping[str, Trace], recipe: ImageRecipe) -> None:
+    """The traces must be of one model's size and of pictures made by this recipe."""
+    if not traces:
+        raise ConfigError("An explorer needs at least one trace to show.")
+    for name, trace in traces.items():
+        if (found := trace.facts["recipe"]) != recipe.describe():
+            raise ConfigError(f"The trace {name!r} was made with {found!r}, not with {recipe.describe()!r}.")
+        if not trace.pooled.numel():
+            raise ConfigError(f"The trace {name!r} has no map: ask about a picture, and let a word be written.")
+    if len(sizes := {tuple(trace.sink_scores.shape) for trace in traces.values()}) > 1:
+        raise ConfigError(f"Traces on one page need the same layers, heads and patches, found {sorted(sizes)}.")
+
+
+def clva_of(traces: Sequence[Trace]) -> CLVA:
+    """The settings by which noise and anchor are found: those of the first trace under CLVA, or else the usual ones."""
+    found = [trace.facts["mitigation"]["clva"] for trace in traces if "clva" in trace.facts.get("mitigation", {})]
+    return with_layers(CLVA(**found[0]) if found else CLVA(), traces[0].pooled.shape[1])
+
+
+def name_of(mitigation: Any) -> str:
+    """ "EAH + CLVA", or what else there is in it."""
+    parts = Mitigation.of(mitigation)
+    return " + ".join(kind.__name__ for name, kind in KINDS.items() if getattr(parts, name) is not None) or "none"
+
+
+def asked(question: Any) -> str:
+    """The words of the last question."""
+    text = as_turns(question)[-1].question
+    return text if isinstance(text, str) else " ".join(part for part in text if isinstance(part, str))
+
+
+# --- the file -------------------------------------------------------------------------------------------------------
+
+
+def picture_data(image: Image.Image) -> dict:
+    """The picture as a data address: PNG if it is small, whose pixels are drawn as squares, or else a reduced JPEG."""
+    small, file = max(image.size) <= SMALL_SIDE, BytesIO()
+    if small:
+        image.save(file, "PNG")
+    else:
+        reduced = image.copy()
+        reduced.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
+        reduced.save(file, "JPEG", quality=88)
+    kind = "png" if small else "jpeg"
+    return {"source": f"data:image/{kind};base64,{b64encode(file.getvalue()).decode()}", "sharp": small}
+
+
+def assembled(data: dict) -> str:
+    """The HTML file. Its policy names the digests of its one program and style: nothing else may run."""
+    style, script = (read_part(f"explorer.{kind}") for kind in ("css", "js"))
+    parts = {
+        "style": style,
+        "script": script,
+        "style_digest": digest(style),
+        "script_digest": digest(script),
+        "data": json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),  # no tag ends it
+    }
+    return re.sub(r"{{(\w+)}}", lambda found: parts[found[1]], read_part("explorer.html"))
+
+
+def read_part(name: str) -> str:
+    return (PARTS / name).read_text(encoding="utf-8")
+
+
+def digest(source: str) -> str:
+    """As a content security policy names an inline part."""
+    return f"sha256-{b64encode(sha256(source.encode()).digest()).decode()}"

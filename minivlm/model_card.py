@@ -1,0 +1,68 @@
+"""The whole card of a model that minivlm trained, from what was written down beside its weights.
+
+training.json     how it was made            minivlm train
+exam.json         what it sees and invents   minivlm exam
+methods.json      EAH and CLVA in depth      minivlm exam --methods
+evaluation.json   CHAIR and POPE             minivlm evaluate all --card FOLDER
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from minivlm.checkpoints import read_json_file
+from minivlm.checkpoints.save import write_json
+from minivlm.errors import EvaluationError
+from minivlm.evaluation import table
+from minivlm.toyworld import card, methods_card
+from minivlm.toyworld.exam import card_file
+
+EVALUATED = """\
+## CHAIR and POPE
+
+    {command} --out RUN --card FOLDER
+
+{images:,} scenes of {data}, every method on the same ones, by the scorer that is used for COCO: an object counts as
+often as a caption names it. In brackets: the 95 % interval of the paired bootstrap over images; a difference to plain
+that is clear of zero is bold. Controls stand below the methods: what they gain as well is not gained by the idea. All
+figures, with intervals and both parsers of yes and no, are in `evaluation.json`.
+"""
+
+
+def write_evaluation(folder: Path, found: Mapping[str, Mapping], command: str) -> None:
+    """Keep the summaries of a CHAIR and a POPE run in `evaluation.json`, and write the card anew."""
+    write_json(folder / "evaluation.json", {"command": command, **found})
+    write_card(folder, folder)
+
+
+def require_card(folder: Path) -> None:
+    """Raise `EvaluationError` unless a card can be written there, before hours are spent."""
+    card_file(folder)
+    if missing := [name for name in ("training.json", "exam.json") if not (folder / name).is_file()]:
+        raise EvaluationError(
+            f"'{folder}' has no {' and no '.join(missing)}: a card is written for a model that minivlm trained and "
+            "examined (minivlm train, minivlm exam --out). Leave --card out for any other."
+        )
+
+
+def write_card(folder: Path, model: Path) -> None:
+    """`README.md` in `folder` from what is in it, and the training of `model`; without an exam there is no card."""
+    if not (folder / "exam.json").is_file():
+        return
+    found = {
+        name: read_json_file(folder / f"{name}.json")
+        for name in ("exam", *EXTRAS)
+        if (folder / f"{name}.json").is_file()
+    }
+    more = [section(found[name]) for name, section in EXTRAS.items() if name in found]
+    text = card.card(read_json_file(model / "training.json"), found["exam"], "\n".join(more))
+    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def evaluation(found: Mapping) -> str:
+    """CHAIR and POPE, as a section."""
+    chair = found["chair"]
+    head = EVALUATED.format(command=found["command"], images=chair["images"], data=chair["data"]["name"])
+    return "\n".join([head, *(table.as_markdown(found[task]) for task in ("chair", "pope"))])
+
+
+EXTRAS = {"evaluation": evaluation, "methods": methods_card.sections}
