@@ -48,6 +48,7 @@ def report(out: Path, dataset: Dataset, items: Sequence[Item]) -> str:
     body = [
         f"<p class='soft'>{NOTE}</p>",
         *map(html_table, tables(summary)),
+        *(f"<p class='soft'>{escape(note)}</p>" for note in notes(summary)),
         missing(summary["missing"]),
         *changed(cases, summary["task"], dataset),
     ]
