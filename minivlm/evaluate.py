@@ -153,10 +153,10 @@ def _split(args: Namespace) -> VLM:
     """Loaded on the CPU, where it stays in its files, and then split over the group of neighbours."""
     from minivlm.parallel import split, tensor_mesh
 
-    device, args.device = args.device, "cpu"
-    mesh = tensor_mesh(args.tensor_parallel, device).mesh
-    vlm = load_vlm(args)
-    split(vlm.model, mesh)
+    group = tensor_mesh(args.tensor_parallel, args.device)
+    args.device = "cpu"
+    vlm = load_vlm(args, bound_for=group.device)
+    split(vlm.model, group.mesh)
     return vlm
 
 

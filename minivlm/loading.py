@@ -22,6 +22,7 @@ def load(
     image_mode: str | None = None,
     vision_tower: str | Path | None = None,
     revision: str | None = None,
+    bound_for: str | torch.device | None = None,
 ) -> VLM:
     """Load a LLaVA checkpoint: the shipped model (no name), a folder, or a name on the hub.
 
@@ -29,13 +30,15 @@ def load(
     `device`: "cuda" where there is one, else "cpu". `dtype`: see `minivlm.checkpoints.load`. `template`: "hf" or
     "llava_v1"; by default the original checkpoints get the latter, all others the hub's. `image_mode`: "crop" or "pad",
     by default as `minivlm.inputs.image.default_mode` decides. `vision_tower`: for original files without a tower.
+    `bound_for`: the device that will compute, if the weights are loaded elsewhere first.
     Raises `CheckpointError` or `ConfigError` if anything is missing, left over, damaged or not supported.
     """
     if template is not None and template not in TEMPLATES:
         raise PromptError(f"There is no template {template!r}; known are {', '.join(TEMPLATES)}.")
     folder = shipped_model() if name_or_path is None else find_or_download(name_or_path, revision=revision)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    loaded = load_checkpoint(folder, device=device, dtype=dtype, vision_tower=vision_tower)
+    how = {"device": device, "dtype": dtype, "vision_tower": vision_tower, "bound_for": bound_for}
+    loaded = load_checkpoint(folder, **how)
     config, folder = loaded.config, loaded.folder
     return VLM(
         model=loaded.model,

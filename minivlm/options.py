@@ -27,11 +27,11 @@ class UsageError(Exception):
     """The arguments cannot mean anything; minivlm exits with 2."""
 
 
-def load_vlm(args: Namespace) -> VLM:
-    """The model that the options name, introduced on stderr."""
+def load_vlm(args: Namespace, **more: Any) -> VLM:
+    """The model that the options name, introduced on stderr; `more` goes to `load`, too."""
     from minivlm.loading import load
 
-    vlm = load(args.model, **{name: getattr(args, name) for name in LOADING})
+    vlm = load(args.model, **{name: getattr(args, name) for name in LOADING}, **more)
     dtype = str(vlm.dtype).removeprefix("torch.")
     remark(f"{vlm.name}: {dtype} on {vlm.device}; template {vlm.template}; picture {vlm.recipe.describe()}")
     for note in vlm.report.notes if vlm.report else ():

@@ -71,7 +71,7 @@ def original() -> tuple[dict, list, list]:
 
 @needs_data
 def test_scores_are_those_of_the_original(original):
-    """To 0.3 points, which is what the issue of lemmas leaves open; they agree to 0.02."""
+    """To 0.3 points, for its tagger is not here; measured are 0.02 and less."""
     overall, _, judged = original
     figures = chair(judged)
     for ours, theirs in {"chair_s": "CHAIRs", "chair_i": "CHAIRi", "recall": "Recall"}.items():
@@ -80,7 +80,7 @@ def test_scores_are_those_of_the_original(original):
 
 @needs_data
 def test_objects_of_captions_are_those_of_the_original(original):
-    """At least 99 of 100. The rest are plurals that its tagger takes for verbs ("the umbrellas come in"), and one verb."""
+    """At least 99 of 100. In the rest its tagger takes umbrellas, or snowboarding, for a verb where we do not."""
     _, captions, judged = original
     same = [[m.object for m in one.mentions] == theirs["objects"] for one, theirs in zip(judged, captions, strict=True)]
     assert len(same) == 500
@@ -119,7 +119,7 @@ def test_our_own_list_names_the_objects_of_coco():
 
 
 def test_every_figure_by_hand():
-    """Mentions dog, cat, dog (cat invented) of {dog, bed}; bus, bus of {car}; and a caption that names nothing of {car}."""
+    """Dog, cat and dog where a dog and a bed are; bus and bus where a car is; and nothing where a car is."""
     truths = [{"dog", "bed"}, {"car"}, {"car"}]
     texts = ["A dog, a cat, and the dog again.", "The bus is a bus.", "Nothing to see here."]
     figures = chair([judge(text, truth, OURS) for text, truth in zip(texts, truths, strict=True)])
@@ -238,6 +238,14 @@ def test_slips_of_the_original_are_made_with_its_list_alone(faithful):
     text = "Men, vases, cheesecake, and a teddy-bear"
     assert objects(text, faithful) == []
     assert objects(text) == ["person", "vase", "cake", "teddy bear"]
+
+
+def test_every_word_of_our_list_is_found_in_its_regular_plural():
+    """None may be lost because the dictionary of lemmas lacks it."""
+    irregular = ("s", "x", "ch", "sh", "y", "f", "fe", "man", "mouse", "goose", "child", "people")
+    regular = {word: name for word, name in OURS.names.items() if not word.endswith(irregular)}
+    assert len(regular) > 250
+    assert {word: objects(f"two {word}s") for word in regular} == {word: [name] for word, name in regular.items()}
 
 
 # where they stand

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -136,7 +137,7 @@ def test_without_captions_the_name_says_so(coco):
     assert data.name == "COCO val2014 (objects of its instances alone)"
     assert data.truth["42"] == {"dog"}
     assert data.outlined is None, "there is but one kind of truth"
-    assert pope_items(data, ("random",))
+    assert pope_items(replace(data, least=1), ("random",))
 
 
 def test_one_missing_picture_is_told_when_it_is_asked_for_and_a_missing_folder_at_once(coco):
@@ -493,7 +494,7 @@ def test_items_of_chair_ask_each_image_once_by_the_datasets_own_question(coco):
 
 
 def test_items_of_pope_are_balanced_and_true(coco):
-    for data in (open_dataset("scenes:0").limited(30), open_dataset(f"coco:{coco}")):
+    for data in (open_dataset("scenes:0").limited(30), replace(open_dataset(f"coco:{coco}"), least=1)):
         items = pope_items(data, ("random", "popular", "adversarial"), 3, 0)
         assert len({item.id for item in items}) == len(items)
         assert Counter(item.label for item in items)[True] == len(items) / 2
@@ -509,8 +510,16 @@ def test_items_of_pope_are_balanced_and_true(coco):
         assert len(runs) == len({item.image for item in items}), "an image's items stand together"
 
 
-def test_items_of_pope_ask_about_what_is_outlined(coco):
+def test_photographs_with_few_objects_are_not_asked_about_as_in_the_original(coco):
     data = open_dataset(f"coco:{coco}")
+    assert data.least == 3
+    assert max(len(names) for names in data.outlined.values()) < 3
+    with pytest.raises(EvaluationError, match="nothing to ask about"):
+        pope_items(data, ("random",))
+
+
+def test_items_of_pope_ask_about_what_is_outlined(coco):
+    data = replace(open_dataset(f"coco:{coco}"), least=1)
     assert data.truth["42"] - data.outlined["42"] == {"person"}, "mentioned in a caption only"
     asked = [item for item in pope_items(data, ("random", "popular")) if item.image == "42"]
     assert {item.question for item in asked if item.label} == {"Is there a dog in the image?"}

@@ -483,3 +483,12 @@ def test_real_ground_truth_gives_the_counts_of_the_original(split):
     questions = build_questions(rich, split, least=3)
     assert Counter(question.label for question in questions) == {True: 1500, False: 1500}
     assert set(Counter(question.image for question in questions).values()) == {6}
+
+
+def test_the_questions_about_some_images_are_those_of_the_whole():
+    """Frequencies are counted in all of the truth, whichever images are asked about."""
+    truth = {str(n): {f"thing {n * k % 11}" for k in (1, 2, 3)} for n in range(1, 30) if n % 11}
+    for split in SPLITS:
+        whole = build_questions(truth, split)
+        few = build_questions(truth, split, images=["7", "3"])
+        assert few == [one for image in ("7", "3") for one in whole if one.image == image]

@@ -57,18 +57,19 @@ def load_checkpoint(
     dtype: str | torch.dtype | None = None,
     vision_tower: str | Path | None = None,
     allow_nonfinite: bool = False,
+    bound_for: str | torch.device | None = None,
 ) -> Loaded:
     """Load the checkpoint in the folder `path`; everything in it is used once or dropped for a stated reason.
 
     `dtype` and the copying of tensors: see the module's docstring. `vision_tower`: for the original LLaVA 1.5 files,
     see `tower_from_open_clip`. Tensors with NaN or Inf are refused unless `allow_nonfinite`; models of more than 2 GB
-    that stay in their mapped files are not looked through (`inspect_checkpoint` does). Raises CheckpointError and
-    ConfigError.
+    that stay in their mapped files are not looked through (`inspect_checkpoint` does). `bound_for`: the device that
+    will compute, if the weights are loaded elsewhere first: its dtype is chosen. Raises CheckpointError, ConfigError.
     """
     start = time.perf_counter()
     plan = make_plan(path, vision_tower)
     device = parse_device(device)
-    dtype, notes = choose_dtype(plan, device, dtype)
+    dtype, notes = choose_dtype(plan, device if bound_for is None else parse_device(bound_for), dtype)
     require_memory(plan, device, dtype)
     check = not allow_nonfinite and (device.type != "cpu" or _copied(plan, dtype) > 0 or plan.bytes < SMALL_TO_READ)
     state, seconds = _take_tensors(plan, device, dtype, check)

@@ -26,6 +26,7 @@ from minivlm.evaluation.scenes import Scenes, SceneWords, phrase
 from minivlm.toyworld.questions import DESCRIBE
 
 DESCRIBE_PHOTO = "Please describe this image in detail."  # CHAIR's usual question to models that chat
+POPE_LEAST = 3  # objects of a photograph that the original asks about
 SPECS = "coco:DIR, scenes:SEED, scenes:WORLD:SEED or a file"
 
 
@@ -62,6 +63,7 @@ class Dataset:
     questions: tuple[Question, ...] = field(default=(), repr=False)
     complete: bool = True
     outlined: Mapping[str, frozenset[str]] | None = field(default=None, repr=False)
+    least: int = 1  # objects that an image must have for POPE to ask about it
 
     @cached_property
     def fingerprint(self) -> str:
@@ -162,7 +164,15 @@ def open_coco(rest: str, images: str | Path | None, lexicon: Words) -> Dataset:
     objects = part.truth(lexicon) if part.captions else outlined
     truth, outlined = ({image: found.get(image, frozenset()) for image in files} for found in (objects, outlined))
     pictures = PictureFolder(part.pictures, files)
-    return Dataset(part.name, tuple(files), truth, lexicon, pictures, outlined=outlined if part.captions else None)
+    return Dataset(
+        part.name,
+        tuple(files),
+        truth,
+        lexicon,
+        pictures,
+        outlined=outlined if part.captions else None,
+        least=POPE_LEAST,
+    )
 
 
 def open_file(spec: str, images: str | Path | None, lexicon: Words) -> Dataset:

@@ -39,7 +39,7 @@ def pope_items(dataset: Dataset, splits: Sequence[str] = (), per_side: int = 3, 
     questions = dataset.questions or [
         replace(question, text=dataset.phrase(question.text))
         for split in splits
-        for question in build_questions(truth, split, per_side, seed)
+        for question in build_questions(truth, split, per_side, seed, least=dataset.least, images=dataset.images)
     ]
     asked: dict[str, list[Item]] = {image: [] for image in dataset.images}
     for one in questions:

@@ -11,6 +11,7 @@ from simplemma import lemmatize
 
 TOKEN = re.compile(r"\w+(?:(?:[-/]|['’]\w+-)\w+)*|[^\w\s]")  # one token: snow-covered, and bird's-eye, which is no bird
 VERBAL = re.compile(r"\w{2,}(?:ing|ed)")
+UNKNOWN_PLURALS = {"calves": "calf", "trolleybuses": "trolleybus"}  # of our words, those that simplemma does not know
 
 
 def words(text: str) -> frozenset[str]:
@@ -28,7 +29,9 @@ AFTER_VERBS |= words("a an the his her its their him it them . , ; : !")
 def lemma(around: list[str]) -> str:
     """Of the third of four words in small letters."""
     word = around[2]
-    return word if VERBAL.fullmatch(word) and not is_verb(around) else lemmatize(word, lang="en").lower()
+    if VERBAL.fullmatch(word) and not is_verb(around):
+        return word
+    return UNKNOWN_PLURALS.get(word) or lemmatize(word, lang="en").lower()
 
 
 def is_verb(around: list[str]) -> bool:

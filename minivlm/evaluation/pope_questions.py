@@ -81,12 +81,13 @@ def build_questions(
     seed: int = 0,
     objects: Collection[str] | None = None,
     least: int = 1,
+    images: Collection[str] | None = None,
 ) -> list[Question]:
-    """Up to `per_side` questions with yes about each image of `truth` and as many with no: yes, no, yes, no, …
+    """Up to `per_side` questions with yes about each of the `images` and as many with no: yes, no, yes, no, …
 
-    `objects` are those that may be asked about; if None, all that occur in `truth`. Frequencies are counted in all of
-    `truth`. Images that do not give `least` questions of each kind are left out: the original asks only about images
-    with 3 objects (`least=3`), while by default every image with an object has a say.
+    Without `images`, about all of `truth`; without `objects`, all that occur in it may be asked about. Frequencies are
+    counted in all of `truth`, whatever the images. Images that do not give `least` questions of each kind are left out:
+    the original asks only about images with 3 objects (`least=3`); by default every image with an object has a say.
 
     What is asked about an image depends on the seed and its id, not on its place, and on the other images only through
     those frequencies and names. The same objects that are there are asked about in every split.
@@ -101,7 +102,8 @@ def build_questions(
     rank = ranks(truth)[split]
     names = set().union(*truth.values()) if objects is None else set(objects)
     questions = []
-    for image, there in truth.items():
+    for image in truth if images is None else images:
+        there = truth[image]
         order = sorted(names, key=lambda name: chance(seed, image, name))
         pairs = chosen(order, there, rank, per_side)
         for pair in pairs if len(pairs) >= least else ():
