@@ -115,6 +115,18 @@ def _chat(parser: argparse.ArgumentParser) -> None:
     arguments.generation(parser)
 
 
+def _explore(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("image", metavar="IMAGE", help="a picture file, or - to read one from stdin")
+    parser.add_argument("question", metavar="QUESTION")
+    parser.add_argument("--out", default="page.html", metavar="FILE", help="the page (default: page.html)")
+    objects = "what is in the picture, such as dog,cat: objects of the answer that are not are marked as invented"
+    parser.add_argument("--objects", metavar="LIST", help=objects)
+    parser.add_argument("--heads", metavar="LAYERS", help="keep the maps of single heads of these layers, such as 1-2")
+    arguments.model(parser)
+    arguments.mitigation(parser)
+    arguments.generation(parser)
+
+
 def _check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="a folder, or a hub name that was downloaded before")
     parser.add_argument("--vision-tower", metavar="FILE", help="for original LLaVA files: a .safetensors or 'openai'")
@@ -173,6 +185,7 @@ COMMANDS = {
     "demo": (commands.demo, _demo),
     "ask": (commands.ask, _ask),
     "chat": (commands.chat, _chat),
+    "explore": (commands.explore, _explore),
     "doctor": (commands.doctor, arguments.as_json),
     "check": (commands.check, _check),
     "download": (commands.download, _download),

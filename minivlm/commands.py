@@ -1,4 +1,4 @@
-"""What the commands do that use models: demo, ask, chat, doctor, check, download. The others are in `workshop.py`.
+"""What the commands that use models do: demo, ask, chat, explore, doctor, check, download. Others: `workshop.py`.
 
 torch is imported inside the commands, so that `minivlm --help` answers at once.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minivlm.errors import CheckpointError, MinivlmError
-from minivlm.options import LOADING, UsageError, generation, load_vlm, mitigation, retyped
+from minivlm.options import LOADING, UsageError, generation, layers, load_vlm, mitigation, retyped
 from minivlm.terminal import print_json, questions, remark, say, warnings_afterwards
 
 if TYPE_CHECKING:
@@ -96,6 +96,25 @@ def doctor(args: Namespace) -> int | None:
     else:
         print(doctor.as_text(facts))
     return 1 if facts["problems"] else None
+
+
+def explore(args: Namespace) -> None:
+    """write one page to look with: where every word of an answer looked, layer by layer"""
+    from minivlm.evaluation.lexicon import coco_lexicon
+    from minivlm.evaluation.scenes import SceneWords
+    from minivlm.lens.explorer import explore
+    from minivlm.model import NO_MITIGATION
+
+    settings, asked_for = generation(args), mitigation(args)
+    picture, heads = _picture(args.image), layers(args.heads) if args.heads else ()
+    vlm = load_vlm(args)
+    drawn_here = vlm.report is not None and (Path(vlm.report.path) / "training.json").is_file()
+    there = [name.strip() for name in args.objects.split(",")] if args.objects else None
+    truth = {"truth": there, "lexicon": SceneWords() if drawn_here else coco_lexicon()} if there else {}
+    method = None if asked_for == NO_MITIGATION else asked_for.fitted(vlm.model.config)
+    page = explore(vlm, picture, args.question, method, layers_with_heads=heads, **truth, **settings)
+    Path(args.out).expanduser().write_text(page, encoding="utf-8")
+    print(args.out)
 
 
 def check(args: Namespace) -> None:

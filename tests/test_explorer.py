@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_model import tiny_folder
 
 import minivlm
+from minivlm import cli
 from minivlm.errors import ConfigError, ImageError, MinivlmError
 from minivlm.inputs.image import ImageRecipe
 from minivlm.lens import views
@@ -640,3 +642,17 @@ def test_everything_that_can_be_used_has_a_name(shown):
     nodes = [node for node in tree if node.get("role", {}).get("value") in usable and not node["ignored"]]
     assert len(nodes) > 15
     assert [node for node in nodes if not node.get("name", {}).get("value")] == []
+
+
+def test_the_command_writes_the_page_and_prints_its_name(tmp_path, capsys):
+    model, picture_file, out = tiny_folder(tmp_path / "model"), tmp_path / "picture.png", tmp_path / "page.html"
+    picture().save(picture_file)
+    words = ["explore", str(picture_file), "What is there?", "--model", str(model), "--device", "cpu"]
+    words += ["--out", str(out)]
+    assert cli.main([*words, "--clva", "gate=off", "--heads", "1", "--objects", "dog", "--max-new-tokens", "4"]) == 0
+    assert capsys.readouterr().out == f"{out}\n"
+    text = out.read_text(encoding="utf-8")
+    assert "What is there?" in text
+    assert "CLVA" in text
+    assert cli.main([*words, "--heads", "99"]) == 1
+    assert "layers_with_heads" in capsys.readouterr().err
