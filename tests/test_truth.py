@@ -110,6 +110,14 @@ def test_a_caption_must_be_a_text(tmp_path, files):
         coco_objects(files[0], damaged, OURS)
 
 
+def test_an_image_that_is_listed_twice_is_refused(tmp_path):
+    """JSON would keep the last alone."""
+    path = tmp_path / "o.json"
+    path.write_text('{"139": ["dog"], "502": [], "139": ["tv"]}', "utf-8")
+    with pytest.raises(EvaluationError, match="o.json': .*'139' stands twice"):
+        objects_file(path, OURS)
+
+
 def test_objects_as_sets(tmp_path):
     content = {"1": ["dog", "dog", "tv"], "b": []}
     assert objects_file(written(tmp_path, content, "o.json"), OURS) == {"1": {"dog", "tv"}, "b": frozenset()}

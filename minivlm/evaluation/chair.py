@@ -18,7 +18,7 @@ from pathlib import Path
 
 from minivlm.errors import EvaluationError
 from minivlm.evaluation.lexicon import Mention, Words
-from minivlm.evaluation.lines import read_json, read_lines
+from minivlm.evaluation.lines import read_entries
 from minivlm.stats import Ratio
 
 
@@ -79,8 +79,7 @@ def chair(judged: Sequence[Judged]) -> dict[str, Ratio]:
 def read_captions(path: str | Path) -> dict[str, str]:
     """Image id -> caption, from JSON lines or a JSON list of objects with image_id and caption."""
     captions: dict[str, str] = {}
-    for number, entry in entries(Path(path).expanduser()):
-        where = f"'{path}', {'entry' if Path(path).suffix == '.json' else 'line'} {number}"
+    for where, entry in read_entries(path):
         image, caption = entry.get("image_id"), entry.get("caption")
         if type(image) not in (int, str) or image == "" or not isinstance(caption, str):
             raise EvaluationError(
@@ -93,17 +92,3 @@ def read_captions(path: str | Path) -> dict[str, str]:
     if not captions:
         raise EvaluationError(f"'{path}' is empty; expected are JSON lines with image_id and caption.")
     return captions
-
-
-def entries(path: Path) -> list[tuple[int, dict]]:
-    """The entries of a JSON list in a .json file, or the lines of any other file."""
-    if path.suffix != ".json":
-        return list(read_lines(path))
-    try:
-        whole = read_json(path)
-    except EvaluationError:  # lines under the name of a list, as in POPE
-        return list(read_lines(path))
-    found = [whole] if isinstance(whole, dict) else whole
-    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
-        raise EvaluationError(f"'{path}': a list of objects with image_id and caption was expected.")
-    return list(enumerate(found, 1))

@@ -11,7 +11,7 @@ from simplemma import lemmatize
 
 TOKEN = re.compile(r"\w+(?:(?:[-/]|['’]\w+-)\w+)*|[^\w\s]")  # one token: snow-covered, and bird's-eye, which is no bird
 VERBAL = re.compile(r"\w{2,}(?:ing|ed)")
-UNKNOWN_PLURALS = {"calves": "calf", "trolleybuses": "trolleybus"}  # of our words, those that simplemma does not know
+UNKNOWN_PLURALS = {"calves": "calf", "busses": "bus", "trolleybuses": "trolleybus"}  # to simplemma, of our words
 
 
 def words(text: str) -> frozenset[str]:

@@ -147,20 +147,20 @@ class Lexicon:
 def read_list(path: Path) -> dict[str, str]:
     """Word -> object of a word list. Raises `EvaluationError` if it is none."""
     try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
         raise EvaluationError(f"The word list '{path}' could not be read: {error}.") from error
     names: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
-        words = [word[1:] if word.startswith(" ") else word for word in line.strip().split(",")]
         if line.startswith("#") or not line.strip():
             continue
-        if not all(word.strip() for word in words):
+        first, *others = (word.removeprefix(" ").rstrip() for word in line.strip().split(","))
+        if not first or not all(others):
             raise EvaluationError(
                 f"'{path}', line {number}: an object's name and other words for it, with commas between them, were "
                 f"expected, found {line[:60]!r}."
             )
-        names.update((word.lower(), words[0]) for word in words)
+        names.update((word.lower(), first) for word in [first, *others])
     if not names:
         raise EvaluationError(f"The word list '{path}' is empty; one object a line was expected.")
     return names

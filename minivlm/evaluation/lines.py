@@ -16,9 +16,18 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, dict]]:
     for number, line in enumerate(_bytes(path).splitlines(), 1):
         if line.strip():
             where = f"'{path}', line {number}"
-            if not isinstance(found := _parsed(line, where), dict):
-                raise EvaluationError(f"{where}: a JSON object was expected, found {str(found)[:60]!r}.")
-            yield number, found
+            yield number, _object(_parsed(line, where), where)
+
+
+def read_entries(path: str | Path) -> Iterator[tuple[str, dict]]:
+    """Where each JSON object stands, and the object: of a list or else of lines, whatever the file is called."""
+    path = Path(path).expanduser()
+    if not _bytes(path).lstrip().startswith(b"["):
+        yield from ((f"'{path}', line {number}", found) for number, found in read_lines(path))
+        return
+    for number, entry in enumerate(read_json(path), 1):
+        where = f"'{path}', entry {number}"
+        yield where, _object(entry, where)
 
 
 def read_json(path: str | Path) -> Any:
@@ -41,9 +50,24 @@ def _bytes(path: Path) -> bytes:
 
 def _parsed(data: bytes, where: str) -> Any:
     try:
-        return json.loads(data.decode("utf-8"), parse_constant=_no_number)
+        return json.loads(data.decode("utf-8"), parse_constant=_no_number, object_pairs_hook=_each_once)
     except (ValueError, RecursionError) as error:
         raise EvaluationError(f"{where}: this is no JSON in UTF-8 ({error}).") from error
+
+
+def _object(found: Any, where: str) -> dict:
+    if not isinstance(found, dict):
+        raise EvaluationError(f"{where}: a JSON object was expected, found {str(found)[:60]!r}.")
+    return found
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict:
+    """Of two entries for one image, json would drop the first without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice in one object")
+    return found
 
 
 def _no_number(name: str) -> NoReturn:
