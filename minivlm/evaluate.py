@@ -99,7 +99,11 @@ def _run(
     asker = Asker(vlm, Generation(**{"max_new_tokens": LONGEST[task]} | settings), chosen)
     computing = {"batch": args.batch, "tensor_parallel": args.tensor_parallel}
     about = card(task, vlm, asker.settings, chosen, dataset, items, **computing, version=__version__)
-    found = run(asker, dataset, items, about, out, resume=args.resume, ranks=place)
+    try:
+        found = run(asker, dataset, items, about, out, resume=args.resume, ranks=place)
+    except KeyboardInterrupt:
+        remark(f"\nminivlm: What was answered is kept in {out}; the same command with --resume goes on.")
+        raise
     if place.first:
         (out / REPORT).write_text(report(out, dataset, items), encoding="utf-8")
         remark(f"minivlm: {out / REPORT}")

@@ -1,72 +1,135 @@
 """Several runs side by side: only of the same task on the same data, and with what else differs between them told.
 
 Figures of two runs differ by what is in their cards, so those differences stand beside the figures. Each method of each
-run is held against the first method of the first run, image by image: the paired bootstrap, and for yes-no answers
-McNemar's test as well.
+run is held against the first method of the first run, which is plain if it has that, image by image: the paired
+bootstrap, and for yes-no answers (as the original program reads them) McNemar's test as well. Images that any of the
+runs could not read are left out of all. The words of the questions may differ, for their effect is a thing to compare.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
+from typing import Any
 
-from minivlm.checkpoints import read_json_file
 from minivlm.errors import EvaluationError
-from minivlm.evaluation.card import flat
-from minivlm.evaluation.table import cell, ordered
+from minivlm.evaluation.card import fingerprint, flat, shown
+from minivlm.evaluation.counts import Part, from_json
+from minivlm.evaluation.lines import read_json
+from minivlm.evaluation.summary import by_split, tidy
+from minivlm.evaluation.table import columns, ordered, tables
 
-FIGURES = {"chair": ("chair_s", "chair_i", "recall", "words"), "pope": ("accuracy", "f1", "yes_ratio")}
-SAME = ("task", "data, fingerprint", "data, items' fingerprint", "words, fingerprint")  # or figures mean other things
-DATA = ("data, ", "methods, ")  # parts of a card that are told elsewhere
+SAME = ("task", "data, name", "data, fingerprint", "words, name", "words, fingerprint")  # or figures mean other things
+COMPARED = "methods, "  # a part of the card of which runs need not have the same
 
 
-def compare(runs: Sequence[Path]) -> dict:
-    """Cards' differences and figures of complete runs, in JSON types. Raises `EvaluationError` if their data differ."""
-    cards = {str(run): dict(flat(_read(run, "card.json"))) for run in runs}
-    if len(cards) < len(runs) or not runs:
-        raise EvaluationError("A comparison needs different runs, each named once.")
-    (first, base), *others = cards.items()
-    for run, card in others:
-        for name in SAME:
-            if card.get(name) != base.get(name):
+@dataclass(frozen=True)
+class Run:
+    """A complete run: its card, flat, and what was counted in it."""
+
+    name: str
+    card: Mapping[str, Any]
+    asked: str  # a fingerprint of the items
+    parts: Mapping[str, Part]
+
+    @classmethod
+    def of(cls, folder: Path) -> "Run":
+        """Raises `EvaluationError` if it is not there or not complete."""
+        for name in ("card.json", "counts.json"):
+            if not (folder / name).is_file():
                 raise EvaluationError(
-                    f"'{run}' and '{first}' cannot be compared: they differ in {name} "
-                    f"({str(base.get(name))[:40]!r} and {str(card.get(name))[:40]!r}). Run both on the same data."
+                    f"'{folder}' has no {name}: a complete run of `minivlm evaluate chair` or `pope` was expected. "
+                    "One that was stopped is completed by the same command with --resume."
                 )
-    names = dict.fromkeys(name for card in cards.values() for name in card if not name.startswith(DATA))
-    differ = {name: [card.get(name) for card in cards.values()] for name in names}
-    return {
-        "task": base["task"],
-        "data": base["data, name"],
-        "runs": {run: _read(Path(run), "summary.json")["methods"] for run in cards},
-        "differences": {name: values for name, values in differ.items() if any(value != values[0] for value in values)},
-    }
+        card, counts = (read_json(folder / name) for name in ("card.json", "counts.json"))
+        if counts.get("card") != fingerprint(card):
+            raise EvaluationError(f"'{folder}' holds the card of one run and the counts of another. Run it anew.")
+        return cls(str(folder), dict(flat(card)), counts["asked"], from_json(counts))
 
 
-def _read(run: Path, name: str) -> dict:
-    if not (run / name).is_file():
-        raise EvaluationError(
-            f"'{run}' has no {name}: a complete run of `minivlm evaluate chair` or `pope` was expected."
+def compare(folders: Sequence[Path]) -> dict[str, Any]:
+    """Figures, tests, and differences between the cards of complete runs, in JSON types; see `as_text`.
+
+    Raises `EvaluationError` if their data differ.
+    """
+    runs = [Run.of(folder) for folder in folders]
+    if not runs or len({folder.resolve() for folder in folders}) < len(runs):
+        raise EvaluationError("A comparison needs different runs, each named once.")
+    require_same_data(runs)
+    first = runs[0]
+    parts = {split: joint(runs, split) for split in first.parts}
+    images = {image for part in parts.values() for image in part.images}
+    if not all(part.images for part in parts.values()) or not images:
+        raise EvaluationError("There is no image that all of these runs could read, so nothing can be compared.")
+    found = by_split(parts)
+    told: dict[str, dict] = {run.name: {} for run in runs}
+    for (run, method), (figures, tests) in found.items():
+        told[run][method] = {"figures": figures} | (
+            {"mcnemar": {"original": tests}} if first.card["task"] == "pope" else {}
         )
-    return read_json_file(run / name, EvaluationError)
+    return tidy(
+        {
+            "task": first.card["task"],
+            "data": first.card["data, name"],
+            "images": len(images),
+            "left_out": first.card["data, images"] - len(images),
+            "against": next(iter(found)),
+            "order": [run.name for run in runs],
+            "runs": told,
+            "differences": differences(runs),
+        }
+    )
 
 
-def as_text(found: Mapping) -> str:
-    """For the terminal."""
-    lines = [[found["data"]]]
-    for run, methods in found["runs"].items():
-        for name, method in ordered(methods).items():
-            figures = {
-                key: figure
-                for key, figure in method.get("figures", {}).items()
-                if key.split()[-1] in FIGURES[found["task"]]
-            }
-            if len(lines) == 1:
-                lines[0] += list(figures)
-            values = [
-                cell({k: v for k, v in figure.items() if k != "difference"}, key == "words")
-                for key, figure in figures.items()
-            ]
-            lines.append([f"{run} {name}", *map(str, values)])
-    widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
-    table = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    differences = [f"{name}: {', '.join(map(str, values))}" for name, values in found["differences"].items()]
-    return "\n".join([*table, "", "What else differs:", *(differences or ["nothing"])])
+def joint(runs: Sequence[Run], split: str) -> Part:
+    """The methods of all runs, by (run, method), on the images that all of them could read."""
+    own = [run.parts.get(split, Part((), {})) for run in runs]
+    known = reduce(set.intersection, (set(part.images) for part in own))
+    images = [image for image in own[0].images if image in known]
+    return Part(
+        tuple(images),
+        {
+            (run.name, method): count
+            for run, part in zip(runs, own, strict=True)
+            for method, count in ordered(part.of(images).methods).items()
+        },
+    )
+
+
+def require_same_data(runs: Sequence[Run]) -> None:
+    """Raise `EvaluationError` unless all runs are of one task, on the same images, with the same truth and words."""
+    first, *others = runs
+    for run in others:
+        sides = [[*((name, one.card.get(name)) for name in SAME), ("the questions", one.asked)] for one in (first, run)]
+        for (name, expected), (_, found) in zip(*sides, strict=True):
+            if found != expected:
+                raise EvaluationError(
+                    f"'{first.name}' and '{run.name}' cannot be compared: they differ in {name}, "
+                    f"{shown(expected)} and {shown(found)}. Run both on the same data."
+                )
+
+
+def differences(runs: Sequence[Run]) -> dict[str, list]:
+    """What is not the same in all cards, with the value of each run, None where it has none.
+
+    Of a method its settings, between the runs that have it.
+    """
+    names = dict.fromkeys(name for run in runs for name in run.card if not name.startswith("data, "))
+    found = {}
+    for name in names:
+        values = [run.card[name] for run in runs if name in run.card]
+        missing = len(values) < len(runs) and not name.startswith(COMPARED)
+        if missing or any(value != values[0] for value in values):
+            found[name] = [run.card.get(name) for run in runs]
+    return found
+
+
+def as_text(found: Mapping[str, Any]) -> str:
+    """For the terminal: a table for each split, and what else differs."""
+    rows = {f"{run} {method}": told for run in found["order"] for method, told in ordered(found["runs"][run]).items()}
+    head = f"{found['data']}, {found['images']:,} images; differences to {' '.join(found['against'])}"
+    head += f"; {found['left_out']:,} images that some run could not read are left out" if found["left_out"] else ""
+    differ = [f"{name}: {' | '.join(map(shown, values))}" for name, values in found["differences"].items()]
+    what = ["What else differs:", *differ] if differ else ["Nothing else differs."]
+    body = map(columns, tables({"task": found["task"], "methods": rows}))
+    return "\n\n".join([head, *body, "\n".join(what)])

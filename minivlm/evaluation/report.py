@@ -6,6 +6,7 @@ nothing. What models and files say is escaped, so that it stays text.
 
 import base64
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from io import BytesIO
@@ -27,39 +28,50 @@ from minivlm.inputs.image import load_image
 PAGE = Path(__file__).with_name("report.html")
 SHOWN = 40  # images on the page
 SIDE = 320  # pixels of a picture's longer side
+LISTED = 100  # missing pictures by name
 TITLES = {"chair": "CHAIR: what captions invent", "pope": "POPE: is it there?"}
-NOTE = (
-    "In brackets the 95 % interval; for all but plain that of the difference to plain. * marks what is clear of zero."
+NOTES = {
+    "chair": "CHAIR_s is the share of captions that name an object which is not there, CHAIR_i the share of all named "
+    "objects: less is better, unless recall, the share of what is there that is named, is lost with it. Words are "
+    "counted.",
+    "pope": "What is looked for is yes. The column yes is its share among the answers, best near 50 where half of the "
+    "objects are there. McNemar's test asks whether a method is right as often as plain on the same questions.",
+}
+INTERVALS = (
+    "In brackets the 95 % interval, for all but plain that of the difference to plain, which is drawn below: the "
+    "upright stroke is no difference. * marks what is clear of it, as one in twenty is by chance."
 )
 LEGENDS = {
     "chair": "Objects are <mark class='there'>in the picture</mark> or <mark class='invented'>invented</mark>.",
     "pope": "<span class='right'>right</span>, <span class='wrong'>wrong</span>, read as the original program does.",
 }
+WHISKER = 50  # half the width of a drawn difference
 
 
 def report(out: Path, dataset: Dataset, items: Sequence[Item]) -> str:
     """The page of the complete run in the folder `out`."""
     card, summary = (read_json_file(out / name, EvaluationError) for name in ("card.json", "summary.json"))
     records = {key: record for key, record in read_records(out).items() if "text" in record}
-    methods = list(ordered(summary["methods"]))
-    show = {"chair": captions, "pope": answers}[summary["task"]]
-    cases = [case for case in show(dataset, items, records, methods) if case[0] > 0 or len(methods) == 1]
+    methods, task = list(ordered(summary["methods"])), summary["task"]
+    cases = [case for case in {"chair": captions, "pope": answers}[task](dataset, items, records, methods) if case[0]]
     cases.sort(key=lambda case: -case[0])
     body = [
-        f"<p class='soft'>{NOTE}</p>",
+        *(f"<p class='soft'>{note}</p>" for note in (NOTES[task], INTERVALS)),
         *map(html_table, tables(summary)),
         *(f"<p class='soft'>{escape(note)}</p>" for note in notes(summary)),
+        *([other_parser(summary)] if task == "pope" else []),
         missing(summary["missing"]),
-        *changed(cases, summary["task"], dataset),
+        *shown(cases, task, dataset, "changed" if len(methods) > 1 else "went wrong"),
+        folded("The card of the run", f"<pre>{escape(json.dumps(card, indent=1, ensure_ascii=False))}</pre>"),
     ]
-    body.append(
-        f"<details><summary>The card of the run</summary><pre>{escape(json.dumps(card, indent=1))}</pre></details>"
+    subtitle = (
+        f"{card['model']['name']} on {summary['data']['name']}: {summary['images']:,} images, "
+        f"{summary['items']:,} questions."
     )
-    model, data = card["model"]["name"], summary["data"]["name"]
-    subtitle = f"{model} on {data}: {summary['images']:,} images, {summary['items']:,} questions."
-    return Template(PAGE.read_text("utf-8")).substitute(
-        title=TITLES[summary["task"]], subtitle=escape(subtitle), body="\n".join(filter(None, body))
+    page = Template(PAGE.read_text("utf-8")).substitute(
+        title=TITLES[task], subtitle=escape(subtitle), body="\n".join(filter(None, body))
     )
+    return page.encode("utf-8", "replace").decode("utf-8")  # a text may hold half a character
 
 
 # --- the table ------------------------------------------------------------------------------------------------------
@@ -67,53 +79,87 @@ def report(out: Path, dataset: Dataset, items: Sequence[Item]) -> str:
 
 def html_table(table: Table) -> str:
     head = "".join(f"<th scope='col'>{escape(title)}</th>" for title in ("", *table.columns))
-    rows = []
+    parts, title = [], f"<tr class='part'><th scope='rowgroup' colspan='{len(table.columns) + 1}'>controls</th></tr>"
+    columns = zip(*table.rows.values(), strict=True)
+    reach = [max((abs(end) for cell in column for end in cell.spread), default=0) for column in columns]
     for part, own in table.parts.items():
-        if part == "controls":
-            rows.append(f"<tr class='part'><th scope='rowgroup' colspan='{len(table.columns) + 1}'>controls</th></tr>")
-        rows += [
-            f"<tr><th scope='row'>{escape(name)}</th>{''.join(map(html_cell, cells))}</tr>"
-            for name, cells in own.items()
+        rows = [
+            f"<tr><th scope='row'>{escape(name)}</th>{html_cells(cells, reach)}</tr>" for name, cells in own.items()
         ]
+        parts.append(f"<tbody>{title * (part == 'controls')}{''.join(rows)}</tbody>")
     label = escape(table.title, quote=True)
-    whole = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
     return (
         f"<h2>{escape(table.title)}</h2><div class='wide' tabindex='0' role='region' aria-label='{label}'>"
-        f"<table aria-label='{label}'>{whole}</table></div>"
+        f"<table aria-label='{label}'><thead><tr>{head}</tr></thead>{''.join(parts)}</table></div>"
     )
 
 
-def html_cell(cell: Cell) -> str:
-    if cell.same:
-        return f"<td>{cell.value} <span class='interval'>the same</span></td>"
-    difference = f" <span{' class=clear' if cell.clear else ''}>{cell.difference}</span>" if cell.difference else ""
-    return f"<td>{cell.value}{difference} <span class='interval'>[{cell.low}, {cell.high}]</span></td>"
+def html_cells(cells: Sequence[Cell], reach: Sequence[float]) -> str:
+    return "".join(f"<td>{html_cell(cell, most)}</td>" for cell, most in zip(cells, reach, strict=True))
+
+
+def html_cell(cell: Cell, reach: float) -> str:
+    """The value, its interval below it, and the difference as a drawing; `reach` is the column's largest."""
+    if cell.same or not cell.low:
+        return f"{escape(cell.value)}{'<small>the same</small>' if cell.same else ''}"
+    difference = f" <span class='difference{' clear' * cell.clear}'>{cell.difference}</span>" * bool(cell.difference)
+    return minus(f"{cell.value}{difference}<small>[{cell.low}, {cell.high}]</small>") + whisker(cell, reach)
+
+
+def minus(text: str) -> str:
+    """With the true sign, which is as wide as a plus."""
+    return re.sub(r"(?<![\w])-(?=\d)", "−", text)
+
+
+def whisker(cell: Cell, reach: float) -> str:
+    """A difference and its interval, drawn; nothing for plain."""
+    if not cell.spread:
+        return ""
+    low, value, high = (f"{WHISKER * part / reach:.1f}" for part in cell.spread)
+    box = f"{-WHISKER - 5} -5 {2 * WHISKER + 10} 10"  # room for the dot at either end
+    return (
+        f"<svg class='whisker{' clear' * cell.clear}' viewBox='{box}' aria-hidden='true'>"
+        f"<path class='zero' d='M0-5V5'/><path d='M{low} 0H{high}'/><circle cx='{value}' r='3'/></svg>"
+    )
+
+
+def other_parser(summary: Mapping) -> str:
+    """POPE's figures by the second parser, for who wants to see whether it matters."""
+    return folded("The same, read by the first word", "".join(map(html_table, tables(summary, "first word"))))
+
+
+def folded(title: str, content: str) -> str:
+    return f"<details><summary>{escape(title)}</summary>{content}</details>"
 
 
 def missing(images: Sequence[Sequence[str]]) -> str:
     """Pictures that could not be read; nothing if there are none."""
     if not images:
         return ""
-    rows = "".join(f"<li>{escape(image)}: {escape(why)}</li>" for image, why in images)
-    return f"<h2>{len(images)} pictures could not be read</h2><p>They are left out of all figures.</p><ul>{rows}</ul>"
+    rows = "".join(f"<li>{escape(image)}: {escape(why)}</li>" for image, why in images[:LISTED])
+    more = f"<li>… and {len(images) - LISTED:,} more</li>" if len(images) > LISTED else ""
+    title = "1 picture" if len(images) == 1 else f"{len(images):,} pictures"
+    return f"<h2>{title} could not be read</h2><p>Left out of all figures.</p><ul class='soft'>{rows}{more}</ul>"
 
 
 # --- the cases ------------------------------------------------------------------------------------------------------
 
-Case = tuple[int, str, str]  # how much the methods changed, the image, and what was said of it as HTML
+# How much the methods changed, or what a single one got wrong; the image; and what was said of it as HTML.
+Case = tuple[int, str, str]
 
 
 def captions(
     dataset: Dataset, items: Sequence[Item], records: Mapping[Key, Mapping], methods: Sequence[str]
 ) -> Iterator[Case]:
-    """The captions of every image side by side; a change is an object that one names and the first does not."""
+    """The captions of every image side by side; a change is an object that only a method or only the first names."""
     for item in items:
         told = {name: records[item.id, name]["text"] for name in methods if (item.id, name) in records}
         if told:
             judged = {name: judge(text, dataset.truth[item.image], dataset.lexicon) for name, text in told.items()}
-            plain = next(iter(judged.values())).named
+            plain = next(iter(judged.values()))
+            changes = sum(len(one.named ^ plain.named) for one in judged.values())
             rows = [(name, marked(told[name], one)) for name, one in judged.items()]
-            yield sum(len(one.named ^ plain) for one in judged.values()), item.image, said(rows)
+            yield changes if len(methods) > 1 else len(plain.hallucinated), item.image, said(rows)
 
 
 def answers(
@@ -125,9 +171,9 @@ def answers(
     for item in items:
         told = {name: records[item.id, name]["text"] for name in methods if (item.id, name) in records}
         read = {name: said_by_original(text) for name, text in told.items()}
-        changes = sum(answer != next(iter(read.values())) for answer in read.values())
-        alone_and_wrong = len(methods) == 1 and item.label not in read.values()
-        if told and item.question not in parts.get(item.image, {}) and (changes or alone_and_wrong):
+        compared = next(iter(read.values()), None) if len(methods) > 1 else item.label
+        changes = sum(answer != compared for answer in read.values())
+        if changes and item.question not in parts.get(item.image, {}):
             rows = [(name, verdict(text, read[name] == item.label)) for name, text in told.items()]
             parts.setdefault(item.image, {})[item.question] = f"<p>{escape(item.question)}</p>{said(rows)}"
             counts[item.image] = counts.get(item.image, 0) + changes
@@ -162,15 +208,15 @@ def said(rows: Sequence[tuple[str, str]]) -> str:
     return "<dl class='told'>" + "".join(f"<dt>{escape(names)}</dt><dd>{text}</dd>" for names, text in told) + "</dl>"
 
 
-def changed(cases: Sequence[Case], task: str, dataset: Dataset) -> Iterator[str]:
-    """The cases that changed most, each with its picture."""
-    count = f"{min(SHOWN, len(cases))} of {len(cases)} images that changed."
-    yield f"<h2>What changed most</h2><p class='soft'>{LEGENDS[task]} {count}</p>"
+def shown(cases: Sequence[Case], task: str, dataset: Dataset, what: str) -> Iterator[str]:
+    """The first cases, each with its picture; `what` they did."""
+    count = f"{min(SHOWN, len(cases)):,} of {len(cases):,} images that {what}." if cases else f"No image {what}."
+    yield f"<h2>What {what} most</h2><p class='soft'>{LEGENDS[task]} {count}</p>"
     yield "<ol class='cases'>"
     for _, image, told in cases[:SHOWN]:
         there = ", ".join(sorted(dataset.truth[image])) or "no object"
         yield (
-            f"<li class='case'><figure>{thumbnail(dataset, image)}<figcaption>{escape(image)}: {escape(there)}"
+            f"<li class='case'><figure>{thumbnail(dataset, image)}<figcaption>Image {escape(image)}: {escape(there)}"
             f"</figcaption></figure><div>{told}</div></li>"
         )
     yield "</ol>"
@@ -186,4 +232,4 @@ def thumbnail(dataset: Dataset, image: str) -> str:
     file = BytesIO()
     small.save(file, "JPEG", quality=82)
     data = base64.b64encode(file.getvalue()).decode("ascii")
-    return f"<img src='data:image/jpeg;base64,{data}' alt='image {escape(image, quote=True)}' loading='lazy'>"
+    return f"<img src='data:image/jpeg;base64,{data}' alt='image {escape(image, quote=True)}'>"

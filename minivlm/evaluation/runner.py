@@ -2,6 +2,7 @@
 
     RUN/card.json        what decides the figures                          (card.py)
     RUN/answers-*.jsonl  what was answered, a file for each process        (records.py)
+    RUN/counts.json      what the figures are made of, image by image      (counts.py)
     RUN/summary.json     the figures: of the records and the card alone    (summary.py)
 
 A run that was stopped in whatever way goes on where it was, and ends with the same summary to the byte: its batches are
@@ -43,7 +44,7 @@ from minivlm.evaluation.records import (
 )
 from minivlm.evaluation.summary import summary
 
-CARD, SUMMARY = "card.json", "summary.json"
+CARD, COUNTS, SUMMARY = "card.json", "counts.json", "summary.json"
 BYTES_A_RECORD = 512  # a caption of 80 words and what stands around it
 Work = tuple[Group, frozenset[Key]]  # pictures with their questions, and the records that are missing of them
 
@@ -187,7 +188,8 @@ def look_up(
 def conclude(out: Path, dataset: Dataset, items: Sequence[Item]) -> dict[str, Any]:
     """The summary of a run that is complete, as it is written."""
     card = read_json_file(out / CARD, EvaluationError)
-    found = summary(card, dataset, items, merged(out, items, list(card["methods"])))
+    found, counts = summary(card, dataset, items, merged(out, items, list(card["methods"])))
     with explained(out / SUMMARY):
+        write_json(out / COUNTS, counts)
         write_json(out / SUMMARY, found)
     return found

@@ -14,25 +14,28 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from minivlm.evaluation.card import fingerprint
-from minivlm.evaluation.chair import chair, judge
+from minivlm.evaluation.counts import Answers, Part, as_json, count_answers, count_captions
 from minivlm.evaluation.datasets import Dataset
-from minivlm.evaluation.items import Item, as_question
-from minivlm.evaluation.pope import PARSERS, matched, pope, right, unreadable
+from minivlm.evaluation.items import Item
+from minivlm.evaluation.pope import PARSERS, unreadable
 from minivlm.evaluation.records import Key
-from minivlm.stats import Ratio, compared, estimate, mcnemar, resamples
+from minivlm.stats import compared, estimate, mcnemar, resamples
 
 DIGITS = 6  # of every figure
 Records = Mapping[Key, Mapping[str, Any]]
-Answers = Mapping[str, Mapping[str, str]]  # method -> item -> text
+Found = tuple[dict[str, dict], dict[str, Part]]
 
 
-def summary(card: Mapping[str, Any], dataset: Dataset, items: Sequence[Item], records: Records) -> dict[str, Any]:
-    """In JSON types, keys in alphabetical order. `records`: all of them, see `records.merged`."""
+def summary(
+    card: Mapping[str, Any], dataset: Dataset, items: Sequence[Item], records: Records
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The summary and what it was counted from (counts.py), in JSON types. `records`: all of them, see `merged`."""
     missing = unread(items, records)
     counted = [item for item in items if item.image not in missing]
     measure = {"chair": captions, "pope": yes_and_no}[card["task"]]
     methods = list(card["methods"])
-    figures = measure(dataset, counted, {name: texts(counted, records, name) for name in methods}) if counted else {}
+    answers = {name: texts(counted, records, name) for name in methods}
+    figures, parts = measure(dataset, counted, answers) if counted else ({}, {})
     told = {
         "task": card["task"],
         "data": {name: card["data"][name] for name in ("name", "fingerprint")},
@@ -42,7 +45,7 @@ def summary(card: Mapping[str, Any], dataset: Dataset, items: Sequence[Item], re
         "missing": [[image, missing[image]] for image in sorted(missing)],
         "card": fingerprint(card),
     }
-    return tidy(told)
+    return tidy(told), as_json(card["task"], items, parts, told["card"])
 
 
 def unread(items: Sequence[Item], records: Records) -> dict[str, str]:
@@ -70,19 +73,17 @@ def plain_of(methods: Mapping[str, Any]) -> str:
 # --- the two measures -----------------------------------------------------------------------------------------------
 
 
-def captions(dataset: Dataset, items: Sequence[Item], answers: Answers) -> dict[str, dict]:
-    """Method -> what CHAIR finds in its captions."""
-    ratios = {
-        name: chair([judge(told[item.id], dataset.truth[item.image], dataset.lexicon) for item in items])
-        for name, told in answers.items()
-    }
-    return {name: {"figures": figures} for name, figures in held_against_plain(ratios).items()}
+def captions(dataset: Dataset, items: Sequence[Item], answers: Answers) -> Found:
+    """Method -> what CHAIR finds in its captions; and what was counted for it."""
+    part = count_captions(dataset, items, answers)
+    return {name: {"figures": own} for name, own in held_against_plain(part).items()}, {"": part}
 
 
-def yes_and_no(dataset: Dataset, items: Sequence[Item], answers: Answers) -> dict[str, dict]:
-    """Method -> what POPE finds in its answers, by each parser and split."""
-    scored = {parser: by_parser(items, answers, parser) for parser in PARSERS}
-    return {
+def yes_and_no(dataset: Dataset, items: Sequence[Item], answers: Answers) -> Found:
+    """Method -> what POPE finds in its answers, by each parser and split; and what was counted by the original's."""
+    parts = {parser: count_answers(items, answers, parser) for parser in PARSERS}
+    scored = {parser: by_split(own) for parser, own in parts.items()}
+    found = {
         name: {
             "figures": scored["original"][name][0],
             "parsers": {parser: found[name][0] for parser, found in scored.items()},
@@ -91,42 +92,33 @@ def yes_and_no(dataset: Dataset, items: Sequence[Item], answers: Answers) -> dic
         }
         for name, told in answers.items()
     }
+    return found, parts["original"]
 
 
-def by_parser(items: Sequence[Item], answers: Answers, parser: str) -> dict[str, tuple[dict, dict]]:
-    """Method -> its figures, and its tests, of all splits."""
-    found: dict[str, tuple[dict, dict]] = {name: ({}, {}) for name in answers}
-    for split in dict.fromkeys(item.split for item in items):
-        figures, tests = of_split([item for item in items if item.split == split], answers, parser)
-        for name in answers:
-            found[name][0].update({f"{split} {key}".strip(): value for key, value in figures[name].items()})
-            found[name][1].update({split or "all": tests[name]} if name in tests else {})
+def by_split(parts: Mapping[str, Part]) -> dict[str, tuple[dict, dict]]:
+    """Method -> its figures, and its tests against the plain model (which itself has none), of all splits."""
+    found: dict[str, tuple[dict, dict]] = {name: ({}, {}) for part in parts.values() for name in part.methods}
+    for split, part in parts.items():
+        plain = part.methods[plain_of(part.methods)]
+        for name, figures in held_against_plain(part).items():
+            found[name][0].update({f"{split} {key}".strip(): value for key, value in figures.items()})
+            if part.methods[name] is not plain:
+                b, c, p = mcnemar(plain.rights, part.methods[name].rights)
+                found[name][1][split or "all"] = {"only_plain": b, "only_this": c, "p": p}
     return found
 
 
-def of_split(items: Sequence[Item], answers: Answers, parser: str) -> tuple[dict[str, dict], dict[str, dict]]:
-    """Method -> figures; and method -> McNemar's test against the plain model, which itself has none."""
-    questions = [as_question(item) for item in items]
-    said = {
-        name: matched(questions, {item.id: told[item.id] for item in items}, parser) for name, told in answers.items()
-    }
-    rights = {name: right(questions, own) for name, own in said.items()}
-    plain = rights.pop(plain_of(answers))
-    tests = {name: mcnemar(plain, own) for name, own in rights.items()}
-    figures = held_against_plain({name: pope(questions, own) for name, own in said.items()})
-    return figures, {name: {"only_plain": b, "only_this": c, "p": p} for name, (b, c, p) in tests.items()}
-
-
-def held_against_plain(ratios: Mapping[str, Mapping[str, Ratio]]) -> dict[str, dict]:
+def held_against_plain(part: Part) -> dict[str, dict]:
     """Method -> figure -> its value and interval and, but for the plain model, the difference to that."""
-    plain = plain_of(ratios)
-    times = resamples(len(next(iter(ratios[plain].values())).part))
+    plain = plain_of(part.methods)
+    times = resamples(len(part.images))
+    base = part.methods[plain].ratios
     return {
         name: {
-            key: estimate(ratio, times).as_dict() if name == plain else compared(ratio, ratios[plain][key], times)
-            for key, ratio in figures.items()
+            key: estimate(ratio, times).as_dict() if name == plain else compared(ratio, base[key], times)
+            for key, ratio in count.ratios.items()
         }
-        for name, figures in ratios.items()
+        for name, count in part.methods.items()
     }
 
 
