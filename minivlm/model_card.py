@@ -21,7 +21,7 @@ EVALUATED = """\
 
     {command} --out RUN --card FOLDER
 
-{images:,} scenes of {data}, every method on the same ones, by the scorer that is used for COCO: an object counts as
+{images:,} images of {data}, every method on the same ones, by the scorer that is used for COCO: an object counts as
 often as a caption names it. In brackets: the 95 % interval of the paired bootstrap over images; a difference to plain
 that is clear of zero is bold. Controls stand below the methods: what they gain as well is not gained by the idea. All
 figures, with intervals and both parsers of yes and no, are in `evaluation.json`.
