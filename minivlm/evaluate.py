@@ -1,4 +1,4 @@
-"""The command `minivlm evaluate`: measure what a model invents (CHAIR) and affirms (POPE), compare runs, score others.
+"""The command `minivlm evaluate`: measure what a model invents (CHAIR) and affirms (POPE). See `scores.py`, too.
 
     torchrun --nproc-per-node 8 -m minivlm evaluate chair --data coco:DIR --model NAME --out RUN
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,12 +25,15 @@ if TYPE_CHECKING:
     from minivlm.evaluation.items import Item
     from minivlm.evaluation.ranks import Ranks
     from minivlm.model import Mitigation
-    from minivlm.stats import Ratio
     from minivlm.vlm import VLM
 
 FAILED = 1
 LONGEST = {"chair": 512, "pope": 10}  # tokens of an answer, as in the published runs
 REPORT = "report.html"
+DATA = ("data", "images", "ids", "synonyms", "limit", "question", "questions", "split", "suffix")
+ASKED = ("method", "eah", "clva", "batch", "max_new_tokens", "temperature", "top_k", "top_p", "seed")
+ASKED += ("dtype", "template", "image_mode")
+DEFAULTS = {"split": "random,popular,adversarial", "suffix": "", "batch": 16}  # of options
 
 
 def evaluate(args: Namespace) -> None:
@@ -58,19 +61,26 @@ def both(args: Namespace) -> int | None:
 def _measure(args: Namespace, folders: Mapping[str, Path]) -> int | None:
     """Run each task in its folder and tell what was found; FAILED if pictures are missing that should not be."""
     from minivlm.evaluation import ranks, table
-    from minivlm.model_card import require_card
+    from minivlm.evaluation.runner import require_free
+    from minivlm.model_card import require_card, require_same_model, write_evaluation
 
-    chosen, settings = _methods(args), generation(args)
-    if args.card:
-        require_card(Path(args.card).expanduser())
+    chosen, settings, card = _methods(args), generation(args), args.card and Path(args.card).expanduser()
+    if card:
+        require_card(card)
     dataset = _dataset(args)
+    items = {task: _items(args, task, dataset) for task in folders}
     with ranks.joined(args.tensor_parallel) as place:
+        for out in folders.values() if place.first else ():
+            require_free(out, args.resume)  # before anything is loaded, and of all tasks
         vlm = _placed(args, place)
-        found = {task: _run(args, task, out, vlm, dataset, chosen, settings, place) for task, out in folders.items()}
+        if card:
+            require_same_model(card, vlm)
+        asked = {"vlm": vlm, "dataset": dataset, "chosen": chosen, "settings": settings, "place": place}
+        found = {task: _run(args, task, out, items[task], **asked) for task, out in folders.items()}
     if not place.first:
         return None
-    if args.card:
-        _into_card(args, found)
+    if card:
+        write_evaluation(card, found, f"minivlm evaluate all{_retyped(args)}")
     print_json(found) if args.json else print("\n\n".join(map(table.as_text, found.values())))
     missing = {image for summary in found.values() for image, _ in summary["missing"]}
     if missing:
@@ -82,6 +92,8 @@ def _run(
     args: Namespace,
     task: str,
     out: Path,
+    items: Sequence[Item],
+    *,
     vlm: VLM,
     dataset: Dataset,
     chosen: Mapping[str, Mitigation],
@@ -95,7 +107,6 @@ def _run(
     from minivlm.evaluation.runner import run
     from minivlm.generate import Generation
 
-    items = _items(args, task, dataset)
     asker = Asker(vlm, Generation(**{"max_new_tokens": LONGEST[task]} | settings), chosen)
     computing = {"batch": args.batch, "tensor_parallel": args.tensor_parallel}
     about = card(task, vlm, asker.settings, chosen, dataset, items, **computing, version=__version__)
@@ -118,7 +129,7 @@ def _methods(args: Namespace) -> dict[str, Mitigation]:
     kinds = {"eah": EAH, "clva": CLVA}
     own = {name: method(kind, text) for name, kind in kinds.items() if (text := getattr(args, name)) is not None}
     try:
-        return methods(args.method.split(","), **own)
+        return methods([name.strip() for name in args.method.split(",")], **own)
     except EvaluationError as error:
         raise UsageError(str(error)) from error
 
@@ -137,7 +148,7 @@ def _items(args: Namespace, task: str, dataset: Dataset) -> list[Item]:
 
     if task == "chair":
         return chair_items(dataset, args.question or "")
-    items = pope_items(dataset, args.split.split(","))
+    items = pope_items(dataset, [split.strip() for split in args.split.split(",")])
     return [replace(item, question=f"{item.question} {args.suffix}") for item in items] if args.suffix else items
 
 
@@ -164,67 +175,7 @@ def _split(args: Namespace) -> VLM:
     return vlm
 
 
-def _into_card(args: Namespace, found: Mapping[str, dict]) -> None:
-    """Beside the model's weights, with the command that makes it again."""
-    from minivlm.model_card import write_evaluation
-
-    asked = retyped(args, "data", "limit", "method", "eah", "clva", "batch", "dtype")
-    write_evaluation(Path(args.card).expanduser(), found, f"minivlm evaluate all{asked}")
-
-
-# --- comparing and scoring ------------------------------------------------------------------------------------------
-
-
-def compare(args: Namespace) -> None:
-    """put runs side by side; runs on different data are refused"""
-    from minivlm.evaluation.compare import as_text
-    from minivlm.evaluation.compare import compare as compared
-
-    found = compared([Path(run) for run in args.runs])
-    print_json(found) if args.json else print(as_text(found))
-
-
-def score_chair(args: Namespace) -> None:
-    """score captions that any program wrote"""
-    from minivlm.evaluation.chair import chair as figures
-    from minivlm.evaluation.chair import judge, read_captions
-    from minivlm.evaluation.lexicon import Lexicon, coco_lexicon
-    from minivlm.evaluation.truth import objects_file
-
-    lexicon = Lexicon.from_file(Path(args.synonyms)) if args.synonyms else coco_lexicon()
-    captions, truth = read_captions(Path(args.file)), objects_file(Path(args.truth), lexicon)
-    if unknown := [image for image in captions if image not in truth]:
-        raise EvaluationError(
-            f"{len(unknown)} of {len(captions)} captions are of images that '{args.truth}' does not know, such as "
-            f"{unknown[0]!r}. Give the objects of every image, an empty list where there are none."
-        )
-    ratios = figures([judge(text, truth[image], lexicon) for image, text in captions.items()])
-    _tell_scores(args, {"captions": len(captions), "words of": lexicon.name}, ratios)
-
-
-def score_pope(args: Namespace) -> None:
-    """score yes-no answers that any program gave"""
-    from minivlm.evaluation.pope import PARSERS, read_answers, read_questions, score_answers, unreadable
-
-    questions, answers = read_questions(args.questions), read_answers(args.file)
-    ratios = {parser: score_answers(questions, answers, parser) for parser in PARSERS}
-    other = {name: float(ratio.value) for name, ratio in ratios["first word"].items()}
-    about = {"questions": len(questions), "unreadable": sum(map(unreadable, answers.values())), "first word": other}
-    _tell_scores(args, about, ratios["original"])
-
-
-def _tell_scores(args: Namespace, about: Mapping, ratios: Mapping[str, Ratio]) -> None:
-    """The figures as fractions, each with its interval from the bootstrap over images."""
-    from minivlm.stats import estimate, resamples
-
-    times = resamples(len(next(iter(ratios.values())).part))
-    found = {name: estimate(ratio, times).as_dict() for name, ratio in ratios.items()}
-    if args.json:
-        intervals = {name: [one["low"], one["high"]] for name, one in found.items()}
-        print_json({**{name: one["value"] for name, one in found.items()}, **about, "intervals": intervals})
-        return
-    for name, one in found.items():
-        print(f"{name:10}{one['value']:9.4f}   95 % interval {one['low']:.4f} to {one['high']:.4f}")
-    for name, told in about.items():
-        shown = ", ".join(f"{key} {value:.4f}" for key, value in told.items()) if isinstance(told, dict) else told
-        print(f"{name:10} {shown}")
+def _retyped(args: Namespace) -> str:
+    """The options that decide the figures of a model, as one would type them again."""
+    kept = Namespace(**{name: None if value == DEFAULTS.get(name) else value for name, value in vars(args).items()})
+    return retyped(kept, *DATA, *ASKED)

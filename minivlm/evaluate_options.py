@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from minivlm import arguments, evaluate
+from minivlm import arguments, evaluate, scores
 
 SPEC = "coco:DIR (a folder of COCO), scenes:SEED (drawn, see minivlm.evaluation.scenes) or a file (…evaluation.listing)"
 NAMES = "plain, eah, clva, both, a control such as clva-shuffled-anchor, or a group of them: methods, controls, all"
@@ -91,13 +91,13 @@ def _compare(parser: argparse.ArgumentParser) -> None:
 
 def _score(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
-    captions = kinds.add_parser("chair", help=evaluate.score_chair.__doc__, description=evaluate.score_chair.__doc__)
-    captions.set_defaults(run=evaluate.score_chair)
+    captions = kinds.add_parser("chair", help=scores.score_chair.__doc__, description=scores.score_chair.__doc__)
+    captions.set_defaults(run=scores.score_chair)
     captions.add_argument("file", metavar="FILE", help="JSON lines with image_id and caption")
     captions.add_argument("--truth", required=True, metavar="OBJECTS.json", help="{image id: [names of its objects]}")
     captions.add_argument("--synonyms", metavar="FILE", help="words of the objects (default: our own)")
-    answers = kinds.add_parser("pope", help=evaluate.score_pope.__doc__, description=evaluate.score_pope.__doc__)
-    answers.set_defaults(run=evaluate.score_pope)
+    answers = kinds.add_parser("pope", help=scores.score_pope.__doc__, description=scores.score_pope.__doc__)
+    answers.set_defaults(run=scores.score_pope)
     answers.add_argument("file", metavar="FILE", help="JSON lines with question_id and answer")
     answers.add_argument("--questions", required=True, metavar="FILE", help="a question file of POPE")
     for kind in (captions, answers):
@@ -113,6 +113,6 @@ TASKS = {
     "chair": (evaluate.chair, _chair),
     "pope": (evaluate.pope, _pope),
     "all": (evaluate.both, _both),
-    "compare": (evaluate.compare, _compare),
+    "compare": (scores.compare, _compare),
     "score": (score, _score),
 }

@@ -13,8 +13,10 @@ from minivlm.checkpoints import read_json_file
 from minivlm.checkpoints.save import write_json
 from minivlm.errors import EvaluationError
 from minivlm.evaluation import table
+from minivlm.evaluation.card import file_digest, weight_files
 from minivlm.toyworld import card, methods_card
 from minivlm.toyworld.exam import card_file
+from minivlm.vlm import VLM
 
 EVALUATED = """\
 ## CHAIR and POPE
@@ -42,6 +44,16 @@ def require_card(folder: Path) -> None:
             f"'{folder}' has no {' and no '.join(missing)}: a card is written for a model that minivlm trained and "
             "examined (minivlm train, minivlm exam --out). Leave --card out for any other."
         )
+
+
+def require_same_model(folder: Path, vlm: VLM) -> None:
+    """Raise `EvaluationError` unless the weights beside the card are those that are measured."""
+    for name, digest in weight_files(vlm).items():
+        if not (folder / name).is_file() or file_digest(folder / name) != digest:
+            raise EvaluationError(
+                f"'{folder / name}' is not the file of the model that is measured, {vlm.name}: its figures do not "
+                "belong into this card. Give the same folder as --model and --card."
+            )
 
 
 def write_card(folder: Path, model: Path) -> None:

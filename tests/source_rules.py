@@ -27,7 +27,7 @@ FLOORS = [
     "evaluation",
     "bench course doctor figures model_card terminal",
     "arguments options",
-    "commands evaluate harness workshop",
+    "commands evaluate harness scores workshop",
     "evaluate_options",
     "cli",
     "__main__",

@@ -164,6 +164,52 @@ def test_both_tasks_by_one_command_land_in_the_models_card(evaluate, tmp_path):
     assert text.partition("## ")[0] == before.partition("## ")[0]  # the rest of the card is as it was
 
 
+@pytest.mark.weights
+def test_the_card_has_the_whole_command(evaluate, tmp_path):
+    folder = tmp_path / "tiny"
+    shutil.copytree(shipped_model(), folder)
+    words = ("--limit", 2, "--split", "random", "--suffix", "Answer.", "--max-new-tokens", 3)
+    assert evaluate("all", *SCENES, *words, "--card", folder, "--out", tmp_path / "run")[0] == 0
+    expected = "--split random --suffix Answer. --method plain --max-new-tokens 3 --dtype float32"
+    assert json.loads((folder / "evaluation.json").read_text())["command"] == (
+        f"minivlm evaluate all --data scenes:0 --limit 2 {expected}"
+    )
+
+
+@pytest.mark.weights
+def test_figures_of_another_model_do_not_get_into_a_card(evaluate, tmp_path):
+    folder = tmp_path / "tiny"
+    shutil.copytree(shipped_model(), folder)
+    weights = bytearray((folder / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(weights)
+    code, _, err = evaluate("all", *SCENES, "--limit", 2, "--card", folder, "--out", tmp_path / "run")
+    assert code == 1
+    assert "is not the file of the model that is measured" in err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.weights
+def test_what_is_wrong_with_the_second_task_is_told_before_the_first(evaluate, tmp_path):
+    code, _, err = evaluate("all", *SCENES, "--limit", 2, "--split", "foo", "--out", tmp_path / "run")
+    assert (code, (tmp_path / "run").exists()) == (1, False)
+    assert "splits are random, popular, adversarial" in err
+    (tmp_path / "run" / "pope").mkdir(parents=True)
+    (tmp_path / "run" / "pope" / "card.json").write_text("{}")
+    code, _, err = evaluate("all", *SCENES, "--limit", 2, "--out", tmp_path / "run")
+    assert (code, (tmp_path / "run" / "chair").exists()) == (1, False)
+    assert "holds a run already" in err
+
+
+@pytest.mark.weights
+def test_a_split_that_is_named_twice_is_asked_once(evaluate, tmp_path):
+    words = ("--split", "random, popular,random", "--max-new-tokens", 2, "--out", tmp_path / "run")
+    assert evaluate("pope", *SCENES, "--limit", 2, *words)[0] == 0
+    ids = [json.loads(line)["id"] for line in (tmp_path / "run" / "answers-0.jsonl").read_text().splitlines()]
+    assert len(ids) == len(set(ids))
+    assert {name.partition("/")[0] for name in ids} == {"random", "popular"}
+
+
 def test_a_card_for_a_model_that_has_none_is_refused_before_anything_is_asked(evaluate, tmp_path):
     (tmp_path / "model").mkdir()
     words = ("all", *SCENES, "--card", tmp_path / "model", "--out", tmp_path / "run")
@@ -246,6 +292,8 @@ def test_pictures_that_cannot_be_read_are_told_and_are_a_failure_unless_allowed(
     assert "2 pictures could not be read and are left out of all figures." in err
     assert [image for image, _ in json.loads((run / "summary.json").read_text())["missing"]] == ["gone.png", "text.png"]
     assert "2 pictures could not be read" in (run / "report.html").read_text()
+    kept = "".join((run / name).read_text() for name in ("summary.json", "report.html", "answers-0.jsonl"))
+    assert str(photographs.parent) not in kept, "where the pictures are on this machine is no part of the results"
 
 
 def test_data_of_which_no_picture_is_there_is_refused(evaluate, photographs):
@@ -355,6 +403,16 @@ def answers(tmp_path) -> list:
     return ["score", "pope", tmp_path / "answers.jsonl", "--questions", tmp_path / "questions.json"]
 
 
+def test_ids_with_leading_zeros_are_those_of_coco(evaluate, tmp_path):
+    (tmp_path / "captions.jsonl").write_text('{"image_id": "000000000139", "caption": "a \\ud800 cat"}\n')
+    (tmp_path / "objects.json").write_text('{"139": ["cat"]}')
+    code, out, _ = evaluate(
+        "score", "chair", tmp_path / "captions.jsonl", "--truth", tmp_path / "objects.json", "--json"
+    )
+    assert code == 0
+    assert json.loads(out)["recall"] == 1, "half a character beside it is no obstacle"
+
+
 def test_answers_of_any_program_are_scored(evaluate, answers):
     code, out, _ = evaluate(*answers, "--json")
     found = json.loads(out)
@@ -363,7 +421,9 @@ def test_answers_of_any_program_are_scored(evaluate, answers):
     assert {name: found[name] for name in expected} == pytest.approx(expected)
     assert (found["questions"], found["unreadable"]) == (4, 1)
     first = {"accuracy": 1 / 2, "precision": 1 / 2, "recall": 1 / 2, "f1": 1 / 2, "yes_ratio": 1 / 2}
-    assert found["first word"] == pytest.approx(first)  # where "A dog." is neither
+    told = found["first word"]
+    assert {name: told[name] for name in first} == pytest.approx(first)  # where "A dog." is neither
+    assert told["intervals"].keys() == found["intervals"].keys() == expected.keys()
     code, out, _ = evaluate(*answers)
     assert code == 0
     assert "yes_ratio    0.7500   95 % interval" in out

@@ -116,7 +116,7 @@ def test_a_full_disk_is_told_and_what_was_written_is_kept(tmp_path):
 
 @pytest.mark.skipif(records.fcntl is None, reason="needs a system that locks files")
 def test_two_runs_in_one_folder_are_refused_as_long_as_the_first_lasts(tmp_path):
-    with held(tmp_path), pytest.raises(EvaluationError, match="Another run is at work"), held(tmp_path):
+    with held(tmp_path), pytest.raises(EvaluationError, match="Another process is at work"), held(tmp_path):
         pass
     with held(tmp_path):
         pass
@@ -240,3 +240,15 @@ def test_a_difference_of_long_settings_is_a_short_sentence():
     assert sentence.startswith('a, b was "xxx')
     assert sentence.endswith("… and is now [].")
     assert len(sentence) < 120
+
+
+@pytest.mark.skipif(records.fcntl is None, reason="needs a system that locks files")
+def test_a_process_that_outlives_its_run_keeps_others_from_its_file(tmp_path):
+    """Or both would record the same items: killing torchrun and one process leaves the other at work."""
+    with Recorder(tmp_path, 1) as recorder:
+        recorder.write({"id": "1"})
+        with pytest.raises(EvaluationError, match=r"Another process is at work on '.*answers-1.jsonl'"):
+            cut_half_line(tmp_path / "answers-1.jsonl")
+        with pytest.raises(EvaluationError, match="Another process is at work"):
+            Recorder(tmp_path, 1)
+    assert cut_half_line(tmp_path / "answers-1.jsonl") == 0

@@ -28,7 +28,9 @@ from minivlm.evaluation.scenes import SceneWords
 from minivlm.evaluation.table import as_markdown, as_text, cell, notes, ordered, signed, tables
 
 CHROMIUM = shutil.which("chromium")
-HOSTILE = "A dog <script>alert(1)</script> \"and\" 'a' <img src=x onerror=alert()> & a pizza. <i>See</i> https://example.org/"
+HOSTILE = (
+    "A dog <script>alert(1)</script> \"and\" 'a' <img src=x onerror=alert()> & a pizza. <i>See</i> https://example.org/"
+)
 TRUTH = {"1": {"dog", "frisbee"}, "2": {"pizza"}, "3": {"dog"}, "4": {"dog"}}
 CAPTIONS = {
     "plain": {"1": "A dog and a frisbee.", "2": HOSTILE, "3": "A dog, a pizza and a spoon.", "4": "\ud800 A dog."},

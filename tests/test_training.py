@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 import minivlm
+from minivlm.model_card import evaluation
 from minivlm.toyworld.card import card
 from minivlm.toyworld.exam import caption_figures, invention_figures
 from minivlm.toyworld.labels import BACKGROUND, COLOR_NUMBER, OBJECT_NUMBER, label
@@ -255,9 +256,10 @@ def test_the_shipped_model_looks_at_the_picture() -> None:
 @shipped
 @pytest.mark.weights
 def test_the_card_says_what_the_exam_found() -> None:
-    found = (json.loads((SHIPPED / f"{name}.json").read_text()) for name in ("training", "exam", "methods"))
-    training, exam, methods = found
-    assert (SHIPPED / "README.md").read_text(encoding="utf-8") == card(training, exam, sections(methods))
+    files = ("training", "exam", "methods", "evaluation")
+    training, exam, methods, evaluated = (json.loads((SHIPPED / f"{name}.json").read_text()) for name in files)
+    whole = card(training, exam, "\n".join((evaluation(evaluated), sections(methods))))
+    assert (SHIPPED / "README.md").read_text(encoding="utf-8") == whole
     assert all((SHIPPED / "figures" / file).is_file() for file in methods["figures"])
     assert exam["model"] == "minivlm/tiny"
     assert training["recipe"] == asdict(Recipe(seed=training["recipe"]["seed"]))

@@ -83,6 +83,10 @@ class Dataset:
         """A path or a picture for `VLM.pixels`; an `ImageError` if it is missing."""
         return self.source.picture(image)
 
+    def unplaced(self, text: str) -> str:
+        """A sentence about a picture without the folder that it is in on this machine."""
+        return text.replace(f"{self.source.folder}/", "") if isinstance(self.source, PictureFolder) else text
+
     def find(self, name: str) -> str | None:
         """The image that goes by this id, with or without leading zeros, or by this file name."""
         known = (id_ for id_ in (name, name.lstrip("0")) if id_ in self.truth)

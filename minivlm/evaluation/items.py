@@ -38,7 +38,7 @@ def pope_items(dataset: Dataset, splits: Sequence[str] = (), per_side: int = 3, 
     truth = dataset.truth if dataset.outlined is None else dataset.outlined
     questions = dataset.questions or [
         replace(question, text=dataset.phrase(question.text))
-        for split in splits
+        for split in dict.fromkeys(splits)
         for question in build_questions(truth, split, per_side, seed, least=dataset.least, images=dataset.images)
     ]
     asked: dict[str, list[Item]] = {image: [] for image in dataset.images}

@@ -11,6 +11,7 @@ downloaded (see lemmas.py).
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +24,9 @@ from minivlm.errors import EvaluationError
 from minivlm.evaluation.lemmas import TOKEN, VERBAL, lemma, words
 
 RULES = 1  # to be counted up whenever a rule changes, here or in lemmas.py: scores by other rules cannot be compared
+HALVES = re.compile(
+    "[\ud800-\udfff]"
+)  # half characters, from programs that cut texts in UTF-16: no dictionary takes them
 OWN_LIST = Path(__file__).with_name("coco_objects.txt")
 ANIMALS = ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe")
 MEANT = {  # phrases that are no objects of the list, and the word that is meant: one animal, and no baby beside it
@@ -111,7 +115,7 @@ class Lexicon:
 
     def mentions(self, text: str) -> tuple[Mention, ...]:
         """Every object named, in order, with repeats."""
-        tokens = list(self._joined(self._lemmas(text)))
+        tokens = list(self._joined(self._lemmas(HALVES.sub("\ufffd", text))))
         if {"toilet", "seat"} <= {token.word for token in tokens}:  # whatever stands between the two, it is no chair
             tokens = [token for token in tokens if token.word != "seat"]
         return tuple(Mention(self.names[t.word], t.start, t.stop) for t in tokens if t.word in self.names)

@@ -16,7 +16,7 @@ from itertools import permutations
 from pathlib import Path
 
 from minivlm.errors import EvaluationError
-from minivlm.evaluation.lines import read_lines
+from minivlm.evaluation.lines import read_entries
 
 SPLITS = ("random", "popular", "adversarial")
 LABELS = {"yes": True, "no": False}
@@ -53,15 +53,15 @@ def read_questions(path: str | Path, split: str = "") -> list[Question]:
 
 def lines_by_id(path: str | Path) -> Iterator[tuple[str, dict, str]]:
     """The question_id of each line, the line, and where it stands; an id that occurs twice is refused."""
-    first: dict[str, int] = {}
-    for number, line in read_lines(path):
-        where, found = f"'{path}', line {number}", line.get("question_id")
+    first: dict[str, str] = {}
+    for where, line in read_entries(path):
+        found = line.get("question_id")
         if type(found) not in (int, str) or found == "":
             raise EvaluationError(f"{where}: a text or a whole number was expected as question_id, found {found!r}.")
         name = str(found)
-        if first.setdefault(name, number) != number:
+        if first.setdefault(name, where) != where:
             raise EvaluationError(
-                f"{where}: question_id {name} occurs twice, first in line {first[name]}. "
+                f"{where}: question_id {name} occurs twice, first in {first[name].rpartition(', ')[2]}. "
                 "Give each line an id of its own."
             )
         yield name, line, where

@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from minivlm.answer import Answer
 from minivlm.errors import EvaluationError
@@ -59,6 +60,7 @@ class Recorder:
         self.path = out / f"answers-{rank}.jsonl"
         with explained(self.path):
             self.file = self.path.open("ab", buffering=0)
+        lock(self.file, self.path)  # as long as it is open
 
     def __enter__(self) -> "Recorder":
         return self
@@ -95,8 +97,12 @@ def record_files(out: Path) -> list[Path]:
 
 
 def cut_half_line(path: Path) -> int:
-    """Cut what stands behind the last whole line, and say how many bytes that were."""
+    """Cut what stands behind the last whole line, and say how many bytes that were.
+
+    Raises `EvaluationError` if its process is still writing: one of a run that was stopped in part.
+    """
     with path.open("r+b") as file:
+        lock(file, path)
         size = end = file.seek(0, os.SEEK_END)
         while end > 0:
             start = max(0, end - TAIL)
@@ -153,15 +159,18 @@ def merged(out: Path, items: Sequence[Item], methods: Sequence[str]) -> dict[Key
 
 @contextmanager
 def held(out: Path) -> Iterator[None]:
-    """Keep other runs out of the folder until this one ends; the lock of a killed process is opened by the system."""
-    with explained(out):
-        lock = (out / ".lock").open("w")
-    with lock:
-        try:
-            if fcntl:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as cause:
-            raise EvaluationError(f"Another run is at work on '{out}'. Let it end, or give another folder.") from cause
-        except OSError:  # a file system without locks
-            pass
+    """Keep other runs out of the folder, until this one ends in whatever way: the system itself opens a dead lock."""
+    with explained(out), (out / ".lock").open("w") as file:
+        lock(file, out)
         yield
+
+
+def lock(file: IO, path: Path) -> None:
+    """Hold an open file alone, or raise `EvaluationError` if another process does."""
+    try:
+        if fcntl:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as cause:
+        raise EvaluationError(
+            f"Another process is at work on '{path}'. Let it end, or stop it, or give another folder."
+        ) from cause

@@ -90,14 +90,8 @@ def make_folder(out: Path) -> None:
 
 def prepare(out: Path, card: Mapping[str, Any], records: int, resume: bool) -> None:
     """Make the folder one of this run, or see that it is; whatever would stop the run at its end stops it here."""
-    begun = (out / CARD).exists()
-    if not begun and record_files(out):
-        raise EvaluationError(
-            f"'{out}' holds answers but no {CARD}, so nobody knows of what. Give another folder with --out."
-        )
-    if begun and not resume:
-        raise EvaluationError(f"'{out}' holds a run already. Go on with it by --resume, or give another folder.")
-    if begun and (found := differences(read_json_file(out / CARD, EvaluationError), card)):
+    require_free(out, resume)
+    if (begun := (out / CARD).exists()) and (found := differences(read_json_file(out / CARD, EvaluationError), card)):
         raise EvaluationError(
             f"The run in '{out}' cannot be resumed, because it was another one. {' '.join(found)} "
             "Ask for the same again, or give another folder with --out."
@@ -110,6 +104,17 @@ def prepare(out: Path, card: Mapping[str, Any], records: int, resume: bool) -> N
             write_json(out / CARD, card)
         for path in record_files(out):
             cut_half_line(path)
+
+
+def require_free(out: Path, resume: bool) -> None:
+    """Raise `EvaluationError` if a run in this folder would not be a new one, nor one that is gone on with."""
+    begun = (out / CARD).exists()
+    if not begun and record_files(out):
+        raise EvaluationError(
+            f"'{out}' holds answers but no {CARD}, so nobody knows of what. Give another folder with --out."
+        )
+    if begun and not resume:
+        raise EvaluationError(f"'{out}' holds a run already. Go on with it by --resume, or give another folder.")
 
 
 def require_room(out: Path, wanted: int) -> None:
@@ -177,7 +182,7 @@ def look_up(
         try:
             pixels[image] = asker.vlm.pixels(dataset.picture(image))
         except ImageError as error:
-            errors[image] = error
+            errors[image] = ImageError(dataset.unplaced(str(error)))  # what is recorded is the same on every machine
             warnings.warn(f"{error} Nothing is asked about it; the summary counts it as missing.", stacklevel=2)
     return pixels, errors
 

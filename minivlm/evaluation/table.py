@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from minivlm.evaluation.methods import CONTROLS
 from minivlm.evaluation.pope import SPLITS
 
-CAPTIONS = {"chair_s": "CHAIR_s", "chair_i": "CHAIR_i", "recall": "recall", "precision": "precision", "words": "words"}
+CAPTIONS = {
+    "chair_s": "CHAIR_s",
+    "chair_i": "CHAIR_i",
+    "recall": "recall",
+    "precision": "precision",
+    "f1": "F1",
+    "words": "words",
+}
 ANSWERS = {"accuracy": "accuracy", "f1": "F1", "precision": "precision", "recall": "recall", "yes_ratio": "yes"}
 COUNTED = ("words",)  # figures that are no shares
 TEST = "McNemar p"

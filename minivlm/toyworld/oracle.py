@@ -90,7 +90,7 @@ def aimed_captions(
 def write_aimed(vlm: VLM, scenes: Sequence[Scene], question: str, oracle: Oracle) -> list[str]:
     """One batch of captions. A loop of its own, since the target changes with every word; it ends as `vlm.ask` does."""
     inputs = vlm.prepare_many([scene.picture for scene in scenes], [question] * len(scenes), asked=True)
-    tokens, pixels, valid = (inputs[name] for name in inputs.keys())  # noqa: SIM118
+    tokens, pixels, valid = inputs.tokens, inputs.pixels, inputs.valid
     prompt = tokens.shape[1]
     most = fitting_steps(vlm.model, prompt, MOST)
     cache = new_cache(vlm.model, len(scenes), prompt + most)
