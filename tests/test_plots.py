@@ -194,7 +194,7 @@ def test_before_and_after_share_one_scale_and_the_third_is_the_difference():
 def test_maps_of_nothing_are_drawn():
     zeros = torch.zeros(16)
     assert plots.heat_map(black(), zeros, recipe(), made_by="m").axes[0].images[1].get_clim() == (0, 1)
-    assert plots.before_after(black(), zeros, zeros, recipe(), made_by="m").axes[2].images[1].get_clim() == (0, 1)
+    assert plots.before_after(black(), zeros, zeros, recipe(), made_by="m").axes[2].images[1].get_clim() == (-1, 1)
 
 
 # --- curves and matrices ---------------------------------------------------------------------------------------------

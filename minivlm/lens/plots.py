@@ -110,7 +110,7 @@ def before_after(
     image, before, after = load_image(picture), as_grid(plain), as_grid(mitigated)
     if before.shape != after.shape:
         raise ConfigError(f"Both maps must be of the same patches, found {before.size} and {after.size} of them.")
-    top, change = max(before.max(), after.max()), np.abs(after - before).max()
+    top, change = max(before.max(), after.max()), np.abs(after - before).max() or 1.0
     figure = new_figure(made_by, (9, 1.6 + 2.8 * image.height / image.width))
     panels = figure.subplots(1, 3)
     draw_map(panels[0], image, before, recipe, LIT, 0, top)
