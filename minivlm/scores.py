@@ -69,8 +69,13 @@ def _tell_scores(args: Namespace, about: Mapping, ratios: Mapping[str, Ratio]) -
     if args.json:
         print_json({**found, **about})
         return
-    for title, figures in {"": found, **{name: own for name, own in about.items() if isinstance(own, dict)}}.items():
-        print(*[f"by the {title}:"] * bool(title), sep="\n", end="\n" * bool(title))
-        for name, (low, high) in figures["intervals"].items():
-            print(f"{name:10}{figures[name]:9.4f}   95 % interval {low:.4f} to {high:.4f}")
+    _print_figures(found)
+    if "first word" in about:
+        print("by the first word")
+        _print_figures(about["first word"])
     print("\n".join(f"{name:10} {told}" for name, told in about.items() if not isinstance(told, dict)))
+
+
+def _print_figures(found: Mapping) -> None:
+    for name, (low, high) in found["intervals"].items():
+        print(f"{name:10}{found[name]:9.4f}   95 % interval {low:.4f} to {high:.4f}")
