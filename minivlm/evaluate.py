@@ -8,7 +8,6 @@ splits the work over eight devices; without torchrun the same command does all o
 
 from __future__ import annotations
 
-import os
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from minivlm import __version__
 from minivlm.errors import EvaluationError
-from minivlm.options import UsageError, generation, load_vlm, method, retyped
+from minivlm.options import UsageError, generation, load_vlm, method, own_device, retyped
 from minivlm.terminal import print_json, remark
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def _measure(args: Namespace, folders: Mapping[str, Path]) -> int | None:
     with ranks.joined(args.tensor_parallel) as place:
         for out in folders.values() if place.first else ():
             require_free(out, args.resume)  # before anything is loaded, and of all tasks
-        vlm = _placed(args, place)
+        vlm = _placed(args)
         if card:
             require_same_model(card, vlm)
         asked = {"vlm": vlm, "dataset": dataset, "chosen": chosen, "settings": settings, "place": place}
@@ -152,15 +151,11 @@ def _items(args: Namespace, task: str, dataset: Dataset) -> list[Item]:
     return [replace(item, question=f"{item.question} {args.suffix}") for item in items] if args.suffix else items
 
 
-def _placed(args: Namespace, place: Ranks) -> VLM:
+def _placed(args: Namespace) -> VLM:
     """The model on this process's own device, or, with --tensor-parallel, this process's part of it."""
-    import torch
-
     if args.tensor_parallel > 1:
         return _split(args)
-    local = os.environ.get("LOCAL_RANK")
-    if local is not None and place.world > 1 and args.device in (None, "cuda"):
-        args.device = f"cuda:{local}" if torch.cuda.is_available() else "cpu"
+    args.device = own_device(args.device)
     return load_vlm(args)
 
 

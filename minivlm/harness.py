@@ -13,7 +13,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from minivlm.answer import Answer
@@ -23,7 +22,7 @@ from minivlm.generate import Generation
 from minivlm.inputs.prompt import IMAGE, Turn
 from minivlm.loading import load
 from minivlm.model import CLVA, EAH, Mitigation
-from minivlm.options import LOADING
+from minivlm.options import LOADING, own_device
 from minivlm.options import method as settings_of
 
 LONGEST = 1024  # tokens of an answer where the task does not say; what lmms-eval's own LLaVA takes
@@ -151,13 +150,6 @@ def whole(batch_size: int | str) -> int:
 def unquoted(value: Any) -> Any:
     """A text without the quotes that keep its commas together in model_args, as in eah="layer=2,head=random"."""
     return value.strip().strip("\"'") if isinstance(value, str) else value
-
-
-def own_device(device: str | None) -> str | None:
-    """The GPU of this process where several share a machine; otherwise as given."""
-    local = os.environ.get("LOCAL_RANK")
-    shared = device in (None, "cuda") and local is not None and torch.cuda.is_available()
-    return f"cuda:{local}" if shared else device
 
 
 # --- requests -------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ What cannot be is a `UsageError`, before anything is loaded.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from argparse import Namespace
@@ -37,6 +38,15 @@ def load_vlm(args: Namespace, **more: Any) -> VLM:
     for note in vlm.report.notes if vlm.report else ():
         remark(f"minivlm: {note}")
     return vlm
+
+
+def own_device(device: str | None) -> str | None:
+    """The GPU of this process where torchrun starts several on a machine; otherwise as given."""
+    import torch
+
+    local = os.environ.get("LOCAL_RANK")
+    shared = device in (None, "cuda") and local is not None and torch.cuda.is_available()
+    return f"cuda:{local}" if shared else device
 
 
 def generation(args: Namespace) -> dict[str, Any]:

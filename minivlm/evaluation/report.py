@@ -15,11 +15,11 @@ from string import Template
 
 from PIL import Image, ImageOps
 
-from minivlm.checkpoints import read_json_file
-from minivlm.errors import EvaluationError, ImageError
+from minivlm.errors import ImageError
 from minivlm.evaluation.chair import Judged, judge
 from minivlm.evaluation.datasets import Dataset
 from minivlm.evaluation.items import Item
+from minivlm.evaluation.lines import read_json
 from minivlm.evaluation.pope import said_by_original
 from minivlm.evaluation.records import Key, read_records
 from minivlm.evaluation.table import Cell, Table, notes, ordered, tables
@@ -50,7 +50,7 @@ WHISKER = 50  # half the width of a drawn difference
 
 def report(out: Path, dataset: Dataset, items: Sequence[Item]) -> str:
     """The page of the complete run in the folder `out`."""
-    card, summary = (read_json_file(out / name, EvaluationError) for name in ("card.json", "summary.json"))
+    card, summary = (read_json(out / name) for name in ("card.json", "summary.json"))
     records = {key: record for key, record in read_records(out).items() if "text" in record}
     methods, task = list(ordered(summary["methods"])), summary["task"]
     cases = [case for case in {"chair": captions, "pope": answers}[task](dataset, items, records, methods) if case[0]]

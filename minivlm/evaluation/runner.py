@@ -20,13 +20,13 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from minivlm.checkpoints.files import read_json_file
 from minivlm.checkpoints.save import write_json
 from minivlm.errors import EvaluationError, ImageError
 from minivlm.evaluation.asking import Asker, Looked
 from minivlm.evaluation.card import differences
 from minivlm.evaluation.datasets import Dataset
 from minivlm.evaluation.items import Item
+from minivlm.evaluation.lines import read_json
 from minivlm.evaluation.plan import Batch, Group, plan, unfinished
 from minivlm.evaluation.ranks import ALONE, Ranks
 from minivlm.evaluation.records import (
@@ -91,7 +91,7 @@ def make_folder(out: Path) -> None:
 def prepare(out: Path, card: Mapping[str, Any], records: int, resume: bool) -> None:
     """Make the folder one of this run, or see that it is; whatever would stop the run at its end stops it here."""
     require_free(out, resume)
-    if (begun := (out / CARD).exists()) and (found := differences(read_json_file(out / CARD, EvaluationError), card)):
+    if (begun := (out / CARD).exists()) and (found := differences(read_json(out / CARD), card)):
         raise EvaluationError(
             f"The run in '{out}' cannot be resumed, because it was another one. {' '.join(found)} "
             "Ask for the same again, or give another folder with --out."
@@ -192,7 +192,7 @@ def look_up(
 
 def conclude(out: Path, dataset: Dataset, items: Sequence[Item]) -> dict[str, Any]:
     """The summary of a run that is complete, as it is written."""
-    card = read_json_file(out / CARD, EvaluationError)
+    card = read_json(out / CARD)
     found, counts = summary(card, dataset, items, merged(out, items, list(card["methods"])))
     with explained(out / SUMMARY):
         write_json(out / COUNTS, counts)
