@@ -1,0 +1,115 @@
+"""Judging what many students handed in, on inputs from a secret seed, against this package.
+
+Of each student's folder only the files of the assignment are taken; all else is a fresh copy with holes. A student's
+code runs in a process of its own, which gets inputs and gives back what the tests showed: what is right is known to the
+grader's process alone.
+"""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from minivlm.course.assignments import Assignment
+from minivlm.course.hunt import hunt
+from minivlm.course.package import PACKAGE, require_whole
+from minivlm.course.project import KIT, write_package
+from minivlm.course.reference import Reference, jobs_of
+from minivlm.course.report import Report
+from minivlm.course.supervise import supervise
+from minivlm.course.verdict import judge
+from minivlm.errors import CourseError
+
+LARGEST = 1_000_000  # bytes of a file that is handed in
+
+
+@dataclass(frozen=True)
+class Graded:
+    """One student's report, and what was odd about the folder."""
+
+    student: str
+    report: Report
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Grader:
+    """All that judging one student after the other needs."""
+
+    assignment: Assignment
+    reference: Reference
+    denied: tuple[Path, ...]  # what no student's code may read
+
+    def grade(self, folder: Path) -> Graded:
+        """Judge one folder."""
+        with TemporaryDirectory() as place:
+            notes = tuple(assemble(self.assignment, folder, Path(place)))
+            report = self.hunted(Path(place)) if self.assignment.is_zoo else self.judged(Path(place))
+        return Graded(folder.resolve().name, report, notes)
+
+    def judged(self, project: Path) -> Report:
+        """The tests of the kit, on the student's functions."""
+        row, reference = self.assignment, self.reference
+        outcomes = supervise(project, KIT / row.tests, jobs_of(row, reference), denied=self.denied)
+        pairs = zip(row.tasks, outcomes, strict=True)
+        return Report(row, tuple(judge(t, out, reference.shown[t.test], reference.limit(t)) for t, out in pairs))
+
+    def hunted(self, project: Path) -> Report:
+        """The student's tests, on this package."""
+        row = self.assignment
+        return Report(row, tuple(hunt(row, row.tasks, project / "tests" / row.tests, self.reference.seed)))
+
+
+def grade(row: Assignment, folders: Sequence[Path], seed: str, out: Path, jobs: int = 1) -> Iterator[Graded]:
+    """Judge each of the `folders`, `jobs` at a time, in their order. `seed`: keep it to yourself.
+
+    `out` is where the results will be: students' code may not read there, nor in each other's folders.
+    """
+    require_whole()
+    require_names(folders)
+    grader = Grader(row, Reference.of(row, seed), (PACKAGE, out.resolve(), *(path.resolve() for path in folders)))
+    with ThreadPoolExecutor(jobs) as pool:
+        yield from pool.map(partial(Grader.grade, grader), folders)
+
+
+def require_names(folders: Sequence[Path]) -> None:
+    """Students are known by the names of their folders: those must exist and differ."""
+    if missing := [str(folder) for folder in folders if not folder.is_dir()]:
+        raise CourseError(f"Expected a folder for each student, found none at {', '.join(missing)}.")
+    names = [folder.resolve().name for folder in folders]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise CourseError(f"Results are kept under the folders' names, but {', '.join(twice)} is there more than once.")
+
+
+def assemble(row: Assignment, folder: Path, project: Path) -> Iterator[str]:
+    """A fresh project with this student's files in it; yields what was odd about them."""
+    write_package(row, project)
+    (project / "tests").mkdir()
+    for name in row.handed_in:
+        file = next((place for place in places(folder, name) if place.exists() or place.is_symlink()), None)
+        if fault := fault_of(file, name):
+            yield fault
+        else:
+            shutil.copyfile(file, project / name)
+    if row.is_zoo and not (project / "tests" / row.tests).exists():
+        shutil.copyfile(KIT / row.tests, project / "tests" / row.tests)
+
+
+def places(folder: Path, name: str) -> Iterator[Path]:
+    """Where a file may lie: as it was handed out, or alone, as some platforms collect it."""
+    parts = Path(name).parts
+    yield from (folder.joinpath(*parts[first:]) for first in range(len(parts)))
+
+
+def fault_of(file: Path | None, name: str) -> str:
+    """Why a file is not taken, or ""."""
+    if file is None:
+        return f"{name} was not handed in: its functions count as not written."
+    if file.is_symlink() or not file.is_file():
+        return f"{name} is a link or a folder, not a file: it was not taken."
+    if file.stat().st_size > LARGEST:
+        return f"{name} has {file.stat().st_size:,} bytes, more than {LARGEST:,}: it was not taken."
+    return ""

@@ -1,0 +1,59 @@
+"""Holes: a source text with the bodies of some functions taken out.
+
+Signature, decorators and docstring stay; the body becomes one line that says what is to be done.
+"""
+
+import ast
+import tokenize
+from collections.abc import Iterator, Sequence
+
+from minivlm.errors import CourseError
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def hollowed(source: str, names: Sequence[str], file: str) -> str:
+    """`source` without the bodies of the functions `names`, such as "rotate" or "RMSNorm.forward"; `file` is named."""
+    found = dict(functions(ast.parse(source)))
+    if unknown := [name for name in names if name not in found]:
+        raise CourseError(f"{file} has no function {', '.join(unknown)} to take out; it has {', '.join(found)}.")
+    lines = source.splitlines(keepends=True)
+    for name in sorted(names, key=lambda name: found[name].lineno, reverse=True):  # from below: line numbers hold
+        first, last = body_lines(found[name], lines)
+        indent = " " * found[name].body[0].col_offset
+        lines[first - 1 : last] = [f'{indent}raise NotImplementedError("Write {name} in {file}.")\n']
+    return "".join(lines)
+
+
+def functions(tree: ast.AST, inside: str = "") -> Iterator[tuple[str, Function]]:
+    """The functions and methods of a module, by their dotted name."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, Function):
+            yield inside + node.name, node
+        elif isinstance(node, ast.ClassDef):
+            yield from functions(node, f"{inside}{node.name}.")
+
+
+def body_lines(function: Function, lines: Sequence[str]) -> tuple[int, int]:
+    """The first and last line of a body, without its docstring but with the comments around it."""
+    documented = ast.get_docstring(function, clean=False) is not None
+    before = function.body[0].end_lineno if documented else header_end(function, lines)
+    return before + 1, function.end_lineno
+
+
+def header_end(function: Function, lines: Sequence[str]) -> int:
+    """The line of the colon that ends a signature: the first colon outside all brackets."""
+    depth = 0
+    rest = iter(lines[function.lineno - 1 :])
+    for token in tokenize.generate_tokens(lambda: next(rest, "")):
+        depth += (token.string in "([{") - (token.string in ")]}") if token.type == tokenize.OP else 0
+        if token.string == ":" and depth == 0:
+            return function.lineno + token.start[0] - 1
+    return function.lineno
+
+
+def is_hollow(source: str, name: str) -> bool:
+    """Whether the function is still as it was handed out: nothing but the line that says what is to be done."""
+    function = dict(functions(ast.parse(source))).get(name)
+    left = function.body[-1] if function else None
+    return isinstance(left, ast.Raise) and "NotImplementedError" in ast.unparse(left)

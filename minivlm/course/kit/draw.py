@@ -1,0 +1,63 @@
+"""Inputs from a seed: the same seed draws the same everywhere."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Thing = TypeVar("Thing")
+Module = TypeVar("Module", bound=nn.Module)
+
+
+class Draw:
+    """What a test draws its inputs with."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = torch.Generator().manual_seed(seed)
+
+    def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Normally distributed numbers. They are drawn in fp64: every dtype gets the same, rounded."""
+        return torch.randn(shape, generator=self.dice, dtype=torch.float64).to(dtype)
+
+    def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Numbers from 0 to below 1."""
+        return torch.rand(shape, generator=self.dice, dtype=torch.float64).to(dtype)
+
+    def whole(self, low: int, high: int, *shape: int) -> Tensor:
+        """Whole numbers from `low` to below `high`."""
+        return torch.randint(low, high, shape, generator=self.dice)
+
+    def number(self, low: int, high: int) -> int:
+        """One whole number from `low` to below `high`."""
+        return int(self.whole(low, high, 1))
+
+    def pick(self, things: Sequence[Thing]) -> Thing:
+        """One of them."""
+        return things[self.number(0, len(things))]
+
+    def fill(self, module: Module) -> Module:
+        """Give every parameter of `module` random values, in the order of their names."""
+        for name, parameter in sorted(module.named_parameters()):
+            scale = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.2
+            parameter.data = self.normal(*parameter.shape, dtype=parameter.dtype) * scale + ("norm" in name)
+        return module.eval().requires_grad_(False)
+
+    def causal(self, batch: int, queries: int, keys: int, padded: bool = True) -> Tensor:
+        """A mask (batch, 1, queries, keys) as the decoder makes it: True where a query may see a key.
+
+        The queries are the last of the keys. All rows of the batch but the last begin with padding; nobody sees
+        padding, but that a padded query sees itself.
+        """
+        rows = torch.arange(keys - queries, keys)[:, None]
+        columns = torch.arange(keys)
+        pads = self.whole(1, max(2, keys - queries // 2), batch) * padded
+        pads[-1] = 0
+        visible = (columns <= rows) & (columns >= pads[:, None, None])  # batch, queries, keys
+        return (visible | (columns == rows))[:, None]
+
+    def weights(self, heads: int, mask: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Attention weights (batch, heads, queries, keys) under a `mask`: each row sums to 1."""
+        batch, _, queries, keys = mask.shape
+        scores = self.normal(batch, heads, queries, keys, dtype=torch.float64) * 2
+        return scores.masked_fill(~mask, float("-inf")).softmax(dim=-1).to(dtype)

@@ -1,0 +1,69 @@
+"""What a test shows: tensors and plain values by name, kept in one file."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+ROUNDING = 1e-5  # fp32, some operations after each other
+PLAIN = (str, int, float, bool, type(None))
+
+
+@dataclass
+class Shown:
+    """Everything that a test has shown."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    plain: dict[str, object] = field(default_factory=dict)
+    within: dict[str, float] = field(default_factory=dict)  # how far a value may be off, by name
+
+    def save(self, path: Path) -> None:
+        """One safetensors file; plain values and tolerances in its header."""
+        header = {"plain": json.dumps(self.plain), "within": json.dumps(self.within)}
+        save_file(self.tensors, path, header)
+
+    @classmethod
+    def load(cls, path: Path) -> "Shown":
+        """What `save` wrote. Any other file raises an error of safetensors, a KeyError or a ValueError."""
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            header = {name: json.loads((file.metadata() or {})[name]) for name in ("plain", "within")}
+        if not all(isinstance(part, dict) for part in header.values()):
+            raise ValueError("the header of what was shown is no dict")
+        return cls(tensors, **header)
+
+
+class Show:
+    """What a test calls: `show(weights=w, heads=3)`; names must differ within a test."""
+
+    def __init__(self) -> None:
+        self.shown = Shown()
+
+    def __call__(self, within: float = ROUNDING, **values: object) -> None:
+        """Show `values`: tensors, numbers, words, None, or lists, tuples and dicts of plain ones.
+
+        `within`: how far numbers may be off, as a share of the largest that is expected. Whole numbers must be equal.
+        """
+        for name, value in values.items():
+            if name in self.shown.within:
+                raise ValueError(f"This test shows {name!r} twice.")
+            self.shown.within[name] = within
+            if isinstance(value, Tensor):
+                self.shown.tensors[name] = value.detach().cpu().contiguous().clone()
+            else:
+                self.shown.plain[name] = as_plain(value, name)
+
+
+def as_plain(value: object, name: str) -> object:
+    """`value` as JSON knows it."""
+    if isinstance(value, PLAIN):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): as_plain(part, f"{name}[{key!r}]") for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_plain(part, f"{name}[{place}]") for place, part in enumerate(value)]
+    raise TypeError(f"{name} is a {type(value).__name__}: expected a tensor, a number, a word, or lists of them.")

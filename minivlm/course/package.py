@@ -1,0 +1,40 @@
+"""The package as files: where it stands, what stands beside it, and copies of it."""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from minivlm.errors import CourseError
+
+PACKAGE = Path(__file__).resolve().parent.parent
+ZOO = "course/zoo"  # the healthy lines of the bugs, and so parts of solutions
+
+
+def copy_package(folder: Path, without: Iterable[str] = ()) -> Path:
+    """Copy the package into `folder`, without the weights that are shipped with it; `without`: further paths in it."""
+    left_out = {PACKAGE / name for name in ("shipped", *without)}
+
+    def ignored(place: str, names: list[str]) -> list[str]:
+        return [name for name in names if name == "__pycache__" or Path(place, name) in left_out]
+
+    return Path(shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=ignored))
+
+
+def require_whole() -> None:
+    """Raise `CourseError` if this package is itself a student's copy, with holes in it."""
+    if not (PACKAGE / ZOO).is_dir():
+        raise CourseError(
+            f"The package in {PACKAGE} is a student's copy, without solutions: it can check, but neither start nor "
+            "grade. Do that outside this folder, with the installed minivlm."
+        )
+
+
+def handout(name: str) -> Path:
+    """The notebook of an assignment: in the wheel, or in the repository."""
+    places = PACKAGE / "shipped" / "assignments", PACKAGE.parent / "notebooks" / "assignments"
+    for place in places:
+        if (file := place / f"{name}.ipynb").is_file():
+            return file
+    raise CourseError(
+        f"The handout {name}.ipynb was not found, neither in {places[0]} nor in {places[1]}. Install minivlm again."
+    )

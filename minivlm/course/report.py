@@ -1,0 +1,68 @@
+"""All verdicts on what one student wrote, and how they are told: points so far, and the next thing to do."""
+
+from dataclasses import dataclass
+
+from minivlm.course.assignments import Assignment
+from minivlm.course.verdict import OPEN, RIGHT, Verdict
+
+MARKS = {RIGHT: "ok", OPEN: "··"}
+
+
+@dataclass(frozen=True)
+class Report:
+    """Verdicts in the order of the assignment's tasks."""
+
+    assignment: Assignment
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def points(self) -> int:
+        return sum(verdict.points for verdict in self.verdicts)
+
+    @property
+    def most(self) -> int:
+        return sum(verdict.task.points for verdict in self.verdicts)
+
+    @property
+    def next(self) -> Verdict | None:
+        """The first test that is not right yet: tasks stand in the order in which they are best done."""
+        return next((verdict for verdict in self.verdicts if verdict.state != RIGHT), None)
+
+    def as_dict(self) -> dict:
+        """The report for programs."""
+        tests = [
+            {
+                "test": verdict.task.test,
+                "state": verdict.state,
+                "points": verdict.points,
+                "of": verdict.task.points,
+                "sentence": verdict.sentence,
+                "seconds": round(verdict.seconds, 3),
+            }
+            for verdict in self.verdicts
+        ]
+        return {"assignment": self.assignment.name, "points": self.points, "of": self.most, "tests": tests}
+
+    def __str__(self) -> str:
+        row = self.assignment
+        lines = [f"{row.name} · {row.title}: {self.points} of {self.most} points", ""]
+        lines += [line_of(verdict) for verdict in self.verdicts]
+        return "\n".join([*lines, "", *advice(self.next)])
+
+
+def line_of(verdict: Verdict) -> str:
+    """ "  ok   10/10  padding counts nowhere  (0.1 s)" """
+    mark = MARKS.get(verdict.state, "no")
+    return f"  {mark}  {verdict.points:3}/{verdict.task.points:<3} {verdict.title}  ({verdict.seconds:.1f} s)"
+
+
+def advice(verdict: Verdict | None) -> list[str]:
+    """What to do now: write what is not there, or look at the first thing that is wrong."""
+    if verdict is None:
+        return ["All of it is right. Hand it in."]
+    if verdict.state == OPEN:
+        return [f"Next: {verdict.sentence} This test wants {verdict.task.needs}."]
+    lines = [f"Next: {verdict.title}.", f"  {verdict.sentence}"]
+    lines += [f"  Hint: {verdict.task.hint}"] if verdict.task.hint else []
+    printed = verdict.printed.strip()
+    return [*lines, "  Your code printed:", printed] if printed else lines

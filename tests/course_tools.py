@@ -1,0 +1,97 @@
+"""What the tests of the course share: verdicts on many versions of the package at once."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+
+from minivlm.course.assignments import Assignment, assignment
+from minivlm.course.kit.show import Shown
+from minivlm.course.package import PACKAGE, copy_package
+from minivlm.course.project import KIT, write_package
+from minivlm.course.reference import seed_of
+from minivlm.course.supervise import Outcome
+from minivlm.course.verdict import Verdict, judge
+
+Changes = Mapping[str, str]  # new sources, by file of the package
+WHOLE, HOLLOW = "whole", "hollow"
+SEED = "a seed that no student knows"
+
+
+def replaced(file: str, *pairs: tuple[str, str]) -> dict[str, str]:
+    """The change of one file of the package: each old text, which stands there once, gives way to a new one."""
+    source = (PACKAGE / file).read_text(encoding="utf-8")
+    for old, new in pairs:
+        assert source.count(old) == 1, f"{file} holds {source.count(old)} times: {old}"
+        source = source.replace(old, new)
+    return {file: source}
+
+
+def verdicts(
+    name: str, versions: Mapping[str, Changes | str], tests: Iterable[str] | None = None, seed: str = SEED
+) -> dict[str, dict[str, Verdict]]:
+    """Judge versions of the package, each given by its changes, or WHOLE, or HOLLOW; a verdict for each test.
+
+    No limits of time and memory, and no fence: see `minivlm.course.supervise` for those.
+    """
+    row = assignment(name)
+    tasks = [task for task in row.tasks if tests is None or task.test in tests]
+    with tempfile.TemporaryDirectory() as place:
+        folders = {
+            version: write_version(row, Path(place, str(i)), versions[version]) for i, version in enumerate(versions)
+        }
+        jobs = {task.test: seed_of(seed, row, task) for task in tasks}
+        run_forks([(folder, folder, jobs) for folder in folders.values()], KIT / row.tests)
+        expected = reference_shown(name, seed)
+        return {
+            version: {t.test: judge(t, outcome(folder, t.test), expected[t.test], t.seconds) for t in tasks}
+            for version, folder in folders.items()
+        }
+
+
+@cache
+def reference_shown(name: str, seed: str = SEED) -> dict[str, Shown]:
+    """What the whole package shows in each test of an assignment."""
+    row = assignment(name)
+    with tempfile.TemporaryDirectory() as place:
+        jobs = {task.test: seed_of(seed, row, task) for task in row.tasks}
+        run_forks([(PACKAGE.parent, Path(place), jobs)], KIT / row.tests)
+        outcomes = [outcome(Path(place), test) for test in jobs]
+    assert not (failed := [out for out in outcomes if out.shown is None]), f"the package fails its own tests: {failed}"
+    return {out.test: out.shown for out in outcomes}
+
+
+def write_version(row: Assignment, folder: Path, version: Changes | str) -> Path:
+    """A project with a version of the package in it."""
+    folder.mkdir()
+    if version == HOLLOW:
+        write_package(row, folder)
+        return folder
+    package = copy_package(folder)
+    for file, source in ({} if version == WHOLE else version).items():
+        (package / file).write_text(source, encoding="utf-8")
+    return folder
+
+
+def run_forks(versions: list[tuple[Path, Path, dict[str, int]]], tests: Path) -> None:
+    """Run `jobs` (tests and seeds) of the file `tests` on each (project, folder for what is shown, jobs)."""
+    lines = [{"project": str(p), "tests": str(tests), "out": str(out), "jobs": jobs} for p, out, jobs in versions]
+    script, quiet = Path(__file__).with_name("course_forks.py"), {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, script], input=json.dumps(lines), text=True, capture_output=True, env=quiet, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def outcome(folder: Path, test: str) -> Outcome:
+    """How a test ended in a fork."""
+    if (shown := folder / f"{test}.safetensors").is_file():
+        return Outcome(test, "ran", 0.0, shown=Shown.load(shown))
+    ended = folder / f"{test}.json"
+    if not ended.is_file():
+        return Outcome(test, "crashed", 0.0)
+    return Outcome(test, "raised", 0.0, **json.loads(ended.read_text()))
