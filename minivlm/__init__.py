@@ -30,6 +30,7 @@ HOME = {
     "MinivlmError": "errors",
     "CheckpointError": "errors",
     "ConfigError": "errors",
+    "CourseError": "errors",
     "EvaluationError": "errors",
     "GenerationError": "errors",
     "ImageError": "errors",

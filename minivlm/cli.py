@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from minivlm import __version__, arguments, commands, evaluate, evaluate_options, workshop
+from minivlm import __version__, arguments, classroom, commands, course_options, evaluate, evaluate_options, workshop
 from minivlm.errors import MinivlmError
 from minivlm.options import DEMO, UsageError
 from minivlm.terminal import allow_any_text, forget_stdout, remark, short_warnings
@@ -194,4 +194,5 @@ COMMANDS = {
     "exam": (workshop.exam, _exam),
     "bench": (workshop.bench, _bench),
     "evaluate": (evaluate.evaluate, evaluate_options.add_options),
+    "course": (classroom.course, course_options.add_options),
 }

@@ -30,3 +30,7 @@ class GenerationError(MinivlmError):
 
 class EvaluationError(MinivlmError):
     """An evaluation run, its data or its results do not fit together."""
+
+
+class CourseError(MinivlmError):
+    """An assignment, a student's folder or what was handed in is not what it should be."""

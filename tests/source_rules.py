@@ -27,8 +27,8 @@ FLOORS = [
     "evaluation",
     "bench course doctor figures model_card terminal",
     "arguments options",
-    "commands evaluate harness scores workshop",
-    "evaluate_options",
+    "classroom commands evaluate harness scores workshop",
+    "course_options evaluate_options",
     "cli",
     "__main__",
 ]
@@ -40,7 +40,7 @@ MODEL_FLOORS = [
     "mitigation",
     "call",
     "attention",
-    "vision projector decoder",
+    "frugal vision projector decoder",
     "llava",
     "__init__",
 ]

@@ -73,9 +73,32 @@ A2 = Assignment(
 A3 = Assignment(
     name="a3",
     title="The attention module's two lanes",
-    minutes=120,
-    holes={"model/attention.py": ("attention_weights", "repeat_heads")},
-    tasks=(),
+    minutes=150,
+    holes={
+        "model/decoder.py": ("causal_mask",),
+        "model/attention.py": (
+            "repeat_heads",
+            "Attention.project",
+            "Attention.merge",
+            "fused_attention",
+            "attention_weights",
+            "Attention.forward",
+        ),
+    },
+    tasks=(
+        Task("test_who_may_see_whom", 10, "causal_mask", "Draw the mask of `. . a b c`, then its last two rows."),
+        Task("test_heads_share_keys", 6, "repeat_heads", "G = 3, a group of 2: the order is 0 0 1 1 2 2."),
+        Task("test_heads_apart_and_together", 10, "project, merge", "Numbers 0 to d - 1 belong to head 0."),
+        Task("test_fused_attention", 10, "fused_attention", "Does the kernel obey this mask, with shared keys, too?"),
+        Task("test_weights_written_out", 10, "attention_weights", "Print the weights of the handout's example."),
+        Task("test_weights_at_the_edges", 8, "attention_weights", "Hidden is exactly 0; fp32 inside, rounded once."),
+        Task("test_forward_in_the_fast_lane", 12, "forward", "Go on with what `cache.write` returns."),
+        Task("test_both_lanes_give_the_same", 10, "forward", "Fused rows come first, written ones behind them."),
+        Task("test_steps_in_their_order", 10, "forward, causal_mask", "Each step takes what the one before it gave."),
+        Task("test_many_small_maps", 4, "attention_weights", "No loop over single rows.", seconds=3.0, times=5.0),
+        Task("test_memory_of_a_map", 5, "attention_weights", "Finish a stripe of rows at a time.", megabytes=450),
+        Task("test_one_row_costs_one_row", 5, "forward", "Write out the rows from `first` on.", megabytes=400),
+    ),
 )
 
 A4 = Assignment(
@@ -107,7 +130,19 @@ A7 = Assignment(
     title="The bug zoo",
     minutes=150,
     holes={},
-    tasks=(),
+    tasks=(
+        Task("test_label_ratio", 6, "a body", "A model that always says yes has which figures?", bug="label_ratio"),
+        Task("test_missing_space", 7, "a body", "How should the prompt read, letter by letter?", bug="missing_space"),
+        Task("test_head_zero", 8, "a body", "Who is head 0 if the heads change places?", bug="head_zero"),
+        Task("test_first_row", 8, "a body", "What does a row of a batch get alone?", bug="first_row"),
+        Task("test_short_slice", 8, "a body", "Count what is there, and what was touched.", bug="short_slice"),
+        Task("test_wrong_activation", 8, "a body", "Change a setting: what changes with it?", bug="wrong_activation"),
+        Task("test_sloped_scores", 10, "a body", "Make weights whose means you know.", bug="sloped_scores"),
+        Task("test_loose_loading", 10, "a body", "Damage a checkpoint yourself.", bug="loose_loading"),
+        Task("test_silent_decode", 12, "a body", "Can the same answer be had another way?", bug="silent_decode"),
+        Task("test_padded_positions", 13, "a body", "Where can padding stand but on the left?", bug="padded_positions"),
+        Task("test_shuffled_groups", 10, "a body", "There are two lanes. Who takes which?", bug="shuffled_groups"),
+    ),
 )
 
 ASSIGNMENTS = {row.name: row for row in (A1, A2, A3, A4, A5, A6, A7)}

@@ -1,6 +1,7 @@
 """A student's folder, judged by the values that came with it."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from minivlm.course.assignments import Assignment, Task
 from minivlm.course.hunt import hunt
@@ -20,7 +21,7 @@ def check(folder: Folder, only: Sequence[str] = ()) -> Report:
     if not tests.is_file():
         raise CourseError(f"{tests} is missing. Take it from the folder as it was handed out.")
     if row.is_zoo:
-        return Report(row, tuple(hunt(row, tasks, tests, PUBLIC)))
+        return Report(row, tuple(hunt(row, tasks, tests, PUBLIC, elsewhere(folder))))
     expected = Reference.load(folder.path / "tests" / "expected", row)
     outcomes = supervise(folder.path, tests, jobs_of(row, expected, tasks), denied=elsewhere(folder))
     pairs = zip(tasks, outcomes, strict=True)
@@ -38,6 +39,7 @@ def chosen(row: Assignment, only: Sequence[str]) -> tuple[Task, ...]:
     return tasks
 
 
-def elsewhere(folder: Folder) -> list:
-    """The installed package, unless it is the student's own: what is not allowed in the end is not allowed here."""
-    return [] if PACKAGE.parent == folder.path.resolve() else [PACKAGE]
+def elsewhere(folder: Folder) -> list[Path]:
+    """The package that checks, unless it is the student's own: what is not allowed in the end is not allowed here."""
+    own = PACKAGE.parent == folder.path.resolve() and not folder.assignment.is_zoo
+    return [] if own else [PACKAGE]

@@ -59,8 +59,8 @@ class Grader:
 
     def hunted(self, project: Path) -> Report:
         """The student's tests, on this package."""
-        row = self.assignment
-        return Report(row, tuple(hunt(row, row.tasks, project / "tests" / row.tests, self.reference.seed)))
+        row, tests = self.assignment, project / "tests" / self.assignment.tests
+        return Report(row, tuple(hunt(row, row.tasks, tests, self.reference.seed, self.denied)))
 
 
 def grade(row: Assignment, folders: Sequence[Path], seed: str, out: Path, jobs: int = 1) -> Iterator[Graded]:

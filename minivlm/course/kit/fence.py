@@ -1,0 +1,218 @@
+"""The fence around student code: which files it may open, and what else of the machine it may touch.
+
+Python tells audit hooks of every file that it opens, every program that it starts and every connection that it makes,
+whatever the name by which it was asked to. The hook here refuses with a PermissionError, and tells the supervisor at
+once, so that code which swallows the error is found out all the same.
+
+May read:     everything but the denied folders; folders that are allowed within these
+May write:    in its own temporary folder
+May not:      start programs, talk to the network, reach into memory, change its limits, end other processes
+
+This is a fence and no wall: libraries written in C can open files without telling Python, and who goes through memory
+climbs over it. On Linux `wall.py` asks the kernel for the same; for more, give each student a container.
+
+Within the hook nothing is looked up that other code could have replaced: functions are called by local names, paths are
+followed link by link with the system's own calls, and the hook itself is known to the interpreter alone.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii
+
+from paths import reader_of_paths, resolver
+
+MOST_FILES = 200  # opened for writing in the life of a process: a disk must not be filled with them
+LONGEST = 300  # characters of a path in a message
+
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+LISTED = ("os.listdir", "os.scandir", "os.chdir")
+CHANGED = {  # event -> which of its arguments are paths
+    "os.rename": (0, 1),
+    **dict.fromkeys(("os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.chmod", "os.chown", "os.utime"), (0,)),
+    **dict.fromkeys(("os.setxattr", "os.removexattr", "os.chflags"), (0,)),
+}
+NEVER = {
+    "start other programs": "subprocess.Popen os.system os.exec os.fork os.forkpty os.posix_spawn os.spawn pty.spawn "
+    "os.startfile os.startfile/2 _winapi.CreateProcess cpython.PyInterpreterState_New",
+    "use the network": "socket.connect socket.bind socket.getaddrinfo socket.gethostbyname socket.gethostbyaddr "
+    "socket.getnameinfo socket.sendto socket.sendmsg",
+    "reach into memory": "ctypes.dlopen ctypes.dlsym ctypes.dlsym/handle ctypes.call_function ctypes.string_at "
+    "ctypes.wstring_at ctypes.cdata ctypes.cdata/buffer gc.get_objects gc.get_referrers gc.get_referents "
+    "sys._current_frames",
+    "change its limits": "resource.setrlimit resource.prlimit",
+    "end processes": "os.kill os.killpg signal.pthread_kill",
+    "make links": "os.link os.symlink",
+    "open data bases": "sqlite3.connect",
+}
+STARTERS = frozenset(f"multiprocessing.popen_{way}" for way in ("spawn_posix", "forkserver", "spawn_win32"))
+
+Refusal = Callable[[tuple], str]  # the arguments of an event -> why it is refused, or ""
+Rule = Callable[[object], str]  # a path, in whatever form -> the same
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Whose folders are whose. All paths are resolved."""
+
+    project: str  # the student's folder
+    tests: str  # the folder of the tests
+    own: str  # where the process may write
+    libraries: tuple[str, ...]  # Python's own folders
+    denied: tuple[str, ...]
+
+    @property
+    def readable(self) -> set[str]:
+        """What may be read even within denied folders."""
+        return {*self.libraries, self.project, self.tests, self.own}
+
+
+def raise_fence(ground: Ground, notes: int) -> None:
+    """Refuse from now on, for the life of this process. `notes`: where a line about each refusal is written."""
+    find = refusals(ground).get
+    tell, where = teller(notes), finder(ground)
+    forbidden = PermissionError
+
+    def hook(event: str, arguments: tuple) -> None:
+        refusal = find(event)
+        if refusal is not None and (reason := refusal(arguments)):
+            tell(reason, where())
+            raise forbidden(reason)
+
+    sys.addaudithook(hook)
+
+
+def refusals(ground: Ground) -> dict[str, Refusal]:
+    """For each event that is looked at, the function that judges it."""
+    reading, writing = reading_rule(ground), writing_rule(ground)
+    opening = opening_rule(ground, reading, writing)
+    rules = {event: never(f"It may not {what}.") for what, events in NEVER.items() for event in events.split()}
+    rules |= dict.fromkeys(LISTED, reading)
+    rules |= {event: changing(writing, places) for event, places in CHANGED.items()}
+    return {**rules, "open": opening, "import": importing()}
+
+
+def never(sentence: str) -> Refusal:
+    return lambda _: sentence
+
+
+def changing(writing: Rule, places: tuple[int, ...]) -> Refusal:
+    """A rule for events that change the files at some of their arguments."""
+
+    def rule(arguments: tuple) -> str:
+        for place in places:
+            if reason := writing(arguments[place]):
+                return reason
+        return ""
+
+    return rule
+
+
+def importing() -> Refusal:
+    """Modules that start processes without a word."""
+    starters = STARTERS
+    return lambda arguments: "It may not start other programs." if arguments[0] in starters else ""
+
+
+def reading_rule(ground: Ground) -> Refusal:
+    """May a file or a folder be read? The longest of the known folders that hold it decides."""
+    text, real, order, longest = reader_of_paths(), resolver(), reading_order(ground), LONGEST
+
+    def reading(arguments: tuple) -> str:
+        path = text(arguments[0])
+        if path is None:
+            return ""
+        place = real(path) + "/"
+        for root, allowed in order:
+            if place.startswith(root):
+                return "" if allowed else f"It may not read {place[:-1][:longest]}: that is closed to student code."
+        return ""
+
+    return reading
+
+
+def writing_rule(ground: Ground) -> Rule:
+    """May a file be made, changed or removed? In the process's own folder alone."""
+    text, real, own, longest = reader_of_paths(), resolver(), ground.own + "/", LONGEST
+    silent = ("/dev/null", "/dev/stdout", "/dev/stderr", "nul")
+
+    def writing(argument: object) -> str:
+        path = text(argument)
+        if path is None or path in silent or (".." not in path and (real(path) + "/").startswith(own)):
+            return ""
+        return f"It may not write to {path[:longest]}: only to the folder that it is started in."
+
+    return writing
+
+
+def opening_rule(ground: Ground, reading: Refusal, writing: Rule) -> Refusal:
+    """May a file be opened, as it is to be opened? `os.open` gives no mode, and may begin at an open folder."""
+    flagged, left, is_far_folder = WRITING, [None] * MOST_FILES, far_folders(ground)
+
+    def opening(arguments: tuple) -> str:
+        path, mode, flags = arguments
+        if flags & flagged or (mode and ("w" in mode or "a" in mode or "x" in mode or "+" in mode)):
+            if not left:
+                return "It has opened too many files for writing."
+            left.pop()
+            return writing(path)
+        if mode is None and is_far_folder(path):
+            return "It may not open folders that are not its own."
+        return reading(arguments)
+
+    return opening
+
+
+def far_folders(ground: Ground) -> Callable[[object], bool]:
+    """Whether a path is a folder that is not the process's own, or leads out of one: paths could begin there."""
+    text, real, stat, own, error = reader_of_paths(), resolver(), os.stat, ground.own + "/", OSError
+
+    def is_far_folder(path: object) -> bool:
+        name = text(path)
+        if name is None or (real(name) + "/").startswith(own):
+            return name is not None and ".." in name
+        try:
+            return stat(name).st_mode & 0o170000 == 0o040000 or ".." in name
+        except error:
+            return ".." in name
+
+    return is_far_folder
+
+
+def reading_order(ground: Ground) -> tuple[tuple[str, bool], ...]:
+    """Folders and whether they may be read, longest first: the first that holds a path decides."""
+    pid = os.getpid()
+    system = ("self", pid, "cpuinfo", "meminfo", "stat", "version", "filesystems", "mounts", "sys", "loadavg")
+    readable = {*ground.readable, *(f"/proc/{name}" for name in system)}
+    rules = [(path.rstrip("/") + "/", False) for path in (*ground.denied, "/proc")]
+    rules += [(path.rstrip("/") + "/", True) for path in readable]
+    return tuple(sorted(rules, key=lambda rule: (-len(rule[0]), rule[1])))
+
+
+def finder(ground: Ground) -> Callable[[], str]:
+    """A function that gives the line of the student's, or of the test, that is being run."""
+    frame_of, roots, words = sys._getframe, (ground.project + "/", ground.tests + "/"), str
+
+    def where() -> str:
+        frame = frame_of(2)
+        while frame is not None:
+            code = frame.f_code
+            for root in roots:
+                if code.co_filename.startswith(root):
+                    file = code.co_filename.removeprefix(root)
+                    return f"{file}, line {words(frame.f_lineno)}, in {code.co_name}"
+            frame = frame.f_back
+        return ""
+
+    return where
+
+
+def teller(notes: int) -> Callable[[str, str], None]:
+    """A function that writes a line of JSON about a refusal."""
+    write, quoted = os.write, encode_basestring_ascii
+
+    def tell(reason: str, where: str) -> None:
+        write(notes, ('\n{"forbidden": ' + quoted(reason) + ', "where": ' + quoted(where) + "}\n").encode())
+
+    return tell

@@ -1,0 +1,195 @@
+"""Assignment a3: who may see whom, one layer's attention in two lanes, and the steps between them."""
+
+import torch
+
+from minivlm.model.aim import Aim
+from minivlm.model.attention import Attention, attention_weights, fused_attention, repeat_heads
+from minivlm.model.cache import KVCache
+from minivlm.model.call import NOTHING_SEEN, NOTHING_YET, Call
+from minivlm.model.clva import CLVA
+from minivlm.model.config import TextConfig
+from minivlm.model.decoder import Decoder, causal_mask, token_positions
+from minivlm.model.eah import EAH
+from minivlm.model.layers import rotary_angles
+from minivlm.model.layout import Layout
+from minivlm.model.mitigation import Mitigation
+from minivlm.model.watch import Watch
+
+DEEP = 1e-4  # several layers after each other: sums grouped in another way differ by some 1e-6 of the largest
+
+
+def text_config(**changes) -> TextConfig:
+    """A small decoder whose heads together are wider than the model, and share keys in pairs."""
+    sizes = {"vocab_size": 8, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 4}
+    heads = {"num_attention_heads": 6, "num_key_value_heads": 3, "head_dim": 8}
+    rest = {"max_position_embeddings": 8192, "rms_norm_eps": 1e-5, "rope_theta": 10000.0}
+    return TextConfig(**sizes | heads | rest | changes)
+
+
+def layer_of(draw, number: int = 2, **changes) -> tuple[TextConfig, Attention]:
+    """A random attention layer, biases and all."""
+    config = text_config(**{"attention_bias": True, "attention_output_bias": True} | changes)
+    return config, draw.fill(Attention(config, number))
+
+
+def turns(config: TextConfig, batch: int, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The cosines and sines of positions `first` to before `last`."""
+    positions = torch.arange(first, last).expand(batch, -1)
+    return rotary_angles(positions, config.head_dim, config.rope_theta, torch.float32)
+
+
+def padded_at_both_ends(draw, batch: int, keys: int) -> torch.Tensor:
+    """Which tokens are no padding, (batch, keys): some stand before, some behind the text."""
+    place = torch.arange(keys)
+    before, behind = draw.whole(0, keys // 3, batch, 1), draw.whole(0, keys // 3, batch, 1)
+    return (place >= before) & (place < keys - behind)
+
+
+def test_who_may_see_whom(draw, show):
+    """A query sees itself and the text before it, wherever padding stands; padding sees itself alone."""
+    by_hand = torch.tensor([[False, False, True, True, True]])
+    show(padding_before=causal_mask(by_hand, 5), padding_behind=causal_mask(by_hand.flip(1), 5))
+    show(last_two_of_five=causal_mask(by_hand, 2), last_of_five=causal_mask(by_hand, 1))
+    valid = padded_at_both_ends(draw, batch=4, keys=11)
+    mask = causal_mask(valid, 11)
+    show(batch=mask, last_rows_are_the_same=torch.equal(causal_mask(valid, 4), mask[:, :, -4:]))
+    assert mask.any(dim=-1).all(), "Some row may see nothing at all: its softmax would be 0 / 0."
+
+
+def test_heads_share_keys(draw, show):
+    """Neighbouring heads share a key head; the other order gives each head another's keys and no error."""
+    keys = draw.normal(2, 3, 5, 4)
+    show(numbered=repeat_heads(torch.arange(3.0).view(1, 3, 1, 1), 2).flatten())
+    show(twice=repeat_heads(keys, 2), four_times=repeat_heads(keys, 4), once=repeat_heads(keys, 1))
+
+
+def test_heads_apart_and_together(draw, show):
+    """Each head is a slice of neighbouring numbers of the projection, and goes back to the same place."""
+    _, attention = layer_of(draw)
+    x = draw.normal(2, 7, 24)
+    q, k, v = attention.project(x)
+    show(queries=q, keys=k, values=v)
+    show(merged=attention.merge(draw.normal(2, 6, 7, 8)))
+
+
+def test_fused_attention(draw, show):
+    """The fused lane obeys the mask that it is given, also where a cache makes queries fewer than keys."""
+    q, k, v = draw.normal(3, 4, 9, 8), draw.normal(3, 2, 9, 8), draw.normal(3, 2, 9, 8)
+    mask = draw.causal(3, 9, 9)
+    show(prompt=fused_attention(q, k, v, mask), one_new_token=fused_attention(q[:, :, -1:], k, v, mask[:, :, -1:]))
+    show(last_four=fused_attention(q[:, :, -4:], k, v, mask[:, :, -4:]))
+    many, every_key = draw.normal(3, 4, 9, 8), torch.ones_like(mask)
+    show(no_groups=fused_attention(q, many, many, mask), nothing_hidden=fused_attention(q, k, v, every_key))
+
+
+def test_weights_written_out(draw, show):
+    """The visible lane's weights: scaled by the width of a head, hidden before the softmax, rows that sum to 1."""
+    q, k = torch.tensor([[1.0, 0], [2, 2], [0, 1], [1, -1]]), torch.tensor([[1.0, 1], [0, 2], [2, 0], [1, 1]])
+    show(by_hand=attention_weights(q[None, None], k[None, None], torch.ones(1, 1, 4, 4, dtype=torch.bool).tril()))
+    q, k, mask = 2 * draw.normal(3, 4, 12, 8), draw.normal(3, 4, 12, 8), draw.causal(3, 12, 12)
+    weights = attention_weights(q, k, mask)
+    show(weights=weights, with_a_cache=attention_weights(q[:, :, -5:], k, mask[:, :, -5:]))
+    long = draw.normal(1, 2, 700, 4), draw.normal(1, 2, 700, 4), draw.causal(1, 700, 700)
+    show(long_prompt=attention_weights(*long))
+    off = (weights.sum(dim=-1) - 1).abs().max()
+    assert off < 1e-5, f"Each row of weights must sum to 1, but one is off by {off:.2g}."
+
+
+def test_weights_at_the_edges(draw, show):
+    """Hidden keys get exactly 0 and nothing overflows, for scores far from 0 and in half precision."""
+    mask, along = draw.causal(2, 40, 40), 250 * torch.eye(16)[0]
+    q, k = 20 * draw.normal(2, 2, 40, 16) + along, draw.normal(2, 2, 40, 16) - along  # all scores near -15,000
+    weights = attention_weights(q, k, mask)
+    hidden = weights.masked_select(~mask)
+    show(within=1e-2, far_from_0=weights)  # a score of -15,000 has steps of 0.001 in fp32
+    show(hidden_ones_are_zero=bool((hidden == 0).all()), finite=bool(weights.isfinite().all()))
+    # Weights that are rounded once sum to 1: hundreds of roundings, up and down, cancel. Where the sum that they are
+    # divided by was rounded, too, a whole row is off by up to half a step of the dtype.
+    for dtype, step in ((torch.bfloat16, 2**-8), (torch.float16, 2**-11)):
+        q, k = 0.5 * draw.normal(1, 2, 600, 16, dtype=dtype), draw.normal(1, 2, 600, 16, dtype=dtype)
+        weights = attention_weights(q, k, torch.ones(1, 1, 600, 600, dtype=torch.bool).tril())
+        name = str(dtype).removeprefix("torch.")
+        show(**{f"dtype_of_{name}": str(weights.dtype)})
+        show(within=step / 5, **{f"sums_of_{name}": weights[:, :, 300:].double().sum(dim=-1)})
+        show(within=4 * step, **{name: weights[:, :, ::50]})
+
+
+def test_forward_in_the_fast_lane(draw, show):
+    """Nobody asks for weights: a prompt, then one token and two more behind it in the cache."""
+    config, attention = layer_of(draw)
+    x, mask = draw.normal(3, 9, 24), draw.causal(3, 9, 9)
+    whole = attention(x, turns(config, 3, 0, 9), mask)
+    show(whole=whole.out, nothing_to_see=whole.seen == NOTHING_SEEN, nothing_added=whole.handed is NOTHING_YET)
+    cache = KVCache(config, 3, 12, device="cpu", dtype=torch.float32)
+    for first, last in ((0, 6), (6, 7), (7, 9)):
+        part = x[:, first:last], turns(config, 3, first, last), mask[:, :, first:last, :last]
+        show(**{f"rows_{first}_to_{last}": attention(*part, cache).out})
+        cache.length = last  # the decoder moves it on once all layers have written
+    show(keys=cache.keys[2, :, :, :9], values=cache.values[2, :, :, :9], other_layers=cache.keys[:2].abs().sum())
+
+
+def test_both_lanes_give_the_same(draw, show):
+    """Asked for its map, its last row or its sinks, a layer shows them and gives the same output as unasked."""
+    config, attention = layer_of(draw, attention_bias=False)
+    x, mask, rope = draw.normal(3, 9, 24).requires_grad_(), draw.causal(3, 9, 9), turns(config, 3, 0, 9)
+    plain = attention(x, rope, mask).out
+    for watch in (Watch(maps=(2,)), Watch(rows=(2,)), Watch(sinks=(2,)), Watch((2,), (2,), (2,)), Watch((1,), (0,))):
+        attended = attention(x, rope, mask, call=Call(watch=watch))
+        asked = [name for name in ("maps", "rows", "sinks") if 2 in getattr(watch, name)]
+        name = "_".join(asked) or "another_layer"
+        found = {part: getattr(attended.seen, part) for part in ("map", "row", "sink_scores")}
+        show(**{f"{name}_shown": [part for part, value in found.items() if value is not None]})
+        show(**{f"{name}_{part}": value for part, value in found.items() if value is not None})
+        show(**{f"{name}_out": attended.out})
+        off = (attended.out - plain).abs().max() / plain.abs().max()
+        assert off < 1e-5, f"With {watch} the output is another than in the fast lane, by {off:.2g} of the largest."
+    attention(x, rope, mask, call=Call(watch=Watch(maps=(2,)))).out[:, -1].square().sum().backward()
+    show(gradient=x.grad)
+
+
+def test_steps_in_their_order(draw, show):
+    """EAH, CLVA and the aim change the weights one after the other, for a prompt and for a token behind it."""
+    config = text_config()
+    decoder = draw.fill(Decoder(config))
+    valid = torch.arange(16) >= torch.tensor([[3], [0], [1]])
+    image = (torch.arange(16) >= torch.tensor([[5], [2], [0]])) & (torch.arange(16) < torch.tensor([[10], [8], [0]]))
+    aim = Aim(draw.uniform(3, 6), layers=(3,))
+    clva = CLVA(noise_layers=(1,), anchor_layers=(2,), deep_layers=(3,), gate=False)
+    mitigation = Mitigation(EAH(layer=1, threshold=0.05), clva, aim)
+    positions, x = token_positions(valid, 16), draw.normal(3, 16, 24)
+    cache = KVCache(config, 3, 16, device="cpu", dtype=torch.float32)
+    for name, first, last in (("prompt", 0, 15), ("new", 15, 16)):
+        layout = Layout(valid[:, :last], image[:, :last], last - first, prompt=15)
+        call = Call(layout, mitigation, Watch(maps=(1, 3) if first == 0 else (3,), rows=(1, 2), sinks=(1, 3)))
+        mask = causal_mask(layout.valid, layout.queries)
+        rows = slice(first, last)
+        decoded = decoder(x[:, rows], positions[:, rows], mask, cache=cache, call=call)
+        show(within=DEEP, **{f"{name}_states": decoded.states})
+        for what in ("map", "row", "sink_scores"):
+            show(within=DEEP, **{f"{name}_{what}_{layer}": found for layer, found in decoded.shown(what).items()})
+        changes = decoded.effect.calls[0]
+        show(**{f"{name}_changes": [(change.method, change.layer) for change in changes]})
+        show(within=DEEP, **{f"{name}_moved_{change.method}": change.moved for change in changes})
+
+
+def test_many_small_maps(draw, show):
+    """Speed: 256 maps of 512 tokens. A loop over rows in Python pays for each row; a matrix product does not."""
+    q, k = draw.normal(256, 1, 1, 512, 16), draw.normal(256, 1, 1, 512, 16)
+    mask = torch.ones(1, 1, 512, 512, dtype=torch.bool).tril()
+    last = [attention_weights(*part, mask)[0, 0, -1] for part in zip(q, k, strict=True)]
+    show(last_rows=torch.stack(last))
+
+
+def test_memory_of_a_map(draw, show):
+    """Memory: the bf16 map of 3,072 tokens and 8 heads takes 151 MB; its scores in fp32 would take 302 more."""
+    q, k = (draw.normal(1, 8, 3072, 16, dtype=torch.bfloat16) for _ in "qk")
+    weights = attention_weights(q, k, torch.ones(1, 1, 3072, 3072, dtype=torch.bool).tril())
+    show(within=2**-6, some_rows=weights[:, :, ::512])  # a few steps of bf16
+
+
+def test_one_row_costs_one_row(draw, show):
+    """Memory: of 4,096 tokens and 8 heads only the last row is asked for; the whole map would take 537 MB."""
+    config, attention = layer_of(draw, num_attention_heads=8, num_key_value_heads=4, head_dim=16)
+    x, mask = draw.normal(1, 4096, 24), torch.ones(1, 1, 4096, 4096, dtype=torch.bool).tril()
+    attended = attention(x, turns(config, 1, 0, 4096), mask, call=Call(watch=Watch(rows=(2,))))
+    show(row=attended.seen.row, out=attended.out[:, ::64])

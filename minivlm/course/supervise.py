@@ -1,0 +1,126 @@
+"""Runs the tests of one student's package in a process of its own, with limits, and tells what came of each.
+
+What a test showed is read here; whether it is right is decided elsewhere, in this process and never in the student's.
+A test that hangs, dies, takes all memory or tries what is forbidden costs itself alone: a new process does the rest.
+"""
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from minivlm.course.kit.show import Shown
+from minivlm.course.process import ANSWERED, ENDED, LATE, Process, Reply, clean, settings
+
+START = 60.0  # seconds for Python, torch and the student's package to be imported
+START_MEGABYTES = 2000  # for importing the student's package
+LARGEST = 64 * 2**20  # bytes that a test may show
+STATUSES = ("ran", "raised", "too much memory")  # what a process may say of itself
+ALONE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One test to run."""
+
+    test: str  # the name of its function
+    seed: int  # of its inputs
+    seconds: float
+    megabytes: int  # above what the process holds before (held on Linux only)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one test."""
+
+    test: str
+    status: str  # ran, raised, too slow, crashed, too much memory, forbidden, or not started
+    seconds: float
+    error: str = ""  # the name of the exception's class
+    where: str = ""  # "minivlm/model/layers.py, line 40, in rotate": the last line in the student's own files
+    message: str = ""  # what the exception says, or how the process ended
+    printed: str = ""  # the beginning of what was printed
+    shown: Shown | None = None
+
+
+def supervise(project: Path, tests: Path, jobs: Sequence[Job], *, denied: Sequence[Path] = ()) -> list[Outcome]:
+    """Run the functions of the file `tests` that `jobs` name on the package `project/minivlm`, in their order.
+
+    They get `draw` and `show`. `denied`: folders that the code may not read; nor may it read the home folder and the
+    temporary files of others, but for its project, the tests and Python's own folders.
+    """
+    outcomes: list[Outcome] = []
+    while len(outcomes) < len(jobs):
+        with (
+            TemporaryDirectory(prefix="minivlm-", ignore_cleanup_errors=True) as folder,
+            Process(project, tests, Path(folder)) as process,
+        ):
+            outcomes += run(process, Path(folder), jobs[len(outcomes) :], denied)
+    return outcomes
+
+
+def run(process: Process, folder: Path, jobs: Sequence[Job], denied: Sequence[Path]) -> Iterator[Outcome]:
+    """The outcomes of the first jobs, one at least, until the process is spent."""
+    start = started(process, denied)
+    if start.status != "ran":
+        yield from (replace(start, test=job.test) for job in jobs)
+        return
+    for number, job in enumerate(jobs):
+        file = f"{number}.safetensors"
+        reply = process.ask(job.seconds, job.megabytes, test=job.test, seed=job.seed, file=file)
+        outcome = outcome_of(reply, job.test)
+        yield with_shown(outcome, folder / file) if outcome.status == "ran" else outcome
+        if reply.spent:
+            return
+
+
+def started(process: Process, denied: Sequence[Path]) -> Outcome:
+    """What came of starting the process, and then of importing the tests and the package."""
+    ready = process.ask(START, **settings(denied))
+    if ready.ending != ANSWERED:
+        return Outcome("", "not started", ready.seconds, message=f"{ready.printed}\n{ready.last_words}".strip())
+    loaded = outcome_of(process.ask(START, START_MEGABYTES), "")
+    if loaded.status == "too slow":
+        return replace(loaded, status="not started", message=f"Importing it took more than {START:.0f} s.")
+    return loaded
+
+
+def outcome_of(reply: Reply, test: str) -> Outcome:
+    """A reply as an outcome. What the process says of itself is taken in part, and in measure."""
+    answer = reply.forbidden or reply.answer
+    texts = {name: clean(answer.get(name), most) for name, most in (("error", 100), ("where", 300), ("message", 500))}
+    if reply.forbidden:
+        status, texts["error"] = "forbidden", "PermissionError"
+        texts["message"] = clean(reply.forbidden["forbidden"], 500)
+    elif reply.ending == LATE:
+        status = "too slow"
+    elif reply.ending == ENDED:
+        killed = reply.last_words.endswith("SIGKILL.")  # nobody but the system, when its memory ran out
+        status, texts["message"] = "too much memory" if killed else "crashed", reply.last_words
+    else:
+        status = answer["status"] if answer.get("status") in STATUSES else "crashed"
+    return Outcome(test, status, reply.seconds, printed=reply.printed, **texts)
+
+
+def with_shown(outcome: Outcome, file: Path) -> Outcome:
+    """The outcome with what its test showed."""
+    try:
+        with TemporaryDirectory(ignore_cleanup_errors=True) as private:  # where nobody else writes meanwhile
+            copy = Path(private) / "shown.safetensors"
+            copy.write_bytes(content(file))
+            return replace(outcome, shown=Shown.load(copy))
+    except Exception as error:  # the file is a stranger's: whatever is wrong with it is a fault of the test
+        message = f"What the test showed cannot be read: {clean(str(error), 300)}"
+        return replace(outcome, status="raised", error=type(error).__name__, message=message)
+
+
+def content(file: Path) -> bytes:
+    """The bytes of a regular file, neither of a link nor of a pipe, and not too many."""
+    number = os.open(file, os.O_RDONLY | ALONE)
+    with os.fdopen(number, "rb") as stream:
+        about = os.fstat(number)
+        if not stat.S_ISREG(about.st_mode) or about.st_size > LARGEST:
+            raise ValueError(f"expected a file of at most {LARGEST:,} bytes, found {about.st_size:,}.")
+        return stream.read(LARGEST)

@@ -1,0 +1,288 @@
+"""From the folder that a student gets to the grades of a class, with students of every kind."""
+
+import ast
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from minivlm import cli
+from minivlm.course.assignments import ASSIGNMENTS, Assignment, Task, assignment
+from minivlm.course.grade import assemble, grade
+from minivlm.course.gradescope import write_results, write_table
+from minivlm.course.holes import body_lines, functions, hollowed
+from minivlm.course.kit.show import Show
+from minivlm.course.package import PACKAGE, handout
+from minivlm.course.project import KIT, write_package
+from minivlm.course.reference import Reference, seed_of
+from minivlm.course.supervise import Outcome
+from minivlm.course.verdict import OPEN, RIGHT, WRONG, judge, judge_hunt
+from minivlm.errors import CourseError
+
+LAYERS = "model/layers.py"
+HOLES = ("RMSNorm.forward", "rotary_angles", "rotate")
+ROW = Assignment(  # a small a2
+    name="a2",
+    title="Some layers",
+    minutes=1,
+    holes={LAYERS: HOLES},
+    tasks=(
+        Task("test_rmsnorm", 50, "RMSNorm.forward"),
+        Task("test_rotate", 30, "rotate", seconds=4, hint="Which number turns together with which?"),
+        Task("test_angles_near_the_start", 20, "rotary_angles"),
+    ),
+)
+SOLUTION = (PACKAGE / LAYERS).read_text(encoding="utf-8")
+HOLLOW = hollowed(SOLUTION, HOLES, f"minivlm/{LAYERS}")
+ROTATE = 'raise NotImplementedError("Write rotate in minivlm/model/layers.py.")'
+
+
+def with_rotate(*lines: str) -> str:
+    """The solution, but for `rotate`."""
+    return hollowed(SOLUTION, ["rotate"], f"minivlm/{LAYERS}").replace(ROTATE, "\n    ".join(lines))
+
+
+def borrowed() -> str:
+    return with_rotate(
+        "import importlib.util as util",
+        f"spec = util.spec_from_file_location('solution', {str(PACKAGE / LAYERS)!r})",
+        "module = util.module_from_spec(spec)",
+        "spec.loader.exec_module(module)",
+        "return module.rotate(x, cos, sin)",
+    )
+
+
+STUDENTS = {  # source, and the points for each test
+    "right": (SOLUTION, [50, 30, 20]),
+    "hollow": (HOLLOW, [0, 0, 0]),
+    "wrong": (with_rotate("return x * cos[:, None] - x * sin[:, None]"), [50, 0, 20]),
+    "endless": (with_rotate("while True: pass"), [50, 0, 20]),
+    "dying": (with_rotate("import os", "os._exit(0)"), [50, 0, 20]),
+    "flooding": (with_rotate("print('flood ' * 10_000_000)", "raise SystemExit(0)"), [50, 0, 20]),
+    "borrowing": (borrowed(), [50, 0, 20]),
+    "hiding": (
+        with_rotate("try:", f"    open({str(PACKAGE / LAYERS)!r})", "except OSError:", "    return x"),
+        [50, 0, 20],
+    ),
+    "misspelt": (SOLUTION.replace("def rotate(", "def rotate(("), [0, 0, 0]),
+}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of a class, of whom some hand in single files, links, or nothing."""
+    place = tmp_path_factory.mktemp("class")
+    for name, (source, _) in STUDENTS.items():
+        file = place / "handed-in" / name / ("layers.py" if name == "wrong" else f"minivlm/{LAYERS}")
+        file.parent.mkdir(parents=True)
+        file.write_text(source, encoding="utf-8")
+    (place / "handed-in" / "nothing").mkdir()
+    (place / "handed-in" / "linked").mkdir()
+    (place / "handed-in" / "linked" / "layers.py").symlink_to(PACKAGE / LAYERS)
+    folders = sorted((place / "handed-in").iterdir())
+    out = place / "results"
+    graded = list(grade(ROW, folders, "a secret", out, jobs=2))
+    for one in graded:
+        write_results(one, out)
+    write_table(ROW, graded, out)
+    return out
+
+
+def result(results: Path, student: str) -> dict:
+    return json.loads((results / student / "results.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("student", STUDENTS)
+def test_what_a_student_does_costs_the_test_that_it_meets_and_no_other(results, student):
+    found = result(results, student)
+    assert [test["score"] for test in found["tests"]] == STUDENTS[student][1]
+    assert found["score"] == sum(STUDENTS[student][1])
+    assert [test["max_score"] for test in found["tests"]] == [50, 30, 20]
+    assert [test["status"] for test in found["tests"]] == [
+        "passed" if points else "failed" for points in STUDENTS[student][1]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("student", "sentence"),
+    [
+        ("hollow", "Write rotate in minivlm/model/layers.py."),
+        ("wrong", "expected"),
+        ("wrong", "Which number turns together with which?"),
+        ("endless", "Stopped after 4 s."),
+        ("dying", "process died"),
+        ("flooding", "SystemExit"),
+        ("borrowing", "Not allowed here"),
+        ("hiding", "Not allowed here"),
+        ("misspelt", "minivlm/model/layers.py, line"),
+    ],
+)
+def test_every_failure_has_its_sentence(results, student, sentence):
+    output = result(results, student)["tests"][1]["output"]
+    assert sentence in output
+    assert len(output) < 2000
+
+
+def test_what_was_not_handed_in_or_is_a_link_is_remarked(results):
+    assert "model/layers.py was not handed in" in result(results, "nothing")["output"]
+    assert "is a link or a folder" in result(results, "linked")["output"]
+    assert result(results, "nothing")["score"] == result(results, "linked")["score"] == 0
+
+
+def test_the_table_has_one_line_a_student(results):
+    with (results / "grades.csv").open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert [row["student"] for row in rows] == sorted([*STUDENTS, "nothing", "linked"])
+    by_name = {row["student"]: row for row in rows}
+    assert by_name["right"]["points"] == "100"
+    assert by_name["endless"]["test_rotate"] == "0"
+    assert "was not handed in" in by_name["nothing"]["notes"]
+
+
+# --- seeds, verdicts, odd folders -----------------------------------------------------------------------------------
+
+
+def test_a_secret_seed_draws_other_inputs_for_each_test_and_does_not_show():
+    first, second = ROW.tasks[:2]
+    seeds = {seed_of(word, ROW, task) for word in ("a", "b") for task in (first, second)}
+    assert len(seeds) == 4
+    assert seed_of("a", ROW, first) == seed_of("a", ROW, first)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_a_speed_test_has_some_times_what_the_reference_took():
+    task = Task("test_x", 1, "x", seconds=20, times=3)
+    assert Reference("a", {}, {"test_x": 2.0}).limit(task) == 6.0
+    assert Reference("a", {}, {"test_x": 0.01}).limit(task) == 1.0
+    assert Reference("public", {}, {}).limit(task) == 20
+
+
+TASK = Task("test_x", 7, "x", bug="short")
+FINE, LOST = Outcome("test_x", "ran", 1, shown=Show().shown), Outcome("test_x", "raised", 1, "AssertionError")
+UNWRITTEN = Outcome("test_x", "raised", 1, "NotImplementedError", "", "Write x.")
+
+
+@pytest.mark.parametrize(
+    ("healthy", "broken", "state", "sentence"),
+    [
+        (FINE, LOST, RIGHT, ""),
+        (FINE, FINE, WRONG, "still at large"),
+        (LOST, LOST, WRONG, "On the healthy package: test_x: AssertionError"),
+        (UNWRITTEN, UNWRITTEN, OPEN, "Write x."),
+        (FINE, UNWRITTEN, WRONG, "With the bug 'short'"),
+        (FINE, Outcome("test_x", "too slow", 20), WRONG, "With the bug 'short': Stopped after 20 s"),
+        (FINE, Outcome("test_x", "forbidden", 1, message="It may not read."), WRONG, "Not allowed here"),
+        (Outcome("test_x", "crashed", 1), LOST, WRONG, "On the healthy package: The Python process died."),
+    ],
+)
+def test_a_bug_is_caught_by_a_test_that_passes_without_it(healthy, broken, state, sentence):
+    verdict = judge_hunt(TASK, healthy, broken, 20)
+    assert (verdict.state, verdict.points) == (state, 7 if state == RIGHT else 0)
+    assert sentence in verdict.sentence
+
+
+def test_a_test_that_shows_nothing_is_wrong_where_something_is_expected():
+    show = Show()
+    show(x=1)
+    assert judge(TASK, FINE, show.shown, 20).sentence == "x: expected a plain value, found nothing."
+
+
+def test_two_students_of_one_name_and_missing_folders_are_refused(tmp_path):
+    for folder in ("one/ada", "two/ada"):
+        (tmp_path / folder).mkdir(parents=True)
+    with pytest.raises(CourseError, match="ada is there more than once"):
+        list(grade(ROW, [tmp_path / "one/ada", tmp_path / "two/ada"], "s", tmp_path / "out"))
+    with pytest.raises(CourseError, match="found none at .*nobody"):
+        list(grade(ROW, [tmp_path / "nobody"], "s", tmp_path / "out"))
+
+
+def test_a_file_that_is_too_large_is_not_taken(tmp_path):
+    (tmp_path / "ada").mkdir()
+    (tmp_path / "ada" / "layers.py").write_text("#" * 1_000_001)
+    assert "more than 1,000,000" in "".join(assemble(ROW, tmp_path / "ada", tmp_path / "project"))
+
+
+# --- nothing of the solution goes along -----------------------------------------------------------------------------
+
+
+def solution_lines(row: Assignment) -> set[str]:
+    """The lines of the bodies that are taken out, if they are long enough to mean something."""
+    found = set()
+    for file, names in row.holes.items():
+        source = (PACKAGE / file).read_text(encoding="utf-8")
+        lines, known = source.splitlines(keepends=True), dict(functions(ast.parse(source)))
+        for name in names:
+            first, last = body_lines(known[name], lines)
+            found |= {line.strip() for line in lines[first - 1 : last] if len(line.strip()) > 24}
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name, row in ASSIGNMENTS.items() if not row.is_zoo])
+def test_no_line_of_a_solution_is_left_in_a_students_folder(name, tmp_path):
+    row = assignment(name)
+    write_package(row, tmp_path)
+    for file in (KIT / row.tests, KIT / "conftest.py", handout(name)):
+        shutil.copyfile(file, tmp_path / file.name)
+    texts = {
+        path: path.read_text(encoding="utf-8")
+        for path in tmp_path.rglob("*")
+        if path.suffix in (".py", ".ipynb", ".json")
+    }
+    assert len(texts) > 100
+    assert not list(tmp_path.rglob("*.pyc"))
+    secret = solution_lines(row)
+    assert secret
+    assert [(line, str(path)) for line in secret for path, text in texts.items() if line in text] == []
+
+
+# --- as a student does ----------------------------------------------------------------------------------------------
+
+
+def in_folder(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    """A command in the student's folder, on the package that lies there."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    return subprocess.run(
+        [sys.executable, "-m", *words], cwd=folder, env=clean, text=True, capture_output=True, check=False
+    )
+
+
+@pytest.mark.slow
+def test_a_student_starts_writes_checks_and_is_done(tmp_path, capsys):
+    """With the package that lies there, by `course check` and by plain pytest; a student's copy cannot grade."""
+    folder = tmp_path / "a2"
+    assert cli.main(["course", "start", "a2", str(folder)]) == 0
+    assert "Begin with" in capsys.readouterr().out
+    assert cli.main(["course", "start", "a2", str(folder)]) == 1
+    assert "is not empty" in capsys.readouterr().err
+    begun = in_folder(folder, "minivlm", "course", "check")
+    assert begun.returncode == 1
+    assert "a2 · Rotary positions, RMSNorm and the cache: 0 of 100 points" in begun.stdout
+    assert "Next: Write RMSNorm.forward in minivlm/model/layers.py." in begun.stdout
+    for file in assignment("a2").holes:
+        shutil.copyfile(PACKAGE / file, folder / "minivlm" / file)
+    done = in_folder(folder, "minivlm", "course", "check", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["points"] == 100
+    assert in_folder(folder, "pytest", "-q").returncode == 0
+    graded = in_folder(folder, "minivlm", "course", "grade", ".", "--seed", "x", "--out", "results")
+    assert graded.returncode == 1
+    assert "is a student's copy" in graded.stderr
+
+
+def test_list_names_every_assignment(capsys):
+    assert cli.main(["course", "list"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"{name}  {row.title}" in said for name, row in ASSIGNMENTS.items())
+
+
+def test_a_folder_of_no_assignment_says_how_to_begin(tmp_path, capsys):
+    assert cli.main(["course", "check", str(tmp_path)]) == 1
+    assert "Begin one with `minivlm course start a1 DIR`" in capsys.readouterr().err
+    (tmp_path / "assignment.json").write_text("[]")
+    assert cli.main(["course", "check", str(tmp_path)]) == 1
+    assert "is damaged" in capsys.readouterr().err
