@@ -1,4 +1,7 @@
-"""The bug hunt: a student's tests, on the healthy package and on a copy with one bug each."""
+"""The bug hunt: a student's tests, each on the healthy package and on a copy with its bug.
+
+A test runs alone in its process, with the bug as without: nothing else tells it which of the two it meets.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,20 +11,23 @@ from minivlm.course.assignments import Assignment, Task
 from minivlm.course.reference import seed_of
 from minivlm.course.supervise import Job, Outcome, supervise
 from minivlm.course.verdict import Verdict, judge_hunt
-from minivlm.course.zoo import Bug, bug_named, specimen
+from minivlm.course.zoo import bug_named, specimen
 
 
 def hunt(row: Assignment, tasks: Sequence[Task], tests: Path, seed: str, denied: Sequence[Path] = ()) -> list[Verdict]:
-    """Judge the tests of the file `tests`, each on this package and on a copy that has its bug."""
-    jobs = [Job(task.test, seed_of(seed, row, task), task.seconds, task.megabytes) for task in tasks]
-    healthy = run(None, tests, jobs, denied)
-    broken = [run(bug_named(task.bug), tests, [job], denied)[0] for task, job in zip(tasks, jobs, strict=True)]
-    rows = zip(tasks, healthy, broken, strict=True)
-    return [judge_hunt(task, well, ill, task.seconds) for task, well, ill in rows]
-
-
-def run(bug: Bug | None, tests: Path, jobs: Sequence[Job], denied: Sequence[Path]) -> list[Outcome]:
-    """Run tests on a copy of the package, with a bug or without."""
+    """Judge the tests of the file `tests`."""
+    verdicts = []
     with TemporaryDirectory() as place:
-        specimen(Path(place), bug)
-        return supervise(Path(place), tests, jobs, denied=denied)
+        healthy = specimen(Path(place)).parent
+        for task in tasks:
+            job = Job(task.test, seed_of(seed, row, task), task.seconds, task.megabytes)
+            without = supervise(healthy, tests, [job], denied=denied)[0]
+            with_bug = run_with_bug(task.bug, tests, job, denied) if without.status == "ran" else without
+            verdicts.append(judge_hunt(task, without, with_bug, task.seconds))
+    return verdicts
+
+
+def run_with_bug(name: str, tests: Path, job: Job, denied: Sequence[Path]) -> Outcome:
+    """Run one test on a copy of the package that has a bug."""
+    with TemporaryDirectory() as place:
+        return supervise(specimen(Path(place), bug_named(name)).parent, tests, [job], denied=denied)[0]

@@ -1,12 +1,14 @@
-"""Limits that the operating system holds for another process: its memory, and its end.
+"""What the operating system knows about another process and does to it: its time, its memory, its end.
 
 Memory is limited on Linux alone, where one process may set the limits of another (`prlimit`); on other systems nothing
-stops a test that takes all there is.
+stops a test that takes all there is. There, time is the time of day; on Linux it is time spent computing, so that a
+busy machine makes nobody too slow.
 """
 
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +19,7 @@ except ImportError:  # Windows
     resource = None
 
 MB = 2**20
+PATIENCE = 3
 
 
 @contextmanager
@@ -29,12 +32,18 @@ def memory_limit(pid: int, megabytes: int | None) -> Iterator[None]:
     if held is None or not hasattr(resource, "prlimit"):
         yield
         return
-    with suppress(ProcessLookupError):
-        before = resource.prlimit(pid, resource.RLIMIT_DATA)
-        resource.prlimit(pid, resource.RLIMIT_DATA, (held + megabytes * MB, before[1]))
+    set_data_limit(pid, held + megabytes * MB)
     yield
+    set_data_limit(pid, resource.RLIM_INFINITY)
+
+
+def set_data_limit(pid: int, limit: int) -> None:
+    """Set what a process may hold, as far as the system lets anybody; a process that is gone holds nothing."""
     with suppress(ProcessLookupError):
-        resource.prlimit(pid, resource.RLIMIT_DATA, before)
+        _, most = resource.prlimit(pid, resource.RLIMIT_DATA)
+        if most != resource.RLIM_INFINITY:
+            limit = most if limit == resource.RLIM_INFINITY else min(limit, most)
+        resource.prlimit(pid, resource.RLIMIT_DATA, (limit, most))
 
 
 def memory_held(pid: int) -> int | None:
@@ -44,6 +53,40 @@ def memory_held(pid: int) -> int | None:
             if line.startswith("VmData:"):
                 return int(line.split()[1]) * 1024
     return None
+
+
+def computing(pid: int) -> float | None:
+    """Seconds for which a process has been computing, in all its threads; None where the system does not say."""
+    with suppress(OSError):
+        behind_name = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
+        user, system = behind_name.split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    return None
+
+
+class Stopwatch:
+    """Measures what a process has left of so many seconds.
+
+    They are over when the clock says so and the process has been computing that long; or, if it waits for something or
+    the machine has no time for it, when the clock has counted them `PATIENCE` times.
+    """
+
+    def __init__(self, pid: int, seconds: float) -> None:
+        self.pid, self.seconds = pid, seconds
+        self.began, self.computed = time.perf_counter(), computing(pid)
+
+    @property
+    def passed(self) -> float:
+        """Seconds by the clock."""
+        return time.perf_counter() - self.began
+
+    @property
+    def left(self) -> float:
+        """Seconds until it is worth looking again; 0 or less if there are none."""
+        passed = self.passed
+        if passed < self.seconds or self.computed is None or (now := computing(self.pid)) is None:
+            return self.seconds - passed
+        return min(self.seconds - (now - self.computed), PATIENCE * self.seconds - passed)
 
 
 def kill_group(process: subprocess.Popen) -> None:

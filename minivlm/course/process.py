@@ -12,19 +12,20 @@ import secrets
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import gettempdir
 from threading import Event, Thread
 from typing import IO
 
-from minivlm.course.limits import kill_group, memory_limit
+from minivlm.course.limits import Stopwatch, kill_group, memory_limit
 
 WORKER = Path(__file__).parent / "kit" / "worker.py"
-ANSWERED, LATE, ENDED = "answered", "late", "ended"
+ANSWERED, LATE, ENDED = "answered", "late", "ended"  # how waiting for an answer ends
 LONGEST_LINE = 64 * 1024
+MOST_LINES = 1000  # that wait to be looked at
 MOST_PRINTED = 2000  # characters kept of what is printed for one question
 CHUNK = 64 * 1024
 LIBRARIES = ("site-packages", "dist-packages")
@@ -37,7 +38,7 @@ STEADY = {"MALLOC_MMAP_THRESHOLD_": str(2**20), "MALLOC_TRIM_THRESHOLD_": str(2*
 class Reply:
     """What came of a question."""
 
-    ending: str  # answered, late or ended (the process did, or closed its ear)
+    ending: str  # answered, late or ended (the process did, or it closed the line)
     seconds: float
     answer: dict = field(default_factory=dict)
     forbidden: dict = field(default_factory=dict)  # the first thing that the fence refused
@@ -72,6 +73,8 @@ class Process:
 
     def __exit__(self, *_: object) -> None:
         kill_group(self.process)
+        with suppress(OSError):  # what was not sent
+            self.process.stdin.close()
         for reader in (self.lines, self.printed):
             reader.join(timeout=1)
 
@@ -79,10 +82,10 @@ class Process:
         """Send a request, and wait for its answer."""
         name = secrets.token_hex(8)
         self.printed.begin()
-        began = time.perf_counter()
+        watch = Stopwatch(self.process.pid, seconds)
         with memory_limit(self.process.pid, megabytes):
-            ending, answer, forbidden = self._answer(name, began + seconds) if self._send(name, request) else DEAD
-        took = time.perf_counter() - began
+            ending, answer, forbidden = self._answer(name, watch) if self._send(name, request) else DEAD
+        took = watch.passed
         last_words = self._last_words() if ending == ENDED else ""
         if ending == LATE:
             kill_group(self.process)
@@ -96,14 +99,14 @@ class Process:
             return False
         return True
 
-    def _answer(self, name: str, deadline: float) -> tuple[str, dict, dict]:
+    def _answer(self, name: str, watch: Stopwatch) -> tuple[str, dict, dict]:
         """The answer to the request `name`. Lines that are none are passed over."""
         forbidden: dict = {}
-        while (left := deadline - time.perf_counter()) > 0:
+        while (left := watch.left) > 0:
             try:
                 line = self.lines.kept.get(timeout=left)
             except queue.Empty:
-                break
+                continue
             if line is None:
                 return ENDED, {}, forbidden
             found = parsed(line)
@@ -114,7 +117,7 @@ class Process:
         return LATE, {}, forbidden
 
     def _last_words(self) -> str:
-        """How the process ended, as a sentence; one that goes on without an ear is ended now."""
+        """How the process ended, as a sentence."""
         try:
             code = self.process.wait(timeout=1)
         except subprocess.TimeoutExpired:
@@ -132,7 +135,7 @@ class Lines(Thread):
 
     def __init__(self, stream: IO[bytes]) -> None:
         super().__init__(daemon=True)
-        self.stream, self.kept = stream, queue.Queue(maxsize=1000)
+        self.stream, self.kept = stream, queue.Queue(maxsize=MOST_LINES)
         self.start()
 
     def run(self) -> None:

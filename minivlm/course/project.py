@@ -3,7 +3,7 @@
 import json
 import shutil
 from dataclasses import dataclass
-from importlib.metadata import requires
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 from minivlm import __version__
@@ -67,14 +67,14 @@ def start(row: Assignment, folder: Path) -> Folder:
     require_whole()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CourseError(f"{folder} is not empty. Name a new folder: what students wrote must not be overwritten.")
-    notebook = handout(row.name)
+    notebook, packages = handout(row.name), required_packages()
     expected = Reference.of(row, PUBLIC)
     folder.mkdir(parents=True, exist_ok=True)
     write_package(row, folder)
     write_tests(row, folder / "tests", expected)
     shutil.copytree(shipped_model(), folder / "weights" / "tiny")
     shutil.copyfile(notebook, folder / notebook.name)
-    write_notes(row, folder)
+    write_notes(row, folder, packages)
     return Folder(folder, row)
 
 
@@ -94,11 +94,21 @@ def write_tests(row: Assignment, folder: Path, expected: Reference) -> None:
     expected.save(folder / "expected", row)
 
 
-def write_notes(row: Assignment, folder: Path) -> None:
+def required_packages() -> list[str]:
+    """What this package needs from others, as lines for pip."""
+    try:
+        lines = requires(PACKAGE.name) or ()
+    except PackageNotFoundError:
+        raise CourseError(
+            "minivlm is not installed, so what it requires is not known: `pip install .` first."
+        ) from None
+    return [line.split(";")[0].strip() for line in lines if "extra ==" not in line]
+
+
+def write_notes(row: Assignment, folder: Path, packages: list[str]) -> None:
     """What the folder is, for people and for programs."""
     files = "\n".join(f"- `{file}`" + named(row, file) for file in row.handed_in)
     about = README.format(name=row.name, title=row.title, minutes=row.minutes, files=files)
-    packages = [line.split(";")[0].strip() for line in requires("minivlm") or () if "extra ==" not in line]
     note = {"assignment": row.name, "minivlm": __version__}
     (folder / "README.md").write_text(about, encoding="utf-8")
     (folder / "requirements.txt").write_text("\n".join([*packages, ""]), encoding="utf-8")

@@ -14,8 +14,9 @@ from tempfile import TemporaryDirectory
 from minivlm.course.kit.show import Shown
 from minivlm.course.process import ANSWERED, ENDED, LATE, Process, Reply, clean, settings
 
-START = 60.0  # seconds for Python, torch and the student's package to be imported
-START_MEGABYTES = 2000  # for importing the student's package
+STARTING = 120.0  # seconds for Python and torch
+LOADING = 60.0  # seconds for importing the student's package
+LOADING_MEGABYTES = 2000
 LARGEST = 64 * 2**20  # bytes that a test may show
 STATUSES = ("ran", "raised", "too much memory")  # what a process may say of itself
 ALONE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -78,12 +79,12 @@ def run(process: Process, folder: Path, jobs: Sequence[Job], denied: Sequence[Pa
 
 def started(process: Process, denied: Sequence[Path]) -> Outcome:
     """What came of starting the process, and then of importing the tests and the package."""
-    ready = process.ask(START, **settings(denied))
+    ready = process.ask(STARTING, **settings(denied))
     if ready.ending != ANSWERED:
         return Outcome("", "not started", ready.seconds, message=f"{ready.printed}\n{ready.last_words}".strip())
-    loaded = outcome_of(process.ask(START, START_MEGABYTES), "")
+    loaded = outcome_of(process.ask(LOADING, LOADING_MEGABYTES), "")
     if loaded.status == "too slow":
-        return replace(loaded, status="not started", message=f"Importing it took more than {START:.0f} s.")
+        return replace(loaded, status="not started", message=f"Importing it took more than {LOADING:.0f} s.")
     return loaded
 
 

@@ -3,7 +3,7 @@
 Write the bodies; the names and their arguments stay. `draw` draws inputs from a seed (`draw.normal(2, 3)`,
 `draw.number(1, 9)`, `draw.pick(words)`, see `minivlm/course/kit/draw.py`); `kit/tiny.py` has small models, prompts and
 checkpoints to draw. `show` is for other assignments: nothing that is shown here is judged. Your tests run on both
-packages with several seeds, in which nothing but the inputs differs, and cannot read the packages' sources.
+packages with inputs from the same seed, and cannot read the packages' sources.
 """
 
 import torch
@@ -54,8 +54,8 @@ def test_first_row(draw, show):
 
 
 def test_short_slice(draw, show):
-    """CLVA helps with an object wherever it is in the picture, but in the lower right corner. In the figures that show
-    which patches a mitigation touched, that corner is always blank.
+    """CLVA moves attention anywhere in the picture, but never to its lower right corner, whatever is there. In the
+    figures that show which patches a mitigation touched, that corner is always blank.
     """
     raise NotImplementedError("Write a test that fails under the bug short_slice.")
 
