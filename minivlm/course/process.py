@@ -191,13 +191,15 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def settings(denied: Sequence[Path]) -> dict:
-    """The first request: what may not be read, beside the home folder and others' temporary files; where libraries are.
+    """The first request: what may not be read, and where libraries are.
 
-    A home folder or a temporary one that is the whole disk is not denied: there, little would be left.
+    Denied are also the home folder, others' temporary files, and the checkout that a denied package stands in, with its
+    history. A folder that is the whole disk is not denied: there, little would be left.
     """
-    private = [path for path in (Path.home(), Path(gettempdir())) if len(path.resolve().parts) > 1]
+    checkouts = [path.parent for path in denied if (path.parent / ".git").exists()]
+    closed = {path.resolve() for path in (*denied, *checkouts, Path.home(), Path(gettempdir()))}
     libraries = [entry for entry in sys.path if Path(entry).name in LIBRARIES]
-    return {"denied": [str(path.resolve()) for path in (*denied, *private)], "libraries": libraries}
+    return {"denied": sorted(str(path) for path in closed if len(path.parts) > 1), "libraries": libraries}
 
 
 def parsed(line: bytes) -> dict:

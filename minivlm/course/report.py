@@ -61,7 +61,7 @@ def advice(verdict: Verdict | None) -> list[str]:
     if verdict is None:
         return ["All of it is right. Hand it in."]
     if verdict.state == OPEN:
-        return [f"Next: {verdict.sentence} This test wants {verdict.task.needs}."]
+        return [f"Next: {verdict.sentence} ({verdict.title} wants {verdict.task.needs}.)"]
     lines = [f"Next: {verdict.title}.", f"  {verdict.sentence}"]
     lines += [f"  Hint: {verdict.task.hint}"] if verdict.task.hint else []
     printed = verdict.printed.strip()

@@ -8,6 +8,7 @@ from minivlm.course.kit.show import Shown
 from minivlm.course.supervise import Outcome
 
 RIGHT, OPEN, WRONG = "right", "open", "wrong"
+LONGEST = 500  # characters of a sentence
 WRITTEN_LATER = "NotImplementedError"
 
 
@@ -35,8 +36,13 @@ def judge(task: Task, outcome: Outcome, expected: Shown, limit: float) -> Verdic
     """Compare what a student's code showed with what is expected; `limit`: the seconds that it had."""
     if outcome.status != "ran" or outcome.shown is None:
         return stopped(task, outcome, limit)
-    difference = first_difference(outcome.shown, expected)
+    difference = shortened(first_difference(outcome.shown, expected))
     return Verdict(task, WRONG if difference else RIGHT, difference, outcome.seconds, outcome.printed)
+
+
+def shortened(sentence: str) -> str:
+    """What was found may be a text of any length."""
+    return sentence if len(sentence) <= LONGEST else f"{sentence[:LONGEST]} …"
 
 
 def judge_hunt(task: Task, healthy: Outcome, broken: Outcome, limit: float) -> Verdict:

@@ -2,9 +2,10 @@
 
 Python tells audit hooks of every file that it opens, every program that it starts and every connection that it makes,
 whatever the name by which it was asked to. The hook here refuses with a PermissionError, and tells the supervisor at
-once, so that code which swallows the error is found out all the same.
+once, so that code which swallows the error is found out all the same. (What a library does unasked is refused as well,
+but told of only if it opens files: matplotlib starts a program to look for fonts, and does without.)
 
-May read:     everything but the denied folders; folders that are allowed within these
+May read:     everything but the denied folders; within these, its project, the tests and Python's own folders
 May write:    in its own temporary folder
 May not:      start programs, talk to the network, reach into memory, change its limits, end other processes
 
@@ -21,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii
 
-from paths import reader_of_paths, resolver
+from .paths import reader_of_paths, resolver  # relative: the worker has this folder apart from the student's package
 
 MOST_FILES = 200  # opened for writing in the life of a process: a disk must not be filled with them
 LONGEST = 300  # characters of a path in a message
@@ -35,7 +36,7 @@ CHANGED = {  # event -> which of its arguments are paths
 }
 NEVER = {
     "start other programs": "subprocess.Popen os.system os.exec os.fork os.forkpty os.posix_spawn os.spawn pty.spawn "
-    "os.startfile os.startfile/2 _winapi.CreateProcess cpython.PyInterpreterState_New",
+    "os.startfile os.startfile/2 _winapi.CreateProcess cpython.PyInterpreterState_New sys.remote_exec",
     "use the network": "socket.connect socket.bind socket.getaddrinfo socket.gethostbyname socket.gethostbyaddr "
     "socket.getnameinfo socket.sendto socket.sendmsg",
     "reach into memory": "ctypes.dlopen ctypes.dlsym ctypes.dlsym/handle ctypes.call_function ctypes.string_at "
@@ -46,7 +47,12 @@ NEVER = {
     "make links": "os.link os.symlink",
     "open data bases": "sqlite3.connect",
 }
-STARTERS = frozenset(f"multiprocessing.popen_{way}" for way in ("spawn_posix", "forkserver", "spawn_win32"))
+STARTERS = (  # modules that start processes or interpreters without a word
+    "multiprocessing.popen_spawn_posix",
+    "multiprocessing.popen_forkserver",
+    "_interpreters",
+    "_xxsubinterpreters",
+)
 
 Refusal = Callable[[tuple], str]  # the arguments of an event -> why it is refused, or ""
 Rule = Callable[[object], str]  # a path, in whatever form -> the same
@@ -57,7 +63,7 @@ class Ground:
     """Whose folders are whose. All paths are resolved."""
 
     project: str  # the student's folder
-    tests: str  # the folder of the tests
+    tests: str  # the file of the tests
     own: str  # where the process may write
     libraries: tuple[str, ...]  # Python's own folders
     denied: tuple[str, ...]
@@ -65,20 +71,31 @@ class Ground:
     @property
     def readable(self) -> set[str]:
         """What may be read even within denied folders."""
-        return {*self.libraries, self.project, self.tests, self.own}
+        return {*self.libraries, self.project, os.path.dirname(self.tests), self.own}
 
 
 def raise_fence(ground: Ground, notes: int) -> None:
-    """Refuse from now on, for the life of this process. `notes`: where a line about each refusal is written."""
-    find = refusals(ground).get
-    tell, where = teller(notes), finder(ground)
-    forbidden = PermissionError
+    """Refuse from now on, for the life of this process. `notes`: where a line about each refusal is written.
 
-    def hook(event: str, arguments: tuple) -> None:
-        refusal = find(event)
-        if refusal is not None and (reason := refusal(arguments)):
-            tell(reason, where())
-            raise forbidden(reason)
+    An error carries its frames along, and from a frame one gets at what is in it. So nothing that the hook uses is left
+    in its frame when it refuses (each call gets it anew, as a default), and no other frame is in what it raises.
+    """
+    own = (refusals(ground).get, teller(notes), finder(ground), ("open", *LISTED))
+
+    def hook(event: str, arguments: tuple, tools: tuple = own, refused: type = PermissionError) -> None:
+        try:
+            find, tell, culprit, files = tools
+            refusal = find(event)
+            reason = refusal(arguments) if refusal is not None else ""
+            if reason:
+                place, is_library = culprit()
+                if not is_library or event in files:
+                    tell(reason, place)
+        except:  # noqa: E722 (by no name, which could be another by now)
+            reason = "It cannot be told whether it may do this."
+        if reason:
+            tools = find = tell = culprit = refusal = None
+            raise refused(reason)
 
     sys.addaudithook(hook)
 
@@ -94,6 +111,7 @@ def refusals(ground: Ground) -> dict[str, Refusal]:
 
 
 def never(sentence: str) -> Refusal:
+    """A rule for what is refused in any case."""
     return lambda _: sentence
 
 
@@ -110,9 +128,9 @@ def changing(writing: Rule, places: tuple[int, ...]) -> Refusal:
 
 
 def importing() -> Refusal:
-    """Modules that start processes without a word."""
-    starters = STARTERS
-    return lambda arguments: "It may not start other programs." if arguments[0] in starters else ""
+    """A rule for modules that nobody imports but to start something."""
+    starters, text = STARTERS, reader_of_paths()
+    return lambda arguments: "It may not start other programs." if text(arguments[0]) in starters else ""
 
 
 def reading_rule(ground: Ground) -> Refusal:
@@ -121,8 +139,8 @@ def reading_rule(ground: Ground) -> Refusal:
 
     def reading(arguments: tuple) -> str:
         path = text(arguments[0])
-        if path is None:
-            return ""
+        if not path:
+            return "" if path is None else "It may only open paths that are words or a Path."
         place = real(path) + "/"
         for root, allowed in order:
             if place.startswith(root):
@@ -139,7 +157,7 @@ def writing_rule(ground: Ground) -> Rule:
 
     def writing(argument: object) -> str:
         path = text(argument)
-        if path is None or path in silent or (".." not in path and (real(path) + "/").startswith(own)):
+        if path is None or path in silent or (path and ".." not in path and (real(path) + "/").startswith(own)):
             return ""
         return f"It may not write to {path[:longest]}: only to the folder that it is started in."
 
@@ -190,22 +208,28 @@ def reading_order(ground: Ground) -> tuple[tuple[str, bool], ...]:
     return tuple(sorted(rules, key=lambda rule: (-len(rule[0]), rule[1])))
 
 
-def finder(ground: Ground) -> Callable[[], str]:
-    """A function that gives the line of the student's, or of the test, that is being run."""
-    frame_of, roots, words = sys._getframe, (ground.project + "/", ground.tests + "/"), str
+def finder(ground: Ground) -> Callable[[], tuple[str, bool]]:
+    """A function that gives the line of the student's, or of the test, that is being run; and whether it called a
+    library which did what it did of its own accord."""
+    frame_of, words, packages = sys._getframe, str, ("/site-packages/", "/dist-packages/")
+    roots = (
+        (f"{ground.project}/minivlm/".casefold(), len(ground.project) + 1),
+        (ground.tests.casefold(), len(os.path.dirname(ground.tests)) + 1),
+    )
 
-    def where() -> str:
-        frame = frame_of(2)
+    def culprit() -> tuple[str, bool]:
+        frame, is_library = frame_of(2), False
         while frame is not None:
             code = frame.f_code
-            for root in roots:
-                if code.co_filename.startswith(root):
-                    file = code.co_filename.removeprefix(root)
-                    return f"{file}, line {words(frame.f_lineno)}, in {code.co_name}"
+            file = code.co_filename.replace("\\", "/")
+            for root, size in roots:
+                if file.casefold().startswith(root):
+                    return f"{file[size:]}, line {words(frame.f_lineno)}, in {code.co_name}", is_library
+            is_library = is_library or packages[0] in file or packages[1] in file
             frame = frame.f_back
-        return ""
+        return "", is_library
 
-    return where
+    return culprit
 
 
 def teller(notes: int) -> Callable[[str, str], None]:

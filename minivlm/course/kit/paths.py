@@ -13,21 +13,24 @@ MOST_LINKS = 40  # of one path, as on Linux
 
 
 def reader_of_paths() -> Callable[[object], str | None]:
-    """A function that gives the path that an event names, as a plain str; None for a file that is open already."""
-    same, words, raw, number = isinstance, str, bytes, int
+    """A function that gives the path that an event names, as a plain str.
+
+    None stands for a file that is open already, "" for an object that could name another path the next time.
+    """
+    kind_of, below, words, raw, number = type, issubclass, str, bytes, int
     encode, decode, plain = str.encode, bytes.decode, os.fspath
-    known = (PurePath, os.DirEntry)
+    path_kind, pure_kind, entry_kind = type(Path()), type(PurePath()), os.DirEntry
 
     def text(path: object) -> str | None:
         if path is None:
             return "."
-        if same(path, number):
-            return None
-        if same(path, known):
+        if (kind := kind_of(path)) is path_kind or kind is pure_kind or kind is entry_kind:
             path = plain(path)
-        if same(path, words):
+        if below(kind := kind_of(path), number):
+            return None
+        if below(kind, words):
             path = encode(path, "utf-8", "surrogateescape")
-        return decode(path, "utf-8", "surrogateescape") if same(path, raw) else "/"
+        return decode(path, "utf-8", "surrogateescape") if below(kind, (words, raw)) else ""
 
     return text
 

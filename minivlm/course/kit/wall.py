@@ -24,7 +24,7 @@ NO_NEW_PRIVILEGES = 38  # for prctl
 
 EXECUTE, WRITE, READ = 1 << 0, 1 << 1, 1 << 2
 LIST = 1 << 3  # not handled: importing lists folders on the way
-REMOVE_AND_MAKE = sum(1 << bit for bit in range(4, 13))
+REMOVE_AND_MAKE = sum(1 << bit for bit in range(4, 13))  # files and folders of all kinds
 REFER, TRUNCATE = 1 << 13, 1 << 14  # since versions 2 and 3
 BIND_AND_CONNECT = 0b11  # since version 4
 SOCKETS_AND_SIGNALS = 0b11  # since version 6

@@ -31,6 +31,7 @@ except ImportError:  # Windows
 KIT = Path(__file__).resolve().parent
 LIBRARIES = ("torch", "numpy", "einops", "safetensors.torch", "tokenizers", "PIL.Image", "pytest")  # what takes long
 LARGEST_FILE = 64 * 2**20
+LONGEST_LIFE = 3600  # seconds of computing: nobody may be left to end this process
 FULL = ("can't allocate memory", "not enough memory", "cannot allocate memory")
 
 
@@ -56,7 +57,8 @@ class Channel:
         for stream in self.streams:
             with suppress(OSError, ValueError):
                 stream.flush()
-        os.write(2, b"\0")
+        with suppress(OSError):
+            os.write(2, b"\0")
         line = json.dumps({"id": request["id"], "threads": _thread._count(), **answer})
         os.write(self.answers, f"\n{line}\n".encode())
 
@@ -67,14 +69,7 @@ class Worker:
     def __init__(self, project: Path, tests: Path, folder: Path) -> None:
         self.project, self.tests, self.folder = project, tests, folder
         self.module: ModuleType | None = None
-        self.draw, self.show = self.fixtures()
-
-    def fixtures(self) -> tuple[type, type]:
-        """Draw and Show as the supervisor has them: those in the student's package may have been changed."""
-        sys.path.insert(0, str(KIT))
-        found = import_module("draw").Draw, import_module("show").Show
-        sys.path.remove(str(KIT))
-        return found
+        self.draw, self.show = own_module("draw").Draw, own_module("show").Show
 
     def load(self) -> None:
         """Import the tests, and with them the student's package."""
@@ -119,7 +114,7 @@ class Worker:
         full = isinstance(error, MemoryError) or any(words in message.lower() for words in FULL)
         status = "too much memory" if full else "raised"
         name = type(error).__name__
-        return {"status": status, "error": name[:100], "where": self.where(error), "message": message[:1000]}
+        return {"status": status, "error": name[:100], "where": self.where(error)[:300], "message": message[:1000]}
 
     def where(self, error: BaseException) -> str:
         """The last line of the student's, or of the test, that an error came through."""
@@ -130,11 +125,19 @@ class Worker:
         return "{}, line {}{}".format(*found[-1]) if found else ""
 
     def name_of(self, file: str) -> str:
-        """The name of a student's file or a test's, "" for any other file."""
-        for root in (self.project, self.tests.parent):
-            with suppress(ValueError):
-                return Path(file).relative_to(root).as_posix()
-        return ""
+        """The name of a file of the student's package or of the tests' file, "" for any other."""
+        path = Path(file)
+        if path.is_relative_to(self.project / "minivlm"):
+            return path.relative_to(self.project).as_posix()
+        return path.name if path == self.tests else ""
+
+
+def own_module(name: str) -> ModuleType:
+    """A module of the kit that this file belongs to: the one in the student's package may have been changed."""
+    sys.path.insert(0, str(KIT.parent))
+    module = import_module(f"{KIT.name}.{name}")
+    sys.path.remove(str(KIT.parent))
+    return module
 
 
 def warm_up() -> None:
@@ -147,11 +150,12 @@ def warm_up() -> None:
     torch.nn.functional.scaled_dot_product_attention(x[None], x[None], (x @ x).softmax(-1)[None]).sum().backward()
 
 
-def limit_files() -> None:
-    """No file larger than what a test may show, and no core of a process that crashed."""
+def set_limits() -> None:
+    """No file larger than what a test may show, no core of a process that crashed, no endless life."""
     if resource is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE, LARGEST_FILE))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_CPU, (LONGEST_LIFE, LONGEST_LIFE))
 
 
 def tidy_path(project: Path, libraries: list[str]) -> None:
@@ -167,13 +171,11 @@ def tidy_path(project: Path, libraries: list[str]) -> None:
 
 def enclose(worker: Worker, settings: dict, notes: int) -> None:
     """Raise the wall and the fence, and behind them put the student's folder first."""
-    sys.path.insert(0, str(KIT))
-    fence, paths, wall = (import_module(name) for name in ("fence", "paths", "wall"))
-    sys.path.remove(str(KIT))
+    fence, paths, wall = map(own_module, ("fence", "paths", "wall"))
     libraries = [sys.prefix, sys.base_prefix, sys.exec_prefix, *site.getsitepackages(), *sys.path]
     ground = fence.Ground(
         project=paths.resolved(worker.project),
-        tests=paths.resolved(worker.tests.parent),
+        tests=paths.resolved(worker.tests),
         own=paths.resolved(worker.folder),
         libraries=tuple({paths.resolved(path) for path in libraries}),
         denied=tuple({paths.resolved(path) for path in settings["denied"]}),
@@ -188,7 +190,7 @@ def serve(project: Path, tests: Path, folder: Path) -> None:
     channel = Channel()
     requests = iter(channel)
     first = next(requests)
-    limit_files()
+    set_limits()
     tidy_path(project, first["libraries"])
     warm_up()
     worker = Worker(project, tests, folder)
