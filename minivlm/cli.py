@@ -119,9 +119,11 @@ def _explore(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", metavar="IMAGE", help="a picture file, or - to read one from stdin")
     parser.add_argument("question", metavar="QUESTION")
     parser.add_argument("--out", default="page.html", metavar="FILE", help="the page (default: page.html)")
-    objects = "what is in the picture, such as dog,cat: objects of the answer that are not are marked as invented"
+    objects = "what is in the picture, such as dog,cat: whatever else the answer names is marked as invented. "
+    objects += "dog=8:9:30:40 also says where (left, top, right, bottom, in pixels), for the curve of evidence"
     parser.add_argument("--objects", metavar="LIST", help=objects)
-    parser.add_argument("--heads", metavar="LAYERS", help="keep the maps of single heads of these layers, such as 1-2")
+    heads = "keep the maps of single heads of these layers, such as 1-2 (default: all of a small model)"
+    parser.add_argument("--heads", metavar="LAYERS", help=heads)
     arguments.model(parser)
     arguments.mitigation(parser)
     arguments.generation(parser)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minivlm.errors import CheckpointError, MinivlmError
-from minivlm.options import LOADING, UsageError, generation, layers, load_vlm, mitigation, retyped
+from minivlm.options import LOADING, UsageError, generation, load_vlm, mitigation, retyped, value_of
 from minivlm.terminal import print_json, questions, remark, say, warnings_afterwards
 
 if TYPE_CHECKING:
@@ -102,17 +102,17 @@ def explore(args: Namespace) -> None:
     """write one page to look with: where every word of an answer looked, layer by layer"""
     from minivlm.evaluation.lexicon import coco_lexicon
     from minivlm.evaluation.scenes import SceneWords
-    from minivlm.lens.explorer import explore
+    from minivlm.lens.explorer import explore, usual_heads
     from minivlm.model import NO_MITIGATION
 
     settings, asked_for = generation(args), mitigation(args)
-    picture, heads = _picture(args.image), layers(args.heads) if args.heads else ()
-    vlm = load_vlm(args)
+    heads = value_of(tuple[int, ...], args.heads, "--heads") if args.heads else None
+    picture, vlm = _picture(args.image), load_vlm(args)
     drawn_here = vlm.report is not None and (Path(vlm.report.path) / "training.json").is_file()
-    there = [name.strip() for name in args.objects.split(",")] if args.objects else None
-    truth = {"truth": there, "lexicon": SceneWords() if drawn_here else coco_lexicon()} if there else {}
+    known = _objects(args.objects, SceneWords() if drawn_here else coco_lexicon()) if args.objects else {}
     method = None if asked_for == NO_MITIGATION else asked_for.fitted(vlm.model.config)
-    page = explore(vlm, picture, args.question, method, layers_with_heads=heads, **truth, **settings)
+    heads = usual_heads(vlm.model.config) if heads is None else heads
+    page = explore(vlm, picture, args.question, method, layers_with_heads=heads, **known, **settings)
     Path(args.out).expanduser().write_text(page, encoding="utf-8")
     print(args.out)
 
@@ -156,6 +156,28 @@ def _written(pieces: Generator[str, None, Answer]) -> Answer:
         return end.value
     finally:
         print(flush=True)  # also after Ctrl-C: what was written stays, on a line of its own
+
+
+def _objects(text: str, lexicon: Any) -> dict[str, Any]:
+    """What is in a picture: `dog=8:9:30:40,cat` is a cat, and a dog within these pixels (left, top, right, bottom)."""
+    boxes: dict[str, list] = {}
+    for part in text.split(","):
+        word, _, box = (piece.strip() for piece in part.partition("="))
+        name = next((found.object for found in lexicon.mentions(word)), None)
+        if name is None:
+            raise UsageError(f"--objects names {word!r}, which is none of {lexicon.name}: no answer could name it.")
+        boxes.setdefault(name, [])
+        if box:
+            boxes[name].append(_box(box, part))
+    return {"truth": list(boxes), "lexicon": lexicon, "boxes": {name: found for name, found in boxes.items() if found}}
+
+
+def _box(text: str, where: str) -> tuple[float, ...]:
+    try:
+        left, top, right, bottom = map(float, text.split(":"))
+    except ValueError:
+        raise UsageError(f"A box is left:top:right:bottom in pixels, such as dog=8:9:30:40, found {where!r}.") from None
+    return left, top, right, bottom
 
 
 def _tell_effect(answer: Answer) -> None:

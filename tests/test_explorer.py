@@ -2,17 +2,13 @@
 
 import base64
 import json
-import os
 import re
-import shutil
-import subprocess
-import time
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from browser import CHROMIUM, LATER, Browser
 from PIL import Image
 from tiny_model import tiny_folder
 
@@ -22,12 +18,12 @@ from minivlm.errors import ConfigError, ImageError, MinivlmError
 from minivlm.inputs.image import ImageRecipe
 from minivlm.lens import views
 from minivlm.lens.exhibit import Exhibit, Known, counterparts, packed, places, words_of
-from minivlm.lens.explorer import LIMIT, explore, look, page
+from minivlm.lens.explorer import LIMIT, SCRIPTS, explore, look, page, usual_heads
+from minivlm.lens.explorer import PARTS as PAGE_PARTS
 from minivlm.lens.trace import Word
 from minivlm.model import CLVA, EAH, Mitigation
 from minivlm.tracing import PARTS, TOP, Trace
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 RECIPE = ImageRecipe(16)
 SAID = "A dog and a frisbee."
 NASTY = "</script><img src=x onerror=alert(1)> & <b>"
@@ -69,6 +65,9 @@ def made_up(text: str = SAID, layers: int = 8, side: int = 4, heads: int = 2, re
         "model": "made up",
         "recipe": recipe.describe(),
         "mitigation": {},
+        "template": "hf",
+        "finish": "stop",
+        "settings": {"max_new_tokens": 9, "temperature": 0.0, "top_k": None, "top_p": 1.0, "seed": None},
         "effect": None,
         "spans": [["image", 0, patches], ["question", patches, 20 + patches], ["answer", 20 + patches, 99 + patches]],
         "lens_layers": [],
@@ -165,6 +164,8 @@ def test_words_of_two_answers_are_matched():
     assert counterparts(spoken("a dog and a frisbee"), spoken("A dog and a big sheep")) == [0, 1, 2, 3, 4]
     assert counterparts(spoken("a cat on it"), spoken("a cat")) == [0, 1, -1, -1]
     assert counterparts(spoken("one"), []) == [-1]
+    frisbee, sheep = Word("frisbee", 0, 1, 1, "invented"), Word("sheep", 0, 1, 2, "true")
+    assert counterparts([*spoken("a"), frisbee], [*spoken("a big"), sheep]) == [0, 2]  # an object for an object
 
 
 @pytest.mark.parametrize(
@@ -187,7 +188,53 @@ def test_text_of_a_model_or_user_stays_text():
     html = page({NASTY: made_up(f"A dog {NASTY}")}, picture(), RECIPE, question=NASTY)
     assert "<img src=x" not in html
     assert data_of(html)["question"] == NASTY
-    assert "innerHTML" not in html
+
+
+def test_a_page_says_by_which_settings_it_was_made():
+    settings = {"eah": {"layer": 2, "threshold": 0.0220001}, "clva": {"deep_layers": [6, 7], "gate": False}}
+    trace = made_up(mitigation=settings, finish="length", model="/models/mine", effect={"layers": [], "nothing": True})
+    data = data_of(page({"EAH + CLVA": trace}, picture(), RECIPE))
+    (found,) = data["traces"]
+    assert found["settings"] == ["EAH: layer 2, threshold 0.022", "CLVA: deep layers 6 7, gate off"]
+    assert found["notes"] == ["It changed nothing.", "Cut off: as many tokens as were allowed."]
+    assert data["model"] == "mine"  # where it lies is nobody's business
+    assert dict(data["made"])["Decoding"] == "greedy, at most 9 new tokens"
+    sampled = {"max_new_tokens": 9, "temperature": 0.7, "top_k": None, "top_p": 0.9, "seed": 3}
+    made = dict(data_of(page({"plain": made_up(settings=sampled)}, picture(), RECIPE))["made"])
+    assert made["Decoding"] == "sampled with temperature 0.7, top p 0.9, seed 3, at most 9 new tokens"
+    assert made["Picture"] == RECIPE.describe()
+
+
+def test_the_program_makes_no_markup_from_text_and_is_short_to_read():
+    program = [(PAGE_PARTS / name).read_text(encoding="utf-8") for name in SCRIPTS]
+    banned = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|fetch\(|XMLHttpRequest|WebSocket|import\("
+    for text in program:
+        assert not re.search(banned, text)
+        assert max(map(len, text.splitlines())) <= 120
+        for found in re.finditer(r"^(?:async )?function (\w+).*?^}", text, re.DOTALL | re.MULTILINE):
+            assert found[0].count("\n") < 25, found[1]
+    assert sum(text.count("\nfunction ") for text in program) > 50  # the pattern above finds functions
+
+
+def brightness(colour: str) -> float:
+    """Relative luminance (WCAG 2.2) of "#rrggbb"."""
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(scheme):
+    """4.5 to 1 for text and 3 to 1 for lines, as WCAG 2.2 asks at level AA."""
+    style = (PAGE_PARTS / "style.css").read_text(encoding="utf-8")
+    light, dark = (dict(re.findall(r"--([\w-]+): (#\w{6})", part)) for part in style.split("@media")[:2])
+    colours = {name: brightness(colour) for name, colour in (light if scheme == "light" else light | dark).items()}
+    pairs = [(ink, ground) for ink in ("ink", "muted", "invented", "accent") for ground in ("paper", "card")]
+    pairs += [("muted", "wash"), ("ink", "raised"), ("on-accent", "accent"), ("on-invented", "invented")]
+    lines = [(line, "paper") for line in ("edge", "series-0", "series-1", "series-2", "series-3")]
+    for one, other in pairs + lines:
+        high, low = sorted((colours[one], colours[other]), reverse=True)
+        assert (high + 0.05) / (low + 0.05) >= (4.5 if (one, other) in pairs else 3), (one, other)
 
 
 def test_the_page_names_no_address_and_forbids_every_fetch():
@@ -267,7 +314,7 @@ def test_an_exploration_shows_what_the_model_says(vlm, scene):
     data = data_of(html)
     assert [trace["name"] for trace in data["traces"]] == ["plain", "EAH + CLVA"]
     assert data["traces"][0]["text"] == vlm.ask(scene.picture, "What is in the image?", max_new_tokens=30)
-    assert data["traces"][1]["note"].startswith("EAH in layer 1")
+    assert [note.split(":")[0] for note in data["traces"][1]["notes"]] == ["EAH in layer 1", "CLVA in layers 6, 7"]
     assert data["traces"][0]["evidence"]
     assert data["question"] == "What is in the image?"
     assert list(data["traces"][0]["heads"]) == ["2"]
@@ -320,128 +367,38 @@ def test_a_view_is_a_still_picture_and_a_slider_where_there_are_widgets(monkeypa
     assert still._repr_mimebundle_()["image/png"] == bundle["image/png"]
 
 
+def test_sinks_are_ringed_where_they_lie_in_each_layer():
+    """The made-up sink is patch 5 of 4 x 4: row 1, column 1. The square is 64 wide, the picture 8 below its top."""
+    trace, word = made_up(), Word("dog", 2, 5, 1, "other")
+    view = views.layers_of_word(picture(), trace, word, RECIPE, made_by="made up", threshold=0.5)
+    for axes in view.still.axes[:8]:
+        dark, light = axes.lines
+        assert (dark.get_color(), light.get_color()) == ("black", "white")
+        np.testing.assert_allclose(light.get_xydata(), [[1.5 * 16, 1.5 * 16 - 8]])
+    assert not view.still.axes[8].lines  # the colour bar
+    bare = views.layers_of_word(picture(), trace, word, RECIPE, made_by="made up")
+    assert not any(axes.lines for axes in bare.still.axes)
+
+
+def test_two_answers_are_seen_beside_each_other_layer_by_layer(monkeypatch):
+    pytest.importorskip("ipywidgets")
+    pair = [(made_up(), Word("dog", 2, 5, 1, "other")), (made_up("A big dog."), Word("dog", 6, 9, 2, "other"))]
+    view = views.layers_of_two(picture(), *pair, RECIPE, made_by="made up", name="EAH", layer=3)
+    assert [axes.get_title().replace("\n", " ") for axes in view.still.axes[:3]] == [
+        "plain", "EAH, layer 3", "EAH, layer 3 minus plain",
+    ]  # fmt: skip
+    shown_maps = [axes.images[1].get_array() for axes in view.still.axes[:2]]
+    for map_, (trace, word) in zip(shown_maps, pair, strict=True):
+        np.testing.assert_allclose(map_.flatten(), trace.pooled[word.token, 3])
+    choice, image = view.moving.children
+    before = image.value
+    choice.value = 6
+    assert image.value != before
+    monkeypatch.setattr(views, "find_spec", lambda name: None)
+    assert views.layers_of_two(picture(), *pair, RECIPE, made_by="made up").moving is None
+
+
 # --- in a browser ---------------------------------------------------------------------------------------------------
-
-
-LATER = (  # waits for what an expression says, once it is something
-    "new Promise(done => {{ const timer = setInterval(() => {{ const found = {};"
-    " if (found) {{ clearInterval(timer); done(found) }} }}, 20) }})"
-)
-
-
-class Browser:
-    """A headless Chromium, spoken to over a pipe in its DevTools protocol; every host name leads nowhere."""
-
-    def __init__(self, profile: Path) -> None:
-        out, self._write = os.pipe()
-        self._read, back = os.pipe()
-        switches = [
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--no-first-run",
-            "--disable-background-networking",
-        ]
-        switches += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={profile}", "--remote-debugging-pipe"]
-        shell = f'exec "$0" "$@" 3<&{out} 4>&{back}'  # the protocol's pipes are 3 and 4
-        command = ["bash", "-c", shell, CHROMIUM, *switches, "about:blank"]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.process = subprocess.Popen(command, pass_fds=(out, back), **quiet)
-        os.close(out), os.close(back)
-        self.number, self.rest, self.events, self.session = 0, b"", [], None
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for room in ("Page", "Network", "Runtime", "Log"):
-            self.call(f"{room}.enable")
-
-    def call(self, method: str, **params) -> dict:
-        self.number += 1
-        message = {"id": self.number, "method": method, "params": params}
-        message |= {"sessionId": self.session} if self.session else {}
-        os.write(self._write, json.dumps(message).encode() + b"\0")
-        while (answer := self._next()).get("id") != self.number:
-            self.events.append(answer)
-        assert "error" not in answer, answer
-        return answer["result"]
-
-    def _next(self) -> dict:
-        while b"\0" not in self.rest:
-            part = os.read(self._read, 2**20)
-            assert part, "the browser has gone"
-            self.rest += part
-        message, self.rest = self.rest.split(b"\0", 1)
-        return json.loads(message)
-
-    def open(self, address: str) -> None:
-        """Load a page anew and wait until it shows its answers."""
-        self.call("Page.navigate", url="about:blank")
-        self.events.clear()
-        self.call("Page.navigate", url=address)
-        self.run(LATER.format("document.querySelector('#page:not([hidden]), #trouble:not([hidden])') !== null"))
-
-    def run(self, script: str):
-        """The value of an expression in the page."""
-        found = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in found, found
-        return found["result"].get("value")
-
-    def inside_frame(self, script: str):
-        """The value of an expression in the one frame of the page, which is a target of its own."""
-        own, self.session, frames = self.session, None, []
-        try:
-            for _ in range(200):  # until it is there, 10 s at most
-                frames = [one for one in self.call("Target.getTargets")["targetInfos"] if one["type"] == "iframe"]
-                if frames:
-                    break
-                time.sleep(0.05)
-            self.session = self.call("Target.attachToTarget", targetId=frames[0]["targetId"], flatten=True)["sessionId"]
-            return self.run(script)
-        finally:
-            self.session = own
-
-    def press(self, key: str, shift: bool = False) -> None:
-        how = {"key": key, "code": "Space" if key == " " else key, "modifiers": 8 * shift}
-        how |= {"text": " "} if key == " " else {}
-        self.call("Input.dispatchKeyEvent", type="keyDown", **how)
-        self.call("Input.dispatchKeyEvent", type="keyUp", **how)
-
-    def mouse(self, kind: str, x: float, y: float) -> None:
-        self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
-
-    def click(self, selector: str) -> None:
-        """Press the middle of an element with the mouse."""
-        one = f"document.querySelector('{selector}')"
-        self.run(f"{one}.scrollIntoView({{block: 'center'}})")
-        place = self.run(f"(r => [r.x + r.width / 2, r.y + r.height / 2])({one}.getBoundingClientRect())")
-        for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
-            self.mouse(kind, *place)
-
-    def choose(self, name: str, value: str) -> None:
-        """Choose an option of a list."""
-        self.run(
-            f"(s => {{ s.value = '{value}'; s.dispatchEvent(new Event('change')) }})(document.getElementById('{name}'))"
-        )
-
-    def named(self, method: str) -> list[dict]:
-        return [event["params"] for event in self.events if event.get("method") == method]
-
-    def complaints(self) -> list:
-        """Exceptions, and errors and warnings on the console."""
-        self.run("1")  # what was said before it has arrived
-        said = [entry for entry in self.named("Runtime.consoleAPICalled") if entry["type"] in ("error", "warning")]
-        return self.named("Runtime.exceptionThrown") + self.named("Log.entryAdded") + said
-
-    def screen(self, width: int, height: int = 900, dark: bool = False, **how) -> None:
-        self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
-        )
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", features=[scheme])
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        os.close(self._write), os.close(self._read)
 
 
 @pytest.fixture(scope="module")
@@ -555,6 +512,9 @@ def test_views_heads_and_sinks_change_what_is_seen(shown):
     assert page.run("document.getElementById('head').disabled")
     rings = "document.querySelectorAll('#stages circle').length"
     assert page.run(rings) == 2 * 2  # one sink in each panel, each a ring and its dark edge
+    page.click("[data-view=noise]")
+    assert page.run(rings) == 0  # noise and anchor are of no single layer
+    page.click("[data-view=layer]")
     for choice in ("out", "plain"):
         page.choose("sinks", choice)
         assert page.run(rings) == 0
@@ -635,6 +595,137 @@ def test_nothing_is_wider_than_the_screen(shown, width, traces):
     page.screen(1280)
 
 
+def test_a_first_visitor_is_told_what_to_do_and_what_is_shown(shown):
+    page = shown(two(), "#word=4&layer=3")
+    assert page.run("document.querySelector('.intro').textContent").startswith("Pick a word of the answer")
+    assert page.run("document.querySelector('.eyebrow').textContent").endswith("made by made up")
+    captions = page.run("[...document.querySelectorAll('.caption')].map(c => c.textContent)")
+    assert captions == ["“frisbee” (invented)", "“sheep”"]
+    assert page.run("document.getElementById('shown').textContent") == "Layer 3, heads pooled"
+    page.click("[data-view=noise]")
+    assert page.run("document.getElementById('shown').textContent") == "Noise: mean map of layers 0–1"
+    assert page.run("document.getElementById('made').textContent").startswith("Modelmade up")
+
+
+def test_invented_words_are_red_and_marked_also_when_they_are_chosen(shown):
+    page = shown(two(), "#word=1")
+    look = "(s => [s.color, s.textDecorationStyle, s.backgroundColor])(getComputedStyle({}))"
+    word = look.format("document.querySelector('.word.invented')")
+    red = "rgb(179, 38, 30)"
+    assert page.run(word) == [red, "wavy", "rgba(0, 0, 0, 0)"]
+    page.click(".word.invented")
+    assert page.run(word) == ["rgb(255, 255, 255)", "wavy", red]
+    assert page.run(look.format("document.querySelector('.note .invented')"))[:2] == [red, "wavy"]
+    assert page.run("getComputedStyle(document.querySelector('.word.true')).textDecorationStyle") == "solid"
+
+
+def test_more_attention_is_lighter(shown):
+    """The luma (Rec. 601) of each colour over a dimmed picture grows: no eye needs the hue. 1 of 255 for rounding."""
+    colours = np.array(shown(two()).run("ramp"))
+    opacity = colours[:, 3:] / 255
+    for behind in (0, 90, 140):  # the page dims its picture to 55 % at most
+        luma = (colours[:, :3] * opacity + behind * (1 - opacity)) @ (0.299, 0.587, 0.114)
+        assert (np.diff(luma[40:]) >= -1).all()
+        assert luma[-1] - luma[0] > 50
+
+
+def test_without_boxes_it_says_why_there_is_no_evidence(shown):
+    said = "(e => e.checkVisibility() && e.textContent)(document.getElementById('no-evidence'))"
+    page = shown(two(boxes=None))
+    assert page.run("document.querySelectorAll('.chart').length") == 3
+    assert "no curve of evidence" in page.run(said)
+    html = two()
+    page = shown(html, "#word=1&layer=4")
+    assert page.run(said) is False
+    evidence = data_of(html)["traces"][0]["evidence"][1][4]
+    assert page.run("document.querySelector('.chart:nth-child(4) b').textContent") == f"{evidence:.1f}×"
+    page.press("ArrowRight")  # "and" is no object
+    assert "not known" in page.run("document.querySelector('.chart:nth-child(4) .empty').textContent")
+
+
+def test_buttons_step_through_words_and_layers_and_end_where_these_end(shown):
+    page = shown(two(), "#word=3&layer=6")
+    page.click(".choices .step:last-child")
+    page.click(".layers .step:last-child")
+    assert (page.run(STATE)["word"], page.run(STATE)["layer"]) == ("4", "7")
+    assert page.run("[...document.querySelectorAll('.step')].map(b => b.disabled)") == [False, True, False, True]
+    assert page.run("document.getElementById('word-name').textContent") == "frisbee 5 / 5"
+
+
+def test_the_tab_key_visits_everything_once_in_the_order_of_the_screen_with_a_ring(shown):
+    heads = {name: {3: torch.rand(7, 2, 16)} for name in ("plain", "EAH")}
+    page = shown(two(heads=heads), "#word=1&layer=3")
+    at = "(e => [e.id || e.dataset.view || (e.dataset.of ?? '') + (e.dataset.by ?? '') || e.classList[0] || e.tagName,"
+    at += " getComputedStyle(e).outlineStyle, parseFloat(getComputedStyle(e).outlineWidth)])(document.activeElement)"
+    visited = []
+    while not visited or visited[-1][0] != "BODY":
+        page.press("Tab")
+        visited.append(page.run(at))
+        assert len(visited) < 40
+    names = [name for name, *_ in visited[:-1]]
+    assert names == [
+        "word", "word", "play", "layer-1", "layer1", "layer", "word-1", "word1", "layer", "noise", "anchor", "picture",
+        "head", "sinks", "boxes", "frame", "frame", "SUMMARY", "SUMMARY",
+    ]  # fmt: skip
+    assert all(style != "none" and width >= 2 for _, style, width in visited[:-1])
+
+
+def on_phone(page: Browser) -> None:
+    """A narrow screen, once the page has put its parts in the order of one."""
+    page.screen(390, 844)
+    page.run(LATER.format("document.querySelector('#head-of-page + #sight') !== null"))
+
+
+def test_on_a_phone_the_maps_come_first_and_stay_in_sight(shown):
+    page = shown(two())
+    order = "[...document.querySelectorAll('main > *')].map(e => e.id).filter(id => id).slice(0, 4)"
+    assert page.run(order) == ["head-of-page", "answers", "controls", "sight"]
+    on_phone(page)
+    assert page.run(order) == ["head-of-page", "sight", "controls", "answers"]
+    page.run("document.querySelector('#answers').scrollIntoView({block: 'end'})")
+    assert page.run("scrollY") > 200
+    area = page.run("(r => [r.top, r.bottom, innerHeight])(document.getElementById('sight').getBoundingClientRect())")
+    assert area[0] == 0
+    assert area[1] < 0.5 * area[2]
+    page.screen(1280)
+    page.run(LATER.format("document.querySelector('#head-of-page + #answers')"))
+
+
+def test_a_finger_hits_what_it_aims_at_and_text_is_large_enough(shown):
+    heads = {name: {3: torch.rand(7, 2, 16)} for name in ("plain", "EAH")}
+    page = shown(two(heads=heads))
+    on_phone(page)
+    page.run("document.querySelectorAll('details').forEach(d => d.open = true)")
+    usable = "[...document.querySelectorAll('button:not(.word), select, input, summary')]"
+    sizes = page.run(
+        f"{usable}.map(e => [e.id || e.className, (e.closest('label') ?? e).getBoundingClientRect().height])"
+    )
+    assert len(sizes) > 12
+    assert [one for one in sizes if one[1] < 40] == []
+    page.run("document.querySelector('.word').scrollIntoView({block: 'center'})")
+    middle = "(r => [r.x + r.width / 2, r.y + r.height / 2])(document.querySelector('.word').getBoundingClientRect())"
+    x, y = page.run(middle)
+    for above in (-19, 19):  # words are as low as letters, but can be hit within 40 pixels
+        assert page.run(f"document.elementFromPoint({x}, {y + above}).classList.contains('word')")
+    small = (
+        "[...document.querySelectorAll('main *')].filter(e => [...e.childNodes].some(n => n.nodeType === 3 &&"
+        " n.data.trim()) && e.checkVisibility() && parseFloat(getComputedStyle(e).fontSize) < 14)"
+        ".map(e => e.tagName + e.className)"
+    )
+    assert page.run(small) == []
+    page.screen(1280)
+
+
+def test_who_wants_less_motion_gets_one_slow_pass(shown):
+    page = shown(two(), "#word=1&layer=6")
+    page.screen(1280, still=True)
+    page.click("#play")
+    page.run(LATER.format("document.getElementById('play').getAttribute('aria-pressed') === 'false'"))
+    assert page.run("document.getElementById('layer').value") == "7"
+    assert page.run("getComputedStyle(document.querySelector('.frame img')).transitionDuration") == "0s"
+    page.screen(1280)
+
+
 def test_everything_that_can_be_used_has_a_name(shown):
     page = shown(two())
     tree = page.call("Accessibility.getFullAXTree")["nodes"]
@@ -654,5 +745,37 @@ def test_the_command_writes_the_page_and_prints_its_name(tmp_path, capsys):
     text = out.read_text(encoding="utf-8")
     assert "What is there?" in text
     assert "CLVA" in text
+    assert list(data_of(text)["traces"][0]["heads"]) == ["1"]
     assert cli.main([*words, "--heads", "99"]) == 1
     assert "layers_with_heads" in capsys.readouterr().err
+
+
+def test_the_command_takes_boxes_and_keeps_the_heads_of_a_small_model(tmp_path, capsys):
+    model, picture_file, out = tiny_folder(tmp_path / "model"), tmp_path / "picture.png", tmp_path / "page.html"
+    picture().save(picture_file)
+    words = ["explore", str(picture_file), "What is there?", "--model", str(model), "--device", "cpu"]
+    words += ["--out", str(out), "--max-new-tokens", "4"]
+    assert cli.main([*words, "--objects", "puppy=0:0:32:24,dog=40:30:64:48,cat"]) == 0
+    data = data_of(out.read_text(encoding="utf-8"))
+    assert list(data["places"]["boxes"]) == ["dog"]  # a puppy is one
+    assert len(data["places"]["boxes"]["dog"]) == 2
+    assert data["traces"][0]["missed"] == ["cat", "dog"]
+    assert [int(layer) for layer in data["traces"][0]["heads"]] == list(range(data["layers"]))
+    assert data["model"] == "model"
+    for wrong, said in {
+        "dog=1:2:3": "left:top:right:bottom",
+        "dog=a:2:3:4": "such as dog=",
+        "unicorn": "'unicorn'",
+    }.items():
+        with pytest.raises(SystemExit, match="2"):
+            cli.main([*words, "--objects", wrong])
+        assert said in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([*words, "--heads", "x"])
+    assert "--heads takes layers" in capsys.readouterr().err
+
+
+def test_the_heads_of_a_large_model_are_kept_when_asked_for_alone():
+    from minivlm.checkpoints.maker import known_config
+
+    assert len(usual_heads(known_config("llava-1.5-7b"))) == 0

@@ -67,6 +67,7 @@ def curve(layers: int = 8, height: float = 0.5) -> tuple[torch.Tensor, torch.Ten
     return mean, mean - 0.1, mean + 0.2
 
 
+SENTENCE = "In deep layers the maps of invented words are no nearer to the noise than the maps of true words are"
 FIGURES = {
     "heat_map": lambda by: plots.heat_map(
         black(), one_lit(), recipe("pad"), made_by=by, boxes=[("bird", (1, 0, 9, 9)), ("dog", (30, 9, 39, 19))]
@@ -81,6 +82,15 @@ FIGURES = {
     "layer_curves": lambda by: plots.layer_curves(
         {f"{n} words": curve(height=n / 9) for n in range(5)}, made_by=by, ylabel="share", title="y", clva=CLVA_8
     ),
+    "layer_curves, a long title": lambda by: plots.layer_curves(
+        {"true": curve()}, made_by=by, ylabel="share", title=SENTENCE, clva=CLVA_8
+    ),
+    "heat_map, a long title": lambda by: plots.heat_map(black(), one_lit(), recipe(), made_by=by, title=SENTENCE),
+    "before_after, a long title": lambda by: plots.before_after(
+        black(), one_lit(), one_lit(2, 2), recipe(), made_by=by, name="EAH in layer 2 and CLVA without its gate"
+    ),
+    "similarity_matrix, a long title": lambda by: plots.similarity_matrix(torch.rand(8, 8), made_by=by, title=SENTENCE),
+    "sink_density, a long title": lambda by: plots.sink_density(torch.rand(8, 8), made_by=by, title=SENTENCE),
     "lens_curve": lambda by: plots.lens_curve({"true": curve(), "invented": curve()}, made_by=by, clva=CLVA_8),
     "similarity_matrix": lambda by: plots.similarity_matrix(torch.rand(32, 32), made_by=by, title="z"),
     "sink_density": lambda by: plots.sink_density(torch.rand(32, 32), made_by=by, title="z"),
@@ -252,6 +262,32 @@ def test_matrices_stand_as_they_are_written():
 
 def test_every_figure_names_its_model(figure):
     assert figure.get_supxlabel() == "made by minivlm/tiny"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("minivlm/tiny", "minivlm/tiny"),
+        ("llava-hf/llava-1.5-7b-hf", "llava-hf/llava-1.5-7b-hf"),
+        ("/models/here/llava-mine/", "llava-mine"),
+        ("~/llava-mine", "llava-mine"),
+    ],
+)
+def test_a_model_in_a_folder_is_named_without_the_way_there(name, shown):
+    assert plots.sink_density(torch.rand(2, 2), made_by=name).get_supxlabel() == f"made by {shown}"
+
+
+def test_a_folder_that_is_there_is_known_as_one(tmp_path, monkeypatch):
+    (tmp_path / "weights" / "mine").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert overlay.short_name("weights/mine") == "mine"
+    assert overlay.short_name("weights/other") == "weights/other"
+
+
+def test_a_title_keeps_its_own_lines_and_its_words():
+    assert overlay.folded("short\nlines", 6.4) == "short\nlines"
+    assert overlay.folded(SENTENCE, 6.4).replace("\n", " ") == SENTENCE
+    assert max(map(len, overlay.folded(SENTENCE, 6.4).splitlines())) <= 60
 
 
 @pytest.mark.parametrize("name", FIGURES)

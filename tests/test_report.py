@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-import shutil
 from dataclasses import dataclass
 from html import escape
 from html.parser import HTMLParser
@@ -11,9 +10,9 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from browser import CHROMIUM, Browser
 from fake_run import METHODS, fake_card
 from PIL import Image
-from test_explorer import Browser
 
 from minivlm.checkpoints.save import write_json
 from minivlm.errors import ImageError
@@ -27,7 +26,6 @@ from minivlm.evaluation.runner import conclude
 from minivlm.evaluation.scenes import SceneWords
 from minivlm.evaluation.table import as_markdown, as_text, cell, notes, ordered, signed, tables
 
-CHROMIUM = shutil.which("chromium")
 HOSTILE = (
     "A dog <script>alert(1)</script> \"and\" 'a' <img src=x onerror=alert()> & a pizza. <i>See</i> https://example.org/"
 )

@@ -18,6 +18,7 @@ from minivlm.evaluation.datasets import Dataset
 from minivlm.evaluation.items import Item
 from minivlm.generate import Generation
 from minivlm.inputs.templates import TEMPLATES, Text, Turn
+from minivlm.lens.overlay import short_name
 from minivlm.model import Mitigation
 from minivlm.vlm import VLM
 
@@ -99,12 +100,6 @@ def shown(value: Any) -> str:
 
 
 # --- the parts ------------------------------------------------------------------------------------------------------
-
-
-def short_name(name: str) -> str:
-    """A name on the hub as it is; of a folder only its own name, for where it lies decides nothing."""
-    folder = Path(name).expanduser()
-    return folder.resolve().name if folder.exists() else name
 
 
 def written_out(template: str, question: str) -> str:

@@ -8,7 +8,7 @@ a sink may get a hundred times what the other patches get, and they must still d
 
 import zlib
 from base64 import b64encode
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 from itertools import accumulate
@@ -20,13 +20,15 @@ from torch import Tensor
 
 from minivlm.inputs.image import Box, ImageRecipe
 from minivlm.lens.drift import TracedScene, drift, evidence, image_share, maps_at, noise_and_anchor
-from minivlm.lens.overlay import as_grid, seen_square
+from minivlm.lens.overlay import as_grid, seen_square, short_name
 from minivlm.lens.trace import Trace, Word, patch_mask, words
 from minivlm.model import CLVA
 from minivlm.model.effect import LayerEffect, told
+from minivlm.model.mitigation import KINDS
 
 DIGITS = 4  # that count, of a number on the page
-NOTHING = "It changed nothing."
+NOTHING, CUT = "It changed nothing.", "Cut off: as many tokens as were allowed."
+SAMPLING = ("temperature", "top_k", "top_p", "seed")
 
 
 class Lexicon(Protocol):
@@ -86,7 +88,8 @@ class Exhibit:
             "text": self.trace.text,
             "words": [[word.start, word.stop, word.name, word.kind] for word in self.words],
             "missed": sorted(known.truth - seen) if known.truth is not None else [],
-            "note": note_of(self.trace),
+            "notes": notes_of(self.trace),
+            "settings": settings_of(self.trace),
             "maps": packed(maps, levels),
             "anchors": packed(torch.cat([found.noise, found.anchor], dim=1), levels),  # W 2 P
             "heads": {layer: packed(maps[self.tokens], levels) for layer, maps in self.heads.items()},  # W H P
@@ -132,20 +135,63 @@ def counterparts(here: Sequence[Word], there: Sequence[Word]) -> list[int]:
     names = [[word.name.lower() for word in words] for words in (here, there)]
     found = [-1] * len(here)
     for kind, start, stop, other, last in SequenceMatcher(None, *names, autojunk=False).get_opcodes():
-        if kind in ("equal", "replace"):
-            for step in range(min(stop - start, last - other)):
-                found[start + step] = other + step
+        ours, theirs = range(start, stop), range(other, last)
+        pairs = zip(ours, theirs, strict=True) if kind == "equal" else _in_place_of(here, ours, there, theirs)
+        for place, partner in pairs:
+            found[place] = partner
     return found
 
 
-def note_of(trace: Trace) -> str:
-    """What a mitigation did, in one line; nothing for a plain answer."""
-    if not (effect := trace.facts.get("effect")):
-        return ""
+def _in_place_of(here: Sequence[Word], ours: range, there: Sequence[Word], theirs: range) -> Iterator[tuple[int, int]]:
+    """Places in two stretches, one of which was written instead of the other: an object stands for an object."""
+    for is_object in (True, False):
+        stretches = ((here, ours), (there, theirs))
+        alike = [[place for place in part if (words[place].kind != "other") == is_object] for words, part in stretches]
+        yield from zip(*alike, strict=False)
+
+
+# --- how an answer was made -----------------------------------------------------------------------------------------
+
+
+def notes_of(trace: Trace) -> list[str]:
+    """What a mitigation did, a line for each method, and whether the answer was cut; nothing for a plain whole one."""
+    effect = trace.facts.get("effect") or {"layers": [], "nothing": False}
     layers = [LayerEffect(**layer) for layer in effect["layers"]]
     methods = dict.fromkeys(layer.method for layer in layers)
     lines = [told([layer for layer in layers if layer.method == method]) for method in methods]
-    return NOTHING if effect["nothing"] else "; ".join(lines)
+    cut = [CUT] if trace.facts["finish"] == "length" else []
+    return [*([NOTHING] if effect["nothing"] else lines), *cut]
+
+
+def settings_of(trace: Trace) -> list[str]:
+    """All settings of each method, a line "EAH: layer 2, threshold 0.022, …" for each."""
+    return [f"{KINDS[method].__name__}: {listing(found)}" for method, found in trace.facts["mitigation"].items()]
+
+
+def made_of(trace: Trace) -> list[tuple[str, str]]:
+    """What all answers of a page have in common, by name."""
+    facts, decoding = trace.facts, trace.facts["settings"]
+    sampling = {name: decoding[name] for name in SAMPLING if decoding[name] is not None}
+    chosen = f"sampled with {listing(sampling)}" if decoding["temperature"] else "greedy"
+    return [
+        ("Model", short_name(facts["model"])),
+        ("Picture", facts["recipe"]),
+        ("Prompt", f"template {facts['template']}"),
+        ("Decoding", f"{chosen}, at most {decoding['max_new_tokens']} new tokens"),
+    ]
+
+
+def listing(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {said(value)}" for name, value in settings.items())
+
+
+def said(value: Any) -> str:
+    """A setting in as few letters as it needs."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 # --- numbers --------------------------------------------------------------------------------------------------------

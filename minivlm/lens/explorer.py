@@ -3,7 +3,7 @@
     Path("page.html").write_text(explore(vlm, "photo.jpg", "What is in the image?", CLVA()), encoding="utf-8")
 
 The page holds its picture, its numbers and its program; it needs no server and no network, and its own policy forbids
-it to fetch anything. `explorer.html`, `.css` and `.js` beside this file are its parts; `exhibit.py` makes its numbers.
+it to fetch anything. Its parts lie in `explorer_page/`; `exhibit.py` makes its numbers.
 """
 
 import json
@@ -24,19 +24,22 @@ from minivlm.generate import Generation, Step
 from minivlm.inputs.image import Box, ImageRecipe, load_image
 from minivlm.inputs.prompt import as_turns
 from minivlm.lens.drift import with_layers
-from minivlm.lens.exhibit import Exhibit, Known, Lexicon, bands, counterparts, places
-from minivlm.model import CLVA, Mitigation
+from minivlm.lens.exhibit import Exhibit, Known, Lexicon, bands, counterparts, made_of, places
+from minivlm.lens.overlay import short_name
+from minivlm.model import CLVA, LlavaConfig, Mitigation
 from minivlm.model.clva import normalised, usual_layers
 from minivlm.model.mitigation import KINDS
 from minivlm.model.watch import check_layers
 from minivlm.tracing import Trace, Tracer
 from minivlm.vlm import VLM
 
-PARTS = Path(__file__).parent
+PARTS = Path(__file__).parent / "explorer_page"
+SCRIPTS = ("maps.js", "build.js", "draw.js", "main.js")  # one program, in this order
 LIMIT = 5_000_000  # bytes of a page
 LEVELS = (255, 63, 15)  # of a patch in a map: as fine as the page may be large
 STRONG = 2.5  # times the uniform share: what a patch must get to be marked as a sink, twice EAH's own threshold
 LARGEST_SIDE, SMALL_SIDE = 800, 256  # pixels of the picture on the page; below the second it is drawn in squares
+FEW = 10_000  # numbers in the maps of all heads for one word: 100 words of two answers then take 2 MB at most
 PLAIN = "plain"
 Heads = Mapping[int, Tensor]  # layer -> the maps of its heads (T, H, P)
 
@@ -120,7 +123,8 @@ def shown(exhibits: Sequence[Exhibit], known: Known, levels: int) -> dict:
     depth, heads, patches = first.sink_scores.shape
     others = [[counterparts(here.words, there.words) for there in exhibits] for here in exhibits]
     return {
-        "model": first.facts["model"],
+        "model": short_name(first.facts["model"]),
+        "made": made_of(first),
         "layers": depth,
         "heads": heads,
         "side": round(patches**0.5),
@@ -130,6 +134,13 @@ def shown(exhibits: Sequence[Exhibit], known: Known, levels: int) -> dict:
         "judged": known.truth is not None,
         "traces": [exhibit.as_dict(known, clva, STRONG, levels) for exhibit in exhibits],
     }
+
+
+def usual_heads(config: LlavaConfig) -> range:
+    """The layers whose heads a page keeps if nobody says which: all of a small model, none of a large one."""
+    text = config.text_config
+    numbers = text.num_hidden_layers * text.num_attention_heads * config.num_image_tokens
+    return range(text.num_hidden_layers if numbers <= FEW else 0)
 
 
 # --- traces ---------------------------------------------------------------------------------------------------------
@@ -202,7 +213,7 @@ def picture_data(image: Image.Image) -> dict:
 
 def assembled(data: dict) -> str:
     """The HTML file. Its policy names the digests of its one program and style: nothing else may run."""
-    style, script = (read_part(f"explorer.{kind}") for kind in ("css", "js"))
+    style, script = read_part("style.css"), "".join(map(read_part, SCRIPTS))
     parts = {
         "style": style,
         "script": script,
@@ -210,7 +221,7 @@ def assembled(data: dict) -> str:
         "script_digest": digest(script),
         "data": json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),  # no tag ends it
     }
-    return re.sub(r"{{(\w+)}}", lambda found: parts[found[1]], read_part("explorer.html"))
+    return re.sub(r"{{(\w+)}}", lambda found: parts[found[1]], read_part("index.html"))
 
 
 def read_part(name: str) -> str:

@@ -6,6 +6,8 @@ picture: a margin was never seen. Under `pad` it is larger: some patches lie bes
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,22 @@ from minivlm.tracing import Trace
 
 BLACK, WHITE = 0.1, 0.5  # of a picture under a map, in 0..1: every map is lighter where it is strong
 WORTH_TELLING = 0.005  # of a map
+LETTERS = 9.5  # of a title, for each inch of its figure: what fits beside labels and a colour bar
 Curves = Mapping[str, tuple[Any, Any, Any]]  # mean, low and high of each layer
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def short_name(model: str) -> str:
+    """A name on the hub as it is; of a folder its last part alone, for where it lies says nothing about its numbers."""
+    path = Path(model).expanduser()
+    return path.resolve().name if path.is_absolute() or path.exists() else model
+
+
+def folded(title: str, inches: float) -> str:
+    """A title in as many lines as a figure of this width needs; its own line breaks stay."""
+    return "\n".join(fill(line, max(12, int(LETTERS * inches))) for line in title.splitlines())
 
 
 # --- numbers ---------------------------------------------------------------------------------------------------------
@@ -110,6 +127,11 @@ def unseen(grid: np.ndarray, size: tuple[int, int], recipe: ImageRecipe) -> str:
         return "outside the dashed square: cut off, never seen"
     hidden = share_on_padding(grid, size, recipe)
     return f"{hidden:.0%} of the map lies on padding, outside the picture" if hidden >= WORTH_TELLING else ""
+
+
+def heading(title: str, inches: float, grid: np.ndarray, size: tuple[int, int], recipe: ImageRecipe) -> str:
+    """What stands above a map: its title, folded, and what is unseen of the picture."""
+    return "\n".join(filter(None, (folded(title, inches), unseen(grid, size, recipe))))
 
 
 def dimmed(image: Image.Image) -> np.ndarray:

@@ -31,9 +31,11 @@ from minivlm.lens.overlay import (
     as_grid,
     as_lines,
     dimmed,
+    folded,
+    heading,
     numbers,
     seen_square,
-    unseen,
+    short_name,
     word_grids,
 )
 from minivlm.model import CLVA
@@ -70,12 +72,14 @@ def heat_map(
     """
     image, grid = load_image(picture), as_grid(values)
     wide, high = (4 * side / max(image.size) for side in image.size)  # inches
-    figure = new_figure(made_by, (max(4.4, 1 + wide), 2.2 + high))
+    width = max(4.4, 1 + wide)
+    above = heading(title, width, grid, image.size, recipe)
+    figure = new_figure(made_by, (width, 2.2 + high + 0.17 * max(0, above.count("\n") - 1)))
     axes = figure.subplots()
     drawn = draw_map(axes, image, grid, recipe, LIT, 0, grid.max())
     for name, box in boxes:
         draw_box(axes, name, box)
-    axes.set_title("\n".join(filter(None, (title, unseen(grid, image.size, recipe)))), fontsize=TITLE, pad=9)
+    axes.set_title(above, fontsize=TITLE, pad=9)
     axes.set(xlabel="x (pixels)", ylabel="y (pixels)")
     colour_bar(figure, drawn, ATTENTION, ax=axes, location="bottom", aspect=30)
     return figure
@@ -117,7 +121,7 @@ def before_after(
     drawn = draw_map(panels[1], image, after, recipe, LIT, 0, top)
     moved = draw_map(panels[2], image, after - before, recipe, CHANGED, -change, change)
     for axes, text in zip(panels, ("plain", name, f"{name} minus plain"), strict=True):
-        axes.set_title(text, fontsize=TITLE)
+        axes.set_title(folded(text, figure.get_figwidth() / 3), fontsize=TITLE)
         axes.set(xticks=[], yticks=[])
     colour_bar(figure, drawn, ATTENTION, ax=panels[:2], location="bottom", aspect=40)
     colour_bar(figure, moved, "change (percentage points)", ax=panels[2], location="bottom")
@@ -236,13 +240,13 @@ def new_figure(made_by: str, size: tuple[float, float]) -> Figure:
     if not isinstance(made_by, str) or not made_by.strip():
         raise ConfigError(f"made_by must name the model whose numbers these are (vlm.name), found {made_by!r}.")
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08))
-    figure.supxlabel(f"made by {made_by}", x=0.99, ha="right", fontsize=TINY, color="0.35")
+    figure.supxlabel(f"made by {short_name(made_by)}", x=0.99, ha="right", fontsize=TINY, color="0.35")
     return figure
 
 
 def name_axes(axes: Axes, title: str, **labels: str) -> None:
-    """Title, labels, and whole numbers for layers and heads."""
-    axes.set_title(title, fontsize=TITLE)
+    """A title, in as many lines as it needs, labels, and whole numbers for layers and heads."""
+    axes.set_title(folded(title, axes.figure.get_figwidth()), fontsize=TITLE)
     axes.set(**labels)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if labels["ylabel"] == LAYER:
@@ -251,7 +255,6 @@ def name_axes(axes: Axes, title: str, **labels: str) -> None:
 
 def colour_bar(figure: Figure, drawn: ScalarMappable, label: str, **where: Any) -> None:
     """The scale of a map in percent, over the grey of a dimmed picture where its colours are transparent."""
-    percent = PercentFormatter(xmax=1, symbol="")
-    bar = figure.colorbar(drawn, label=label, format=percent, ticks=MaxNLocator(4), **where)
+    bar = figure.colorbar(drawn, label=label, format=PercentFormatter(1, symbol=""), ticks=MaxNLocator(4), **where)
     bar.ax.tick_params(labelsize=SMALL)
     bar.ax.set_facecolor(str((BLACK + WHITE) / 2))
