@@ -15,7 +15,7 @@ from minivlm import Effect, MinivlmError, cli, options
 from minivlm.answer import Answer
 from minivlm.loading import load, shipped_model
 from minivlm.toyworld import HELD_OUT, SUBSTITUTIONS
-from minivlm.toyworld.demo import DESCRIBE, Shown, is_right, save, totals, yes_no
+from minivlm.toyworld.demo import DESCRIBE, Shown, is_right, save, save_row, totals, yes_no
 from minivlm.toyworld.questions import about
 from minivlm.toyworld.telling import LEGEND, MARKED, Page, describe, mark, summary, tell, try_next
 from minivlm.toyworld.themes import missing_companions
@@ -147,13 +147,22 @@ def test_colors_and_width_are_those_of_a_terminal(monkeypatch):
     assert Page.of(screen) == Page(120, color=False)
 
 
-def test_the_saved_picture_is_the_scene_enlarged(tmp_path):
+def test_the_saved_picture_is_the_scene_pixel_for_pixel(tmp_path):
+    """Or whoever asks about the file would get other answers than the demo."""
     scene = HELD_OUT.draw(1)
     saved = Image.open(save(scene, tmp_path / "new" / "scene.png"))
-    assert saved.width >= 384
-    times = saved.width // scene.size
-    assert saved.resize(scene.picture.size, Image.Resampling.NEAREST).tobytes() == scene.picture.tobytes()
-    assert saved.getpixel((0, 0)) == saved.getpixel((times - 1, times - 1)) == scene.picture.getpixel((0, 0))
+    assert saved.size == scene.picture.size
+    assert saved.tobytes() == scene.picture.tobytes()
+
+
+def test_the_row_is_large_enough_for_eyes_and_has_square_pixels(tmp_path):
+    scene = HELD_OUT.draw(1)
+    row = Image.open(save_row([scene, HELD_OUT.draw(2)], tmp_path / "row.png"))
+    assert row.height >= 384
+    times = row.height // scene.size
+    first = row.crop((0, 0, row.height, row.height))
+    assert first.resize(scene.picture.size, Image.Resampling.NEAREST).tobytes() == scene.picture.tobytes()
+    assert first.getpixel((0, 0)) == first.getpixel((times - 1, times - 1)) == scene.picture.getpixel((0, 0))
 
 
 @pytest.mark.parametrize("width", [1000, 60])
@@ -196,7 +205,8 @@ def test_demo_saves_its_pictures_and_shows_all_three(demo, tmp_path, capsys):
         assert path.read_bytes() == save(HELD_OUT.draw(seed), tmp_path / "expected.png").read_bytes()
         assert str(path) in printed
     row, last = Image.open(tmp_path / "demo.png"), Image.open(path)
-    assert row.crop((row.width - last.width, 0, row.width, row.height)).tobytes() == last.tobytes()
+    shown = row.crop((row.width - row.height, 0, row.width, row.height))
+    assert shown.resize(last.size, Image.Resampling.NEAREST).tobytes() == last.tobytes()
     for method in ("plain", "EAH", "CLVA"):
         assert printed.count(f"\n   {method:7}") == 2
     assert printed.count("effect: ") == 4

@@ -157,14 +157,14 @@ def totals(shown: Sequence[Shown]) -> dict[str, dict[str, int]]:
 
 
 def save(scene: Scene, path: Path) -> Path:
-    """Write the scene's picture as PNG, enlarged."""
+    """Write the scene's picture as PNG, pixel for pixel: whoever asks about the file gets the same answers."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    enlarged(scene).save(path)
+    scene.picture.save(path)
     return path
 
 
 def save_row(scenes: Sequence[Scene], path: Path) -> Path:
-    """Write the scenes' pictures beside each other as one PNG."""
+    """Write the scenes' pictures beside each other as one PNG, enlarged."""
     pictures = [enlarged(scene) for scene in scenes]
     row = Image.new("RGB", (sum(picture.width + MARGIN for picture in pictures) - MARGIN, pictures[0].height), "white")
     for number, picture in enumerate(pictures):
