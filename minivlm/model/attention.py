@@ -179,5 +179,5 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
 
 
 def repeat_heads(x: Tensor, group: int) -> Tensor:
-    """Give each of the `group` heads that share a key/value head its own view of it: (B, G, K, d) to (B, H, K, d)."""
+    """Give each of the `group` heads that share a key/value head its own copy of it: (B, G, K, d) to (B, H, K, d)."""
     return x if group == 1 else repeat(x, "B G K d -> B (G group) K d", group=group)
