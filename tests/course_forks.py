@@ -20,16 +20,23 @@ from minivlm.course.kit.draw import Draw
 from minivlm.course.kit.show import Show
 
 PATIENCE = 60  # seconds for a version
+CORES = os.cpu_count() or 1
 torch.set_num_threads(1)
 
 
 def main() -> None:
-    for version in json.load(sys.stdin):
-        if (child := os.fork()) == 0:
+    versions, running = json.load(sys.stdin), 0
+    for version in versions:
+        if running == CORES:
+            os.wait()
+            running -= 1
+        running += 1
+        if os.fork() == 0:
             signal.alarm(PATIENCE)
             run(Path(version["project"]), Path(version["tests"]), Path(version["out"]), version["jobs"])
             os._exit(0)
-        os.waitpid(child, 0)
+    for _ in range(running):
+        os.wait()
 
 
 def run(project: Path, tests: Path, out: Path, jobs: dict[str, int]) -> None:

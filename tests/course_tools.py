@@ -1,7 +1,9 @@
 """What the tests of the course share: verdicts on many versions of the package at once."""
 
+import atexit
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -11,7 +13,7 @@ from pathlib import Path
 
 from minivlm.course.assignments import Assignment, assignment
 from minivlm.course.kit.show import Shown
-from minivlm.course.package import PACKAGE, copy_package
+from minivlm.course.package import PACKAGE, ZOO, copy_package
 from minivlm.course.project import KIT, write_package
 from minivlm.course.reference import seed_of
 from minivlm.course.supervise import Outcome
@@ -66,15 +68,24 @@ def reference_shown(name: str, seed: str = SEED) -> dict[str, Shown]:
 
 
 def write_version(row: Assignment, folder: Path, version: Changes | str) -> Path:
-    """A project with a version of the package in it."""
+    """A project with a version of the package in it. What is not changed is linked: there are hundreds of versions."""
     folder.mkdir()
     if version == HOLLOW:
         write_package(row, folder)
         return folder
-    package = copy_package(folder)
+    package = Path(shutil.copytree(some_copy(), folder / PACKAGE.name, copy_function=os.link))
     for file, source in ({} if version == WHOLE else version).items():
+        (package / file).unlink()  # a link: writing through it would change all others
         (package / file).write_text(source, encoding="utf-8")
     return folder
+
+
+@cache
+def some_copy() -> Path:
+    """A copy of the package to link to; it is removed at the end of the process."""
+    place = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return copy_package(Path(place), without=[ZOO])
 
 
 def run_forks(versions: list[tuple[Path, Path, dict[str, int]]], tests: Path) -> None:

@@ -85,7 +85,7 @@ def test_every_bug_but_the_example_is_a_task():
     assert ROW.is_zoo
 
 
-def test_the_issue_names_eight():
+def test_the_classics_of_the_field_are_in_the_zoo():
     named = "short_slice head_zero first_row silent_decode loose_loading label_ratio missing_space padded_positions"
     assert set(named.split()) < set(BUGS)
 

@@ -15,6 +15,10 @@ from minivlm.model.layout import Layout
 from minivlm.model.mitigation import Mitigation
 from minivlm.model.watch import Watch
 
+BY_HAND = [  # the handout's queries, of two heads and four tokens
+    [[0.0, 5, 5, 5], [0, 0, 9, 9], [1, 0, 0, 7], [0, 1, 0, 1]],
+    [[3, 0, 0, 0], [0, 1, 4, 0], [0, 0, 0, 3], [2, 0, 0, 0]],
+]
 DEEP = 1e-4  # several layers after each other: sums grouped in another way differ by some 1e-6 of the largest
 
 
@@ -84,8 +88,8 @@ def test_fused_attention(draw, show):
 
 def test_weights_written_out(draw, show):
     """The visible lane's weights: scaled by the width of a head, hidden before the softmax, rows that sum to 1."""
-    q, k = torch.tensor([[1.0, 0], [2, 2], [0, 1], [1, -1]]), torch.tensor([[1.0, 1], [0, 2], [2, 0], [1, 1]])
-    show(by_hand=attention_weights(q[None, None], k[None, None], torch.ones(1, 1, 4, 4, dtype=torch.bool).tril()))
+    q, k = torch.tensor(BY_HAND)[None], 2 * torch.eye(4).expand(1, 2, 4, 4)
+    show(by_hand=attention_weights(q, k, torch.ones(1, 1, 4, 4, dtype=torch.bool).tril()))
     q, k, mask = 2 * draw.normal(3, 4, 12, 8), draw.normal(3, 4, 12, 8), draw.causal(3, 12, 12)
     weights = attention_weights(q, k, mask)
     show(weights=weights, with_a_cache=attention_weights(q[:, :, -5:], k, mask[:, :, -5:]))
@@ -173,11 +177,13 @@ def test_steps_in_their_order(draw, show):
 
 
 def test_many_small_maps(draw, show):
-    """Speed: 256 maps of 512 tokens. A loop over rows in Python pays for each row; a matrix product does not."""
-    q, k = draw.normal(256, 1, 1, 512, 16), draw.normal(256, 1, 1, 512, 16)
+    """Speed: 512 maps of 512 tokens. A loop over rows in Python pays for each row; a matrix product does not."""
+    q, k = draw.normal(512, 1, 1, 512, 16), draw.normal(512, 1, 1, 512, 16)
     mask = torch.ones(1, 1, 512, 512, dtype=torch.bool).tril()
-    last = [attention_weights(*part, mask)[0, 0, -1] for part in zip(q, k, strict=True)]
-    show(last_rows=torch.stack(last))
+    last = torch.empty(512, 512)
+    for number in range(512):
+        last[number] = attention_weights(q[number], k[number], mask)[0, 0, -1]
+    show(last_rows=last)
 
 
 def test_memory_of_a_map(draw, show):

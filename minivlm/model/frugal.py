@@ -1,0 +1,45 @@
+"""The same without a map: what sinks and EAH ask of a layer, from its queries and keys.
+
+The weights of a long prompt are the largest thing that a layer can write down: H Q K numbers. But a sink score is a
+mean over rows, and rows can be looked at a few at a time; and a head's map is a function of its queries and keys alone,
+so that a head which is given another's queries and keys has the other's map, inside the fused kernel, which shows none.
+
+The model itself takes the visible lane of `attention.py`, where the shapes are explained.
+"""
+
+import torch
+from torch import Tensor
+
+from minivlm.model.attention import STRIPE, attention_weights, fused_attention, repeat_heads
+
+
+def sink_scores_without_map(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
+    """`vision_sink_scores(attention_weights(q, k, mask), mask)`, (B, H, K), with few rows of weights at a time.
+
+    `q` (B, H, Q, d), `k` (B, G, K, d), `mask` (B, 1, Q, K): True where a row may see a column, one at least.
+    """
+    k = repeat_heads(k, q.shape[1] // k.shape[1])
+    wide = torch.promote_types(q.dtype, torch.float32)
+    column = torch.arange(k.shape[2], device=k.device)
+    diagonal = column[-q.shape[2] :, None]  # each row's own column
+    scores, rows = 0, 0
+    stripes = q.split(STRIPE, dim=2), diagonal.split(STRIPE), mask.split(STRIPE, dim=2)
+    for stripe, own, seen in zip(*stripes, strict=True):
+        later = seen & (column != own)  # B 1 rows K
+        weights = attention_weights(stripe, k, seen)  # B H rows K
+        scores = scores + (weights * later).sum(dim=2, dtype=wide)
+        rows = rows + later.sum(dim=2)
+    return scores / rows.clamp(min=1)
+
+
+def broadcast_without_map(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, head: Tensor) -> Tensor:
+    """What the heads read when all look through the map of `head` (B,), (B, H, Q, d); -1 leaves a sample alone.
+
+    `q` (B, H, Q, d), `k` and `v` (B, G, K, d), `mask` (B, 1, Q, K). Each head keeps its own values. Exact, also for
+    padding, which sees itself alone through every map; but all rows are given the map, generated ones too.
+    """
+    group = q.shape[1] // k.shape[1]
+    own = torch.arange(q.shape[1], device=head.device)
+    source = torch.where(head[:, None] < 0, own, head[:, None])  # B H: through whose map each head looks
+    sample = torch.arange(len(head), device=head.device)[:, None]
+    return fused_attention(q[sample, source], k[sample, source // group], repeat_heads(v, group), mask)
