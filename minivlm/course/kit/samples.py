@@ -1,0 +1,47 @@
+"""Samples written as words, for tests of what layers do to attention: `.` is padding, `t` text, `p` a patch.
+
+tpppptt      one picture of 4 patches, two rows of text behind it
+..tpptppt    shorter, so padded on the left; its second t sees the first two patches alone
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from minivlm.course.kit.draw import Draw
+from minivlm.model.clva import Anchor, normalised
+from minivlm.model.layout import Layout
+
+
+def layout_of(*samples: str, rows: int | None = None) -> Layout:
+    """Where the tokens of `samples` stand; the last `rows` of them are the rows, or all. Shorter samples are padded."""
+    longest = max(map(len, samples))
+    padded = [sample.rjust(longest, ".") for sample in samples]
+    valid = torch.tensor([[token != "." for token in sample] for sample in padded])
+    image = torch.tensor([[token == "p" for token in sample] for sample in padded])
+    return Layout(valid, image, queries=rows or longest, prompt=longest)
+
+
+def crowd(draw: Draw) -> Layout:
+    """Three samples: one picture; two pictures with text between them; none."""
+    first, second = "p" * draw.number(12, 18), "p" * draw.number(4, 8)
+    return layout_of(f"tt{first}ttttt", f"t{first}tt{second}ttt", "ttttt")
+
+
+def attention(draw: Draw, layout: Layout, heads: int = 4, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Weights (B, H, R, K): the rows from the first text behind a picture on, as the model hands them to CLVA."""
+    place = torch.arange(layout.valid.shape[1])
+    mask = (place <= place[:, None]) & layout.valid[:, None, None] | torch.eye(len(place), dtype=torch.bool)
+    return draw.weights(heads, mask, dtype)[:, :, -layout.text_rows :]
+
+
+def maps_of(draw: Draw, layout: Layout, layers: Iterable[int], dtype: torch.dtype = torch.float32) -> dict[int, Tensor]:
+    """A map (B, R, P) for each layer: sum 1 over the patches that the row sees. Some patches stand out."""
+    seen = layout.seen(layout.text_rows)
+    return {layer: normalised(draw.uniform(*seen.shape, dtype=dtype) ** 4 * seen) for layer in layers}
+
+
+def anchor_of(draw: Draw, layout: Layout, dtype: torch.dtype = torch.float32) -> Anchor:
+    """A noise, a middle and an anchor, as if they had been found in the layers below."""
+    return Anchor(*maps_of(draw, layout, range(3), dtype).values())
