@@ -20,8 +20,9 @@ from minivlm.course.kit.show import Show
 from minivlm.course.package import PACKAGE, handout
 from minivlm.course.project import KIT, write_package
 from minivlm.course.reference import Reference, seed_of
+from minivlm.course.report import Report
 from minivlm.course.supervise import Outcome
-from minivlm.course.verdict import OPEN, RIGHT, WRONG, judge, judge_hunt
+from minivlm.course.verdict import OPEN, RIGHT, WRONG, Verdict, judge, judge_hunt
 from minivlm.errors import CourseError
 
 LAYERS = "model/layers.py"
@@ -114,7 +115,7 @@ def test_what_a_student_does_costs_the_test_that_it_meets_and_no_other(results, 
         ("hollow", "Write rotate in minivlm/model/layers.py."),
         ("wrong", "expected"),
         ("wrong", "Which number turns together with which?"),
-        ("endless", "Stopped after 4 s."),
+        ("endless", "Stopped after 4 s: a loop without end"),
         ("dying", "process died"),
         ("flooding", "SystemExit"),
         ("borrowing", "Not allowed here"),
@@ -184,6 +185,24 @@ def test_a_bug_is_caught_by_a_test_that_passes_without_it(healthy, broken, state
     verdict = judge_hunt(TASK, healthy, broken, 20)
     assert (verdict.state, verdict.points) == (state, 7 if state == RIGHT else 0)
     assert sentence in verdict.sentence
+
+
+def test_what_torch_cannot_do_is_no_hole_and_an_exception_needs_no_hint():
+    task = Task("test_x", 7, "x", hint="Look there.")
+    raised = Outcome(
+        "test_x", "raised", 1, "NotImplementedError", "minivlm/a.py, line 3, in x", "Subtraction of bools."
+    )
+    verdict = judge(task, raised, Show().shown, 20)
+    assert (verdict.state, verdict.hint) == (WRONG, "")
+    assert verdict.sentence == "minivlm/a.py, line 3, in x: NotImplementedError: Subtraction of bools."
+    asserted = Outcome("test_x", "raised", 1, "AssertionError", "tests/test_a1.py, line 3", "A row sums to 1.")
+    assert judge(task, asserted, Show().shown, 20).hint == "Look there."
+
+
+def test_a_part_that_is_right_is_not_yet_all():
+    right = Verdict(ROW.tasks[0], RIGHT)
+    assert str(Report(ROW, (right,))).endswith("Right so far. Check all 3 tests before you hand in.")
+    assert str(Report(ROW, (right, right, right))).endswith("Hand it in.")
 
 
 def test_a_test_that_shows_nothing_is_wrong_where_something_is_expected():
@@ -275,6 +294,13 @@ def test_a_student_starts_writes_checks_and_is_done(tmp_path, capsys):
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout)["points"] == 100
     assert in_folder(folder, "pytest", "-q").returncode == 0
+    layers = folder / "minivlm" / LAYERS
+    layers.write_text(
+        layers.read_text(encoding="utf-8").replace("1.702", "1.7").replace("(-second, first)", "(second, first)")
+    )
+    tested = in_folder(folder, "pytest", "-q", "-k", "test_rotate")
+    assert "a_quarter_turn[" in tested.stdout
+    assert "error" not in tested.stdout
     graded = in_folder(folder, "minivlm", "course", "grade", ".", "--seed", "x", "--out", "results")
     assert graded.returncode == 1
     assert "is a student's copy" in graded.stderr

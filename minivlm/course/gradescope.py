@@ -39,13 +39,12 @@ def results(graded: Graded) -> dict:
 
 def as_test(verdict: Verdict) -> dict:
     """One test in Gradescope's words."""
-    hint = verdict.task.hint if verdict.state != RIGHT else ""
     return {
         "name": verdict.title,
         "score": verdict.points,
         "max_score": verdict.task.points,
         "status": "passed" if verdict.state == RIGHT else "failed",
-        "output": "\n".join(filter(None, [verdict.sentence, hint])),
+        "output": "\n".join(filter(None, [verdict.sentence, verdict.hint])),
         "visibility": "visible",
     }
 

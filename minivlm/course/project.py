@@ -19,10 +19,11 @@ KIT = PACKAGE / "course" / "kit"
 PYTEST = '[tool.pytest.ini_options]\npythonpath = ["."]\ntestpaths = ["tests"]\n'
 README = """# {name} · {title}
 
-Open `{name}.ipynb`: it says what to write. Plan {minutes} minutes.
+The handout is `{name}.ipynb`: it says what to write. Plan {minutes} minutes.
 
 ```bash
 python3 -m venv .venv && .venv/bin/pip install -q -r requirements.txt   # once
+.venv/bin/jupyter lab {name}.ipynb
 .venv/bin/python -m minivlm course check                                # points so far, and the next thing to do
 ```
 

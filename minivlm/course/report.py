@@ -47,7 +47,14 @@ class Report:
         row = self.assignment
         lines = [f"{row.name} · {row.title}: {self.points} of {self.most} points", ""]
         lines += [line_of(verdict) for verdict in self.verdicts]
-        return "\n".join([*lines, "", *advice(self.next)])
+        return "\n".join([*lines, "", *(advice(self.next) if self.next else [self.praise])])
+
+    @property
+    def praise(self) -> str:
+        """What is said if nothing is wrong."""
+        if len(self.verdicts) < len(self.assignment.tasks):
+            return f"Right so far. Check all {len(self.assignment.tasks)} tests before you hand in."
+        return "All of it is right. Hand it in."
 
 
 def line_of(verdict: Verdict) -> str:
@@ -56,13 +63,11 @@ def line_of(verdict: Verdict) -> str:
     return f"  {mark}  {verdict.points:3}/{verdict.task.points:<3} {verdict.title}  ({verdict.seconds:.1f} s)"
 
 
-def advice(verdict: Verdict | None) -> list[str]:
-    """What to do now: write what is not there, or look at the first thing that is wrong."""
-    if verdict is None:
-        return ["All of it is right. Hand it in."]
+def advice(verdict: Verdict) -> list[str]:
+    """What to do now: write what is not there, or look at what is wrong."""
     if verdict.state == OPEN:
         return [f"Next: {verdict.sentence} ({verdict.title} wants {verdict.task.needs}.)"]
     lines = [f"Next: {verdict.title}.", f"  {verdict.sentence}"]
-    lines += [f"  Hint: {verdict.task.hint}"] if verdict.task.hint else []
+    lines += [f"  Hint: {verdict.hint}"] if verdict.hint else []
     printed = verdict.printed.strip()
     return [*lines, "  Your code printed:", printed] if printed else lines

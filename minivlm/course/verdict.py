@@ -9,7 +9,7 @@ from minivlm.course.supervise import Outcome
 
 RIGHT, OPEN, WRONG = "right", "open", "wrong"
 LONGEST = 500  # characters of a sentence
-WRITTEN_LATER = "NotImplementedError"
+WRITTEN_LATER = "NotImplementedError", "Write "  # what a hole raises, and how its message begins
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,16 @@ class Verdict:
     sentence: str = ""
     seconds: float = 0.0
     printed: str = ""
+    values: bool = True  # whether it is about values: an exception has its own line, and needs no hint
 
     @property
     def points(self) -> int:
         return self.task.points if self.state == RIGHT else 0
+
+    @property
+    def hint(self) -> str:
+        """The hint, where it can help."""
+        return self.task.hint if self.state == WRONG and self.values else ""
 
     @property
     def title(self) -> str:
@@ -50,7 +56,7 @@ def judge_hunt(task: Task, healthy: Outcome, broken: Outcome, limit: float) -> V
     if healthy.status != "ran":
         verdict = stopped(task, healthy, limit)
         return verdict if verdict.state == OPEN else told(task, healthy, f"On the healthy package: {verdict.sentence}")
-    if broken.status == "raised" and broken.error != WRITTEN_LATER:
+    if broken.status == "raised" and not is_open(broken):
         return Verdict(task, RIGHT, "", healthy.seconds + broken.seconds, broken.printed)
     if broken.status == "ran":
         return told(task, broken, f"The bug {task.bug!r} is still at large: your test passes with it, too.")
@@ -59,7 +65,8 @@ def judge_hunt(task: Task, healthy: Outcome, broken: Outcome, limit: float) -> V
 
 def told(task: Task, outcome: Outcome, sentence: str) -> Verdict:
     """A wrong answer, and why."""
-    return Verdict(task, WRONG, sentence, outcome.seconds, outcome.printed)
+    values = outcome.status != "raised" or outcome.error == "AssertionError"
+    return Verdict(task, WRONG, sentence, outcome.seconds, outcome.printed, values)
 
 
 def stopped(task: Task, outcome: Outcome, limit: float) -> Verdict:
@@ -67,12 +74,22 @@ def stopped(task: Task, outcome: Outcome, limit: float) -> Verdict:
     raised = f"{outcome.error}: {outcome.message}".removesuffix(": ")
     sentences = {
         "raised": f"{outcome.where or task.test}: {raised}",
-        "too slow": f"Stopped after {limit:.3g} s. Is there a loop that does not end, or one over tokens or heads?",
-        "too much memory": f"It wanted more than {task.megabytes} MB. Which tensor is so large?",
+        "too slow": f"Stopped after {limit:.3g} s: a loop without end, one over tokens or heads, or copies of it all?",
+        "too much memory": f"It wanted more than {task.megabytes} MB{at(outcome.where)}. Which tensor is so large?",
         "crashed": f"The Python process died. {outcome.message}".strip(),
         "forbidden": f"Not allowed here: {outcome.message or outcome.error}",
         "not started": f"The package could not be loaded. {outcome.where} {raised}".strip(),
     }
-    if outcome.error == WRITTEN_LATER and outcome.status == "raised":
+    if is_open(outcome):
         return Verdict(task, OPEN, outcome.message, outcome.seconds, outcome.printed)
     return told(task, outcome, sentences.get(outcome.status, f"{outcome.status}: {raised}"))
+
+
+def is_open(outcome: Outcome) -> bool:
+    """Whether it ended at a hole. (torch raises NotImplementedError, too, for what it cannot do.)"""
+    error, beginning = WRITTEN_LATER
+    return outcome.status == "raised" and outcome.error == error and outcome.message.startswith(beginning)
+
+
+def at(where: str) -> str:
+    return f" ({where})" if where else ""

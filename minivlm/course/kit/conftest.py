@@ -4,6 +4,7 @@
 """
 
 import json
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,16 @@ def draw(request: pytest.FixtureRequest) -> Draw:
 
 
 @pytest.fixture
-def show(request: pytest.FixtureRequest):
-    """Collects what a test shows, and compares it when the test has ended."""
-    show = Show()
-    yield show
-    file = HERE / "expected" / f"{request.node.name}.safetensors"
-    if file.is_file() and (sentence := first_difference(show.shown, Shown.load(file))):
+def show() -> Show:
+    """Collects what a test shows."""
+    return Show()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """When a test has run through, compare what it showed."""
+    result = yield
+    file, show = HERE / "expected" / f"{pyfuncitem.name}.safetensors", pyfuncitem.funcargs.get("show")
+    if show and file.is_file() and (sentence := first_difference(show.shown, Shown.load(file))):
         pytest.fail(sentence, pytrace=False)
+    return result

@@ -1,0 +1,1 @@
+"""The table of assignments, a file for each row."""

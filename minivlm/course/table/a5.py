@@ -1,0 +1,40 @@
+"""Assignment a5: the anchor of CLVA and its controls."""
+
+from minivlm.course.row import Assignment, Task
+
+A5 = Assignment(
+    name="a5",
+    title="The anchor, its fusion and its controls",
+    minutes=150,
+    holes={
+        "model/clva.py": (
+            "pooled_map",
+            "without_outliers",
+            "find_anchor",
+            "controlled",
+            "drift_gate",
+            "redistributed",
+            "pull_to_anchor",
+        )
+    },
+    tasks=(
+        Task("test_pooled_map", 8, "pooled_map", "Does each row choose its own heads, and how many?"),
+        Task("test_pooled_map_of_a_batch", 6, "pooled_map", "`layout.patches` differs from sample to sample."),
+        Task("test_outliers_are_cut", 6, "without_outliers", "Cut down to mean + 3 deviations, not to 0."),
+        Task("test_outliers_among_what_a_row_sees", 6, "without_outliers", "Count the patches in `layout.seen`."),
+        Task("test_anchor", 11, "find_anchor, controlled", "What rises in each layer; then the mean."),
+        Task("test_anchor_without_gain", 6, "find_anchor, controlled", "What is 0 / 0? Who is who if swapped?"),
+        Task("test_shuffled_anchor", 8, "controlled, find_anchor", "One exchange of patches for all rows."),
+        Task("test_random_anchor", 6, "controlled", "Chance has a seed and knows no anchor but whether there is one."),
+        Task("test_controls_of_a_sample_alone", 4, "controlled", "Patches have numbers: `layout.numbers`."),
+        Task("test_gate", 8, "drift_gate, pooled_map", "Compute the handout's example."),
+        Task("test_gate_of_a_batch", 5, "drift_gate", "What is the gate of a row without an anchor?"),
+        Task("test_attention_is_shared_out_anew", 8, "redistributed", "Which rows, which columns, how much in all?"),
+        Task("test_kappa", 4, "redistributed", "Scale the picture, then the whole row, if the row is touched at all."),
+        Task("test_pull", 6, "pull_to_anchor, redistributed", "All is scaled by the head's own mass m."),
+        Task("test_pull_while_words_are_written", 2, "pull_to_anchor, drift_gate", "One row: the last of `layout`."),
+        Task("test_the_model_with_your_clva", 2, "all seven", "Are all tasks above green?"),
+        Task("test_all_rows_at_once", 2, "all seven", "No loop over rows.", seconds=5.0, times=6.0),
+        Task("test_the_picture_alone_is_widened", 2, "pull_to_anchor", "Cut out `layout.span`.", megabytes=300),
+    ),
+)
