@@ -60,7 +60,7 @@ def grade_folders(args: Namespace) -> None:
     folders, out = [Path(folder) for folder in args.folders], Path(args.out)
     row = assignment(args.assignment) if args.assignment else common_assignment(folders)
     out.mkdir(parents=True, exist_ok=True)
-    remark(f"Grading {row.name} · {row.title}: {len(folders)} folders …")
+    remark(f"Grading {row.name} · {row.title}, {len(folders)} of them …")
     all_graded, began = [], time.monotonic()
     for graded in grade(row, folders, args.seed, out, args.jobs):
         write_results(graded, out)

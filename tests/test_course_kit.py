@@ -1,6 +1,7 @@
 """Holes, inputs from a seed, what tests show, and the sentence about the first difference."""
 
 import ast
+import json
 import math
 import re
 from pathlib import Path
@@ -15,7 +16,7 @@ from minivlm.course.holes import functions, hollowed, is_hollow
 from minivlm.course.kit.compare import first_difference
 from minivlm.course.kit.draw import Draw
 from minivlm.course.kit.show import Show, Shown
-from minivlm.course.package import PACKAGE
+from minivlm.course.package import PACKAGE, handout
 from minivlm.course.zoo import EXAMPLE
 from minivlm.errors import CourseError
 
@@ -100,6 +101,17 @@ def test_a_row_of_the_table_holds_together(name):
     for file, holes in row.holes.items():
         known = dict(functions(ast.parse((PACKAGE / file).read_text(encoding="utf-8"))))
         assert set(holes) <= set(known)
+
+
+@pytest.mark.parametrize("name", ASSIGNMENTS)
+def test_the_teachers_page_and_the_handout_know_the_row(name):
+    row = assignment(name)
+    assert f"| [{name}]({name}.ipynb) | {row.title} | {row.minutes} |" in handout("README", ".md").read_text("utf-8")
+    cells = json.loads(handout(name).read_text("utf-8"))["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells)
+    assert text.startswith(f"# {name} · {row.title}\n")
+    assert all(hole.removeprefix("Attention.") in text for holes in row.holes.values() for hole in holes)
+    assert all(task.test in text for task in row.tasks) or not row.is_zoo
 
 
 def test_an_unknown_assignment_names_those_that_exist():

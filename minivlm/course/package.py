@@ -29,12 +29,12 @@ def require_whole() -> None:
         )
 
 
-def handout(name: str) -> Path:
-    """The notebook of an assignment: in the wheel, or in the repository."""
+def handout(name: str, suffix: str = ".ipynb") -> Path:
+    """The notebook of an assignment, or another page beside it: in the wheel, or in the repository."""
     places = PACKAGE / "shipped" / "assignments", PACKAGE.parent / "notebooks" / "assignments"
     for place in places:
-        if (file := place / f"{name}.ipynb").is_file():
+        if (file := place / (name + suffix)).is_file():
             return file
     raise CourseError(
-        f"The handout {name}.ipynb was not found, neither in {places[0]} nor in {places[1]}. Install minivlm again."
+        f"{name}{suffix} was not found, neither in {places[0]} nor in {places[1]}. Install minivlm again."
     )
