@@ -7,7 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minivlm.course.assignments import ASSIGNMENTS, Assignment, assignment
+from minivlm.course.assignments import ASSIGNMENTS, assignment
 from minivlm.errors import CourseError
 from minivlm.terminal import harmless, print_json, remark
 
@@ -35,7 +35,7 @@ def start_assignment(args: Namespace) -> None:
     from minivlm.course.project import start
 
     row = assignment(args.assignment)
-    remark(f"Running the tests of {row.name} on the whole package, for the values to expect …")
+    remark(f"Writing {args.folder} …" if row.is_zoo else f"Running the tests of {row.name}, for the values to expect …")
     folder = start(row, Path(args.folder)).path
     print(f"{folder} is ready for {row.name} · {row.title}. Begin with {folder / row.name}.ipynb.")
 
@@ -55,10 +55,11 @@ def check_folder(args: Namespace) -> int:
 def grade_folders(args: Namespace) -> None:
     """judge what students handed in, on inputs from a secret seed"""
     from minivlm.course.grade import grade
-    from minivlm.course.gradescope import TABLE, write_results, write_table
+    from minivlm.course.gradescope import TABLE, require_same_table, write_results, write_table
 
     folders, out = [Path(folder) for folder in args.folders], Path(args.out)
-    row = assignment(args.assignment) if args.assignment else common_assignment(folders)
+    row = assignment(args.assignment or common_assignment(folders))
+    require_same_table(row, out)
     out.mkdir(parents=True, exist_ok=True)
     remark(f"Grading {row.name} · {row.title}, {len(folders)} of them …")
     all_graded, began = [], time.monotonic()
@@ -70,14 +71,15 @@ def grade_folders(args: Namespace) -> None:
     remark(f"{len(folders)} graded in {time.monotonic() - began:.0f} s: {out / TABLE}, and a results.json for each.")
 
 
-def common_assignment(folders: list[Path]) -> Assignment:
-    """The assignment that the folders were started for."""
-    from minivlm.course.project import Folder
+def common_assignment(folders: list[Path]) -> str:
+    """What the folders were started for, as far as they say."""
+    from minivlm.course.grade import started_for
 
-    rows = {Folder.read(folder).assignment.name for folder in folders}
-    if len(rows) > 1:
-        raise CourseError(f"The folders belong to {', '.join(sorted(rows))}: grade one assignment at a time.")
-    return assignment(rows.pop())
+    names = {started_for(folder) for folder in folders} - {""}
+    if len(names) != 1:
+        found = f"they were started for {', '.join(sorted(names))}" if names else "none of the folders says"
+        raise CourseError(f"Which assignment is to be graded? Name it with --assignment: {found}.")
+    return names.pop()
 
 
 def line_of(graded: Graded) -> str:

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from minivlm import cli
+from minivlm.classroom import common_assignment
 from minivlm.course.assignments import ASSIGNMENTS, Assignment, Task, assignment
-from minivlm.course.grade import assemble, grade
-from minivlm.course.gradescope import write_results, write_table
+from minivlm.course.grade import Graded, assemble, grade, remarks
+from minivlm.course.gradescope import require_same_table, write_results, write_table
 from minivlm.course.holes import body_lines, functions, hollowed
 from minivlm.course.kit.show import Show
 from minivlm.course.package import PACKAGE, handout
@@ -135,14 +136,39 @@ def test_what_was_not_handed_in_or_is_a_link_is_remarked(results):
     assert result(results, "nothing")["score"] == result(results, "linked")["score"] == 0
 
 
+def table(folder: Path) -> list[dict]:
+    with (folder / "grades.csv").open(encoding="utf-8-sig", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
 def test_the_table_has_one_line_a_student(results):
-    with (results / "grades.csv").open(encoding="utf-8", newline="") as lines:
-        rows = list(csv.DictReader(lines))
+    rows = table(results)
     assert [row["student"] for row in rows] == sorted([*STUDENTS, "nothing", "linked"])
     by_name = {row["student"]: row for row in rows}
     assert by_name["right"]["points"] == "100"
     assert by_name["endless"]["test_rotate"] == "0"
     assert "was not handed in" in by_name["nothing"]["notes"]
+
+
+def graded(student: str, state: str, *notes: str) -> Graded:
+    return Graded(student, Report(ROW, tuple(Verdict(task, state) for task in ROW.tasks)), notes)
+
+
+def test_a_regrade_of_one_student_keeps_the_lines_of_the_others(tmp_path):
+    write_table(ROW, [graded("ada", WRONG), graded("Zoë", RIGHT)], tmp_path)
+    write_table(ROW, [graded("ada", RIGHT, 'a, "remark"')], tmp_path)
+    assert [(row["student"], row["points"], row["notes"]) for row in table(tmp_path)] == [
+        ("Zoë", "100", ""),
+        ("ada", "100", 'a, "remark"'),
+    ]
+    require_same_table(ROW, tmp_path)
+    with pytest.raises(CourseError, match="is not a table of a3"):
+        require_same_table(assignment("a3"), tmp_path)
+
+
+def test_no_name_is_a_formula(tmp_path):
+    write_table(ROW, [graded("=1+1", RIGHT)], tmp_path)
+    assert table(tmp_path)[0]["student"] == "'=1+1"
 
 
 # --- seeds, verdicts, odd folders -----------------------------------------------------------------------------------
@@ -216,8 +242,27 @@ def test_two_students_of_one_name_and_missing_folders_are_refused(tmp_path):
         (tmp_path / folder).mkdir(parents=True)
     with pytest.raises(CourseError, match="ada is there more than once"):
         list(grade(ROW, [tmp_path / "one/ada", tmp_path / "two/ada"], "s", tmp_path / "out"))
-    with pytest.raises(CourseError, match="found none at .*nobody"):
+    with pytest.raises(CourseError, match="found nothing at .*nobody"):
         list(grade(ROW, [tmp_path / "nobody"], "s", tmp_path / "out"))
+
+
+def test_an_archive_and_a_folder_of_another_assignment_are_remarked(tmp_path):
+    (tmp_path / "ada.zip").write_bytes(b"PK")
+    assert [*remarks(ROW, tmp_path / "ada.zip")] == ["ada.zip is no folder: unpack it."]
+    (tmp_path / "bob").mkdir()
+    (tmp_path / "bob" / "assignment.json").write_text('{"assignment": "a3"}')
+    assert [*remarks(ROW, tmp_path / "bob")] == ["The folder was started for a3."]
+
+
+def test_the_assignment_is_what_the_folders_say_as_far_as_they_say(tmp_path):
+    for name, note in (("ada", '{"assignment": "a2"}'), ("bob", ""), ("eve", '{"assignment": "a3"}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "assignment.json").write_text(note)
+    assert common_assignment([tmp_path / "ada", tmp_path / "bob"]) == "a2"
+    with pytest.raises(CourseError, match="Name it with --assignment: they were started for a2, a3"):
+        common_assignment([tmp_path / "ada", tmp_path / "eve"])
+    with pytest.raises(CourseError, match="none of the folders says"):
+        common_assignment([tmp_path / "bob"])
 
 
 def test_a_file_that_is_too_large_is_not_taken(tmp_path):

@@ -223,6 +223,8 @@ X = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
         (1 / 3, 0.3333333, ""),
         (0.34, 1 / 3, r"x: expected 0.333.*, found 0.34."),
         (math.nan, math.nan, ""),
+        (10**400, 1.0, "x: expected 1.0, found 1000"),
+        (math.inf, math.inf, ""),
         (None, "no", "x: expected 'no', found None."),
         ([1, [2, 3]], (1, [2, 4]), r"x\[1\]\[1\]: expected 4, found 3."),
         ([1], [1, 2], "x: expected 2 entries, found 1."),

@@ -8,6 +8,7 @@ grader's process alone.
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from tempfile import TemporaryDirectory
 from minivlm.course.assignments import Assignment
 from minivlm.course.hunt import hunt
 from minivlm.course.package import PACKAGE, require_whole
-from minivlm.course.project import KIT, write_package
+from minivlm.course.project import KIT, Folder, write_package
 from minivlm.course.reference import Reference, jobs_of
 from minivlm.course.report import Report
 from minivlm.course.supervise import supervise
@@ -46,7 +47,7 @@ class Grader:
     def grade(self, folder: Path) -> Graded:
         """Judge one folder."""
         with TemporaryDirectory() as place:
-            notes = tuple(assemble(self.assignment, folder, Path(place)))
+            notes = (*remarks(self.assignment, folder), *assemble(self.assignment, folder, Path(place)))
             report = self.hunted(Path(place)) if self.assignment.is_zoo else self.judged(Path(place))
         return Graded(folder.resolve().name, report, notes)
 
@@ -66,22 +67,38 @@ class Grader:
 def grade(row: Assignment, folders: Sequence[Path], seed: str, out: Path, jobs: int = 1) -> Iterator[Graded]:
     """Judge each of the `folders`, `jobs` at a time, in their order. `seed`: keep it to yourself.
 
-    `out` is where the results will be: students' code may not read there, nor in each other's folders.
+    `out` is where the results will be: students' code may not read there, nor where folders lie, nor where this runs.
     """
     require_whole()
     require_names(folders)
-    grader = Grader(row, Reference.of(row, seed), (PACKAGE, out.resolve(), *(path.resolve() for path in folders)))
+    places = {Path.cwd(), out.resolve(), *(path.resolve().parent for path in folders)}
+    grader = Grader(row, Reference.of(row, seed), (PACKAGE, *(path for path in places if path.parent != path)))
     with ThreadPoolExecutor(jobs) as pool:
         yield from pool.map(partial(Grader.grade, grader), folders)
 
 
 def require_names(folders: Sequence[Path]) -> None:
     """Students are known by the names of their folders: those must exist and differ."""
-    if missing := [str(folder) for folder in folders if not folder.is_dir()]:
-        raise CourseError(f"Expected a folder for each student, found none at {', '.join(missing)}.")
+    if missing := [str(folder) for folder in folders if not folder.exists()]:
+        raise CourseError(f"Expected a folder for each student, found nothing at {', '.join(missing)}.")
     names = [folder.resolve().name for folder in folders]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise CourseError(f"Results are kept under the folders' names, but {', '.join(twice)} is there more than once.")
+
+
+def remarks(row: Assignment, folder: Path) -> Iterator[str]:
+    """What is odd about a folder as a whole."""
+    if not folder.is_dir():
+        yield f"{folder.name} is no folder: unpack it."
+    if (name := started_for(folder)) not in ("", row.name):
+        yield f"The folder was started for {name}."
+
+
+def started_for(folder: Path) -> str:
+    """The assignment that a folder says it was started for, "" if it does not say."""
+    with suppress(CourseError):
+        return Folder.read(folder).assignment.name
+    return ""
 
 
 def assemble(row: Assignment, folder: Path, project: Path) -> Iterator[str]:

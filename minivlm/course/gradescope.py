@@ -11,6 +11,7 @@ from pathlib import Path
 from minivlm.course.assignments import Assignment
 from minivlm.course.grade import Graded
 from minivlm.course.verdict import RIGHT, Verdict
+from minivlm.errors import CourseError
 
 RESULTS, TABLE = "results.json", "grades.csv"
 
@@ -50,15 +51,37 @@ def as_test(verdict: Verdict) -> dict:
 
 
 def write_table(row: Assignment, all_graded: Sequence[Graded], out: Path) -> Path:
-    """One line a student: the points in all and test by test, and what was odd."""
-    file = out / TABLE
-    with file.open("w", encoding="utf-8", newline="") as lines:
-        table = csv.writer(lines)
-        table.writerow(["student", "points", *(task.test for task in row.tasks), "notes"])
-        for graded in all_graded:
-            points = [verdict.points for verdict in graded.report.verdicts]
-            table.writerow([safe(graded.student), graded.report.points, *points, safe(" ".join(graded.notes))])
+    """One line a student: the points in all and test by test, and what was odd. Lines of others stay.
+
+    With a mark of UTF-8 at its beginning, without which Excel does not read names rightly.
+    """
+    file, heading = out / TABLE, heading_of(row)
+    lines = {line[0]: line for line in lines_of(file)[1:]}
+    for graded in all_graded:
+        points = [verdict.points for verdict in graded.report.verdicts]
+        line = [safe(graded.student), graded.report.points, *points, safe(" ".join(graded.notes))]
+        lines[line[0]] = line
+    with file.open("w", encoding="utf-8-sig", newline="") as stream:
+        csv.writer(stream).writerows([heading, *(lines[student] for student in sorted(lines))])
     return file
+
+
+def require_same_table(row: Assignment, out: Path) -> None:
+    """Raise `CourseError` if the folder holds the grades of another assignment."""
+    if (lines := lines_of(out / TABLE)) and lines[0] != heading_of(row):
+        raise CourseError(f"{out / TABLE} is not a table of {row.name}, as it is now. Name another folder with --out.")
+
+
+def heading_of(row: Assignment) -> list[str]:
+    return ["student", "points", *(task.test for task in row.tasks), "notes"]
+
+
+def lines_of(file: Path) -> list[list[str]]:
+    """The table that is there, none without."""
+    if not file.is_file():
+        return []
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        return [line for line in csv.reader(stream) if line]
 
 
 def safe(cell: str) -> str:

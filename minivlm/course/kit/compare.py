@@ -1,6 +1,7 @@
 """Whether a test showed what was expected, and if not, a sentence about the first difference."""
 
 import math
+import sys
 
 import torch
 from torch import Tensor
@@ -8,6 +9,7 @@ from torch import Tensor
 from minivlm.course.kit.show import Shown
 
 TINY = 1e-12  # a float that should be 0
+LARGEST_FLOAT = sys.float_info.max
 
 
 def first_difference(found: Shown, expected: Shown) -> str:
@@ -73,8 +75,9 @@ def plain_difference(name: str, found: object, expected: object, tolerance: floa
 
 def equal(found: object, expected: object, tolerance: float) -> bool:
     """Whether two single values are the same; a float may be an integer, but nothing else of another kind."""
-    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in (found, expected))
-    if numbers and isinstance(expected, float):
+    if isinstance(expected, float) and type(found) in (int, float):
+        if abs(found) > LARGEST_FLOAT:  # infinite, or an integer that is no float
+            return found == expected
         both_nan = math.isnan(found) and math.isnan(expected)
         return both_nan or math.isclose(found, expected, rel_tol=tolerance, abs_tol=TINY)
     return type(found) is type(expected) and found == expected
