@@ -54,8 +54,8 @@ def check_folder(args: Namespace) -> int:
 
 def grade_folders(args: Namespace) -> None:
     """judge what students handed in, on inputs from a secret seed"""
-    from minivlm.course.grade import grade
-    from minivlm.course.gradescope import TABLE, require_same_table, write_results, write_table
+    from minivlm.course.grade import TABLE, grade
+    from minivlm.course.gradescope import require_same_table, write_results, write_table
 
     folders, out = [Path(folder) for folder in args.folders], Path(args.out)
     row = assignment(args.assignment or common_assignment(folders))

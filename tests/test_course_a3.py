@@ -356,6 +356,37 @@ TELLING = (
 # other right answers and what the limits say: test, file, what stands there, what stands there instead, status
 MEASURED_ANSWERS = {
     "small maps as they are": ("test_many_small_maps", ATTENTION, "STRIPE = 128", "STRIPE = 128", "ran"),
+    "small maps all at once": ("test_many_small_maps", ATTENTION, "STRIPE = 128", "STRIPE = 10**6", "ran"),
+    "small maps by smaller stripes": ("test_many_small_maps", ATTENTION, "STRIPE = 128", "STRIPE = 32", "ran"),
+    "small maps by where": (
+        "test_many_small_maps",
+        ATTENTION,
+        HIDE,
+        'torch.where(seen, scores, float("-inf"))',
+        "ran",
+    ),
+    "small maps by einsum, in fp32": (
+        "test_many_small_maps",
+        ATTENTION,
+        SCORES,
+        'torch.einsum("bhqd,bhkd->bhqk", rows.float(), k.float()) / q.shape[-1] ** 0.5',
+        "ran",
+    ),
+    "small maps by baddbmm": (
+        "test_many_small_maps",
+        ATTENTION,
+        SCORES,
+        "torch.baddbmm(torch.zeros(1), rows.flatten(0, 1), k.flatten(0, 1).mT, beta=0, alpha=q.shape[-1] ** -0.5)"
+        ".view(*rows.shape[:3], -1)",
+        "ran",
+    ),
+    "small maps by e^x": (
+        "test_many_small_maps",
+        ATTENTION,
+        SOFTMAX,
+        "((e := (scores.float() - scores.float().amax(-1, True)).exp()) / e.sum(-1, keepdim=True)).to(q.dtype)",
+        "ran",
+    ),
     "small maps by single rows": ("test_many_small_maps", ATTENTION, "STRIPE = 128", "STRIPE = 1", "too slow"),
     "a large map as it is": ("test_memory_of_a_map", ATTENTION, "STRIPE = 128", "STRIPE = 128", "ran"),
     "a large map by larger stripes": ("test_memory_of_a_map", ATTENTION, "STRIPE = 128", "STRIPE = 300", "ran"),
@@ -417,10 +448,13 @@ def test_another_seed_judges_alike():
 @pytest.mark.slow
 @pytest.mark.parametrize("answer", MEASURED_ANSWERS)
 def test_limits_tell_solutions_apart(answer, tmp_path):
-    """What is right but too large or too slow, and what is neither. A wrong one gets the least time that there is."""
+    """What is right but too large or too slow, and what is neither: that has the time that students have.
+
+    What is too slow is so even with the least time that there is, or a fast machine would not tell.
+    """
     test, file, old, new, status = MEASURED_ANSWERS[answer]
     task = next(task for task in ROW.tasks if task.test == test)
     project = write_version(ROW, tmp_path / "project", replaced(file, (old, new)))
-    seconds = LEAST if status == "too slow" else 60.0
+    seconds = LEAST if status == "too slow" else task.seconds
     (outcome,) = supervise(project, KIT / ROW.tests, [Job(test, seed_of(SEED, ROW, task), seconds, task.megabytes)])
     assert outcome.status == status, outcome

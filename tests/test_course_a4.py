@@ -45,6 +45,7 @@ LATER = "later = seen & (column != own)"
 ADD = "scores = scores + (weights * later).sum(dim=2, dtype=wide)"
 WEIGHTS = "weights = attention_weights(stripe, k, seen)"
 SOURCE = "source = torch.where(head[:, None] < 0, own, head[:, None])"
+LATER_ROWS = "column = torch.arange(weights.shape[3])\n    later = mask & (column < column[past:, None])\n"
 FUSED = "return fused_attention(q[sample, source], k[sample, source // group], repeat_heads(v, group), mask)"
 
 # what is wrong: file, what stands there, what stands there instead, the tasks that must go red (others may)
@@ -270,6 +271,30 @@ BROADCAST = {
         "head = kept if kept is not None else densest_head(weights, mask, layout, eah)",
         "eah",
     ),
+    "the kept head wins over the prompt's": (
+        EAH,
+        HEAD,
+        "head = kept if kept is not None or not layout.prompt_rows else densest_head(weights, mask, layout, eah)",
+        "eah",
+    ),
+    "the layout loses its answer": (
+        EAH,
+        PASS,
+        "rows[:, layout.prompt_rows :] = False",
+        "eah",
+    ),
+    "the layout loses its padding": (
+        EAH,
+        "rows = layout.prompt_rows\n    columns",
+        "rows = layout.prompt_rows\n    layout.valid[:, 0] = True\n    columns",
+        "eah",
+    ),
+    "the prompt's weights are changed": (
+        EAH,
+        "return broadcast_head(weights, head, rows), head",
+        "weights.copy_(broadcast_head(weights, head, rows))\n    return weights, head",
+        "eah",
+    ),
     "an unknown head is none": (
         EAH,
         REFUSE,
@@ -364,6 +389,12 @@ WITHOUT_A_MAP = {
         FUSED.replace("q[sample, source]", "q.detach()[sample, source]"),
         "broadcast_without",
     ),
+    "no gradient to the values": (
+        FRUGAL,
+        FUSED,
+        FUSED.replace("repeat_heads(v,", "repeat_heads(v.detach(),"),
+        "broadcast_without",
+    ),
 }
 WRONG_ANSWERS = SCORE | CHOICE | {f"broadcast: {name}": row for name, row in BROADCAST.items()}
 WRONG_ANSWERS |= {f"without a map: {name}": row for name, row in WITHOUT_A_MAP.items()}
@@ -385,6 +416,26 @@ RIGHT_ANSWERS = {
         SUM,
         "later = (mask & ~torch.ones_like(mask).triu(past))[:, 0].to(wide)\n"
         "    return torch.einsum('bhqk,bqk->bhk', weights.to(wide), later) / later.sum(1)[:, None].clamp(min=1)",
+    ),
+    "masked_fill, all at once": (
+        SINKS,
+        SUM,
+        f"{LATER_ROWS}    return weights.masked_fill(~later, 0).sum(dim=2, dtype=wide) / later.sum(dim=2).clamp(min=1)",
+    ),
+    "where, all at once": (
+        SINKS,
+        SUM,
+        f"{LATER_ROWS}    given = torch.where(later, weights, 0).to(wide)\n"
+        "    return given.sum(dim=2) / later.sum(dim=2).clamp(min=1)",
+    ),
+    "masked_fill, in stripes": (
+        SINKS,
+        SUM,
+        f"{LATER_ROWS}    scores = rows = 0\n"
+        "    for stripe, seen in zip(weights.split(STRIPE, dim=2), later.split(STRIPE, dim=2)):\n"
+        "        scores = scores + stripe.masked_fill(~seen, 0).sum(dim=2, dtype=wide)\n"
+        "        rows = rows + seen.sum(dim=2)\n"
+        "    return scores / rows.clamp(min=1)",
     ),
     "a column after the other": (
         SINKS,
@@ -465,11 +516,15 @@ IMPORTED = "from minivlm.model.sinks import vision_sink_scores\n    "
 A_HEAD = "vision_sink_scores(attention_weights(q[:, [h]], k[:, [h]], mask), mask)"
 GROUP = "group = q.shape[1] // k.shape[1]"
 WRITTEN = "weights = attention_weights(q, repeat_heads(k, group), mask)[:, head].expand(-1, q.shape[1], -1, -1)"
-SMALL, SCORED, MIXED = "test_many_small_maps", "test_scores_without_a_map", "test_broadcast_without_a_map"
+SMALL, SCORED, MIXED = "test_many_small_maps", "test_scores_of_a_long_prompt", "test_broadcast_in_a_long_prompt"
 # right, but perhaps too slow or too large: test, file, what stands there, what stands there instead, status
 MEASURED_ANSWERS = {
     "small maps as they are": (SMALL, SINKS, SUM, SUM, "ran"),
     "small maps by the triangle": (SMALL, *RIGHT_ANSWERS["the lower triangle"], "ran"),
+    "small maps by einsum": (SMALL, *RIGHT_ANSWERS["einsum with the mask"], "ran"),
+    "small maps by masked_fill": (SMALL, *RIGHT_ANSWERS["masked_fill, all at once"], "ran"),
+    "small maps by where": (SMALL, *RIGHT_ANSWERS["where, all at once"], "ran"),
+    "small maps by masked stripes": (SMALL, *RIGHT_ANSWERS["masked_fill, in stripes"], "ran"),
     "small maps by single columns": (SMALL, *COLUMN_BY_COLUMN, "too slow"),
     "small maps by single rows": (SMALL, SINKS, SUM, ROW_BY_ROW, "too slow"),
     "scores as they are": (SCORED, FRUGAL, GROUPED, GROUPED, "ran"),
@@ -544,10 +599,13 @@ def test_another_seed_judges_alike():
 @pytest.mark.slow
 @pytest.mark.parametrize("answer", MEASURED_ANSWERS)
 def test_limits_tell_solutions_apart(answer, tmp_path):
-    """What is right but too large or too slow, and what is neither. A wrong one gets the least time that there is."""
+    """What is right but too large or too slow, and what is neither: that has the time that students have.
+
+    What is too slow is so even with the least time that there is, or a fast machine would not tell.
+    """
     test, file, old, new, status = MEASURED_ANSWERS[answer]
     task = next(task for task in ROW.tasks if task.test == test)
     project = write_version(ROW, tmp_path / "project", replaced(file, (old, new)))
-    seconds = LEAST if status == "too slow" else 60.0
+    seconds = LEAST if status == "too slow" else task.seconds
     (outcome,) = supervise(project, KIT / ROW.tests, [Job(test, seed_of(SEED, ROW, task), seconds, task.megabytes)])
     assert outcome.status == status, outcome

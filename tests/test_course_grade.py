@@ -14,7 +14,7 @@ import pytest
 from minivlm import cli
 from minivlm.classroom import common_assignment
 from minivlm.course.assignments import ASSIGNMENTS, Assignment, Task, assignment
-from minivlm.course.grade import Graded, assemble, grade, remarks
+from minivlm.course.grade import Graded, Grader, assemble, grade, remarks
 from minivlm.course.gradescope import require_same_table, write_results, write_table
 from minivlm.course.holes import body_lines, functions, hollowed
 from minivlm.course.kit.show import Show
@@ -86,6 +86,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "handed-in" / "nothing").mkdir()
     (place / "handed-in" / "linked").mkdir()
     (place / "handed-in" / "linked" / "layers.py").symlink_to(PACKAGE / LAYERS)
+    (place / "handed-in" / "linked within").mkdir()
+    (place / "handed-in" / "linked within" / "minivlm").symlink_to(PACKAGE)
     folders = sorted((place / "handed-in").iterdir())
     out = place / "results"
     graded = list(grade(ROW, folders, "a secret", out, jobs=2))
@@ -132,8 +134,9 @@ def test_every_failure_has_its_sentence(results, student, sentence):
 
 def test_what_was_not_handed_in_or_is_a_link_is_remarked(results):
     assert "model/layers.py was not handed in" in result(results, "nothing")["output"]
-    assert "is a link or a folder" in result(results, "linked")["output"]
-    assert result(results, "nothing")["score"] == result(results, "linked")["score"] == 0
+    for student in ("linked", "linked within"):
+        assert "is behind a link" in result(results, student)["output"]
+    assert {result(results, student)["score"] for student in ("nothing", "linked", "linked within")} == {0}
 
 
 def table(folder: Path) -> list[dict]:
@@ -143,7 +146,7 @@ def table(folder: Path) -> list[dict]:
 
 def test_the_table_has_one_line_a_student(results):
     rows = table(results)
-    assert [row["student"] for row in rows] == sorted([*STUDENTS, "nothing", "linked"])
+    assert [row["student"] for row in rows] == sorted([*STUDENTS, "nothing", "linked", "linked within"])
     by_name = {row["student"]: row for row in rows}
     assert by_name["right"]["points"] == "100"
     assert by_name["endless"]["test_rotate"] == "0"
@@ -235,6 +238,27 @@ def test_a_test_that_shows_nothing_is_wrong_where_something_is_expected():
     show = Show()
     show(x=1)
     assert judge(TASK, FINE, show.shown, 20).sentence == "x: expected a plain value, found nothing."
+
+
+def test_what_cannot_be_graded_is_remarked_and_the_class_goes_on(tmp_path, monkeypatch):
+    folder = tmp_path / os.fsdecode(b"J\xfcrg")  # from an archive of another encoding
+    folder.mkdir()
+
+    def broken(*_):
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr(Grader, "judged", broken)
+    graded = Grader(ROW, Reference("s", {}, {}), ()).grade(folder)
+    assert (graded.student, graded.report.points) == ("J?rg", 0)
+    assert "Not graded, look at it by hand: RecursionError: too deep" in graded.notes
+    write_results(graded, tmp_path)
+    write_table(ROW, [graded], tmp_path)
+
+
+def test_a_folder_may_not_be_called_like_the_table(tmp_path):
+    (tmp_path / "grades.csv").mkdir()
+    with pytest.raises(CourseError, match="no student's folder can be"):
+        list(grade(ROW, [tmp_path / "grades.csv"], "s", tmp_path / "out"))
 
 
 def test_two_students_of_one_name_and_missing_folders_are_refused(tmp_path):

@@ -21,10 +21,11 @@ from minivlm.course.project import KIT, Folder, write_package
 from minivlm.course.reference import Reference, jobs_of
 from minivlm.course.report import Report
 from minivlm.course.supervise import supervise
-from minivlm.course.verdict import judge
+from minivlm.course.verdict import OPEN, Verdict, judge, shortened
 from minivlm.errors import CourseError
 
 LARGEST = 1_000_000  # bytes of a file that is handed in
+TABLE = "grades.csv"
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,18 @@ class Grader:
     denied: tuple[Path, ...]  # what no student's code may read
 
     def grade(self, folder: Path) -> Graded:
-        """Judge one folder."""
-        with TemporaryDirectory() as place:
-            notes = (*remarks(self.assignment, folder), *assemble(self.assignment, folder, Path(place)))
-            report = self.hunted(Path(place)) if self.assignment.is_zoo else self.judged(Path(place))
-        return Graded(folder.resolve().name, report, notes)
+        """Judge one folder. Whatever goes wrong on the way, the class goes on."""
+        name = folder.resolve().name.encode("utf-8", "replace").decode()  # archives have names in other encodings
+        try:
+            with TemporaryDirectory(ignore_cleanup_errors=True) as place:
+                notes = (*remarks(self.assignment, folder), *assemble(self.assignment, folder, Path(place)))
+                report = self.hunted(Path(place)) if self.assignment.is_zoo else self.judged(Path(place))
+            return Graded(name, report, notes)
+        except Exception as error:
+            note = f"Not graded, look at it by hand: {type(error).__name__}: {shortened(str(error))}"
+            return Graded(
+                name, Report(self.assignment, tuple(Verdict(t, OPEN) for t in self.assignment.tasks)), (note,)
+            )
 
     def judged(self, project: Path) -> Report:
         """The tests of the kit, on the student's functions."""
@@ -84,6 +92,8 @@ def require_names(folders: Sequence[Path]) -> None:
     names = [folder.resolve().name for folder in folders]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise CourseError(f"Results are kept under the folders' names, but {', '.join(twice)} is there more than once.")
+    if TABLE in names:
+        raise CourseError(f"The table of all grades is called {TABLE}: no student's folder can be. Rename it.")
 
 
 def remarks(row: Assignment, folder: Path) -> Iterator[str]:
@@ -107,7 +117,7 @@ def assemble(row: Assignment, folder: Path, project: Path) -> Iterator[str]:
     (project / "tests").mkdir()
     for name in row.handed_in:
         file = next((place for place in places(folder, name) if place.exists() or place.is_symlink()), None)
-        if fault := fault_of(file, name):
+        if fault := fault_of(file, folder, name):
             yield fault
         else:
             shutil.copyfile(file, project / name)
@@ -121,12 +131,12 @@ def places(folder: Path, name: str) -> Iterator[Path]:
     yield from (folder.joinpath(*parts[first:]) for first in range(len(parts)))
 
 
-def fault_of(file: Path | None, name: str) -> str:
-    """Why a file is not taken, or ""."""
+def fault_of(file: Path | None, folder: Path, name: str) -> str:
+    """Why a file is not taken, or "". A link, be it of the file or of a folder on the way, could lead to a solution."""
     if file is None:
         return f"{name} was not handed in: its functions count as not written."
-    if file.is_symlink() or not file.is_file():
-        return f"{name} is a link or a folder, not a file: it was not taken."
+    if file.resolve() != folder.resolve() / file.relative_to(folder) or not file.is_file():
+        return f"{name} is behind a link, or is no file: it was not taken."
     if file.stat().st_size > LARGEST:
         return f"{name} has {file.stat().st_size:,} bytes, more than {LARGEST:,}: it was not taken."
     return ""

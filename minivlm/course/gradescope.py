@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from minivlm.course.assignments import Assignment
-from minivlm.course.grade import Graded
+from minivlm.course.grade import TABLE, Graded
 from minivlm.course.verdict import RIGHT, Verdict
 from minivlm.errors import CourseError
 
-RESULTS, TABLE = "results.json", "grades.csv"
+RESULTS = "results.json"
 
 
 def write_results(graded: Graded, out: Path) -> Path:

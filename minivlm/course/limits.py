@@ -19,6 +19,7 @@ except ImportError:  # Windows
     resource = None
 
 MB = 2**20
+MEMORY = {"RLIMIT_DATA": ("VmData", 0), "RLIMIT_AS": ("VmSize", 1000 * MB)}  # limit -> how much is held, slack
 PATIENCE = 3
 
 
@@ -26,33 +27,35 @@ PATIENCE = 3
 def memory_limit(pid: int, megabytes: int | None) -> Iterator[None]:
     """Let the process take so much more than it holds now, and no more: asking for it fails then, in Python and torch.
 
-    What is held is counted as the system counts it: private memory that can be written to, used or not.
+    What is held is counted as the system counts it: private memory that can be written to, used or not. Address space
+    is limited, too, more loosely: memory that is shared counts there alone.
     """
-    held = None if megabytes is None else memory_held(pid)
-    if held is None or not hasattr(resource, "prlimit"):
-        yield
-        return
-    set_data_limit(pid, held + megabytes * MB)
+    held = {} if megabytes is None or not hasattr(resource, "prlimit") else memory_held(pid)
+    for kind, (line, slack) in MEMORY.items():
+        if line in held:
+            set_limit(pid, getattr(resource, kind), held[line] + megabytes * MB + slack)
     yield
-    set_data_limit(pid, resource.RLIM_INFINITY)
+    for kind, (line, _) in MEMORY.items():
+        if line in held:
+            set_limit(pid, getattr(resource, kind), resource.RLIM_INFINITY)
 
 
-def set_data_limit(pid: int, limit: int) -> None:
+def set_limit(pid: int, kind: int, limit: int) -> None:
     """Set what a process may hold, as far as the system lets anybody; a process that is gone holds nothing."""
     with suppress(ProcessLookupError):
-        _, most = resource.prlimit(pid, resource.RLIMIT_DATA)
+        _, most = resource.prlimit(pid, kind)
         if most != resource.RLIM_INFINITY:
             limit = most if limit == resource.RLIM_INFINITY else min(limit, most)
-        resource.prlimit(pid, resource.RLIMIT_DATA, (limit, most))
+        resource.prlimit(pid, kind, (limit, most))
 
 
-def memory_held(pid: int) -> int | None:
-    """Bytes of private memory of a process, None where the system does not say."""
+def memory_held(pid: int) -> dict[str, int]:
+    """Bytes of private memory and of address space of a process; nothing where the system does not say."""
+    wanted = {line for line, _ in MEMORY.values()}
     with suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmData:"):
-                return int(line.split()[1]) * 1024
-    return None
+        lines = [line.split() for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()]
+        return {line[0][:-1]: int(line[1]) * 1024 for line in lines if line and line[0][:-1] in wanted}
+    return {}
 
 
 def computing(pid: int) -> float | None:

@@ -96,7 +96,8 @@ def broadcast_densest_head(
 def densest_head(weights: Tensor, mask: Tensor, layout: Layout, eah: EAH) -> Tensor:
     """The head (B,) that each sample will use, -1 for samples without a vision sink.
 
-    `weights` (B, H, Q, K), of which the prompt's rows count; `mask` (B, 1, Q, K).
+    `weights` (B, H, Q, K), of which the prompt's rows count; `mask` (B, 1, Q, K). `eah` is fitted to the model, so that
+    its threshold is a number.
     """
     rows = layout.prompt_rows
     columns = layout.past + rows  # what the prompt's rows can see

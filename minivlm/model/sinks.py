@@ -23,10 +23,11 @@ STEADY_SHARE = 0.05  # the patches attended to most, as SAGE counts them
 
 
 def vision_sink_scores(weights: Tensor, mask: Tensor) -> Tensor:
-    """The mean attention that each column gets from the later rows that may see it, (B, H, K), in fp32.
+    """The mean attention that each column gets from the later rows that may see it, (B, H, K).
 
     `weights` (B, H, Q, K) belong to the last Q of the K tokens, `mask` (B, 1, Q, K) is True where a row may see a
     column. The diagonal, a token's attention to itself, does not count; a column without a later row scores 0.
+    Scores are in fp32, or in fp64 where the weights are.
     """
     past = weights.shape[3] - weights.shape[2]
     wide = torch.promote_types(weights.dtype, torch.float32)

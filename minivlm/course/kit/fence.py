@@ -25,13 +25,14 @@ from json.encoder import encode_basestring_ascii
 from .paths import reader_of_paths, resolver  # relative: the worker has this folder apart from the student's package
 
 MOST_FILES = 200  # opened for writing in the life of a process: a disk must not be filled with them
+MOST_FOLDERS = 50  # made in the life of a process
 LONGEST = 300  # characters of a path in a message
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 LISTED = ("os.listdir", "os.scandir", "os.chdir")
 CHANGED = {  # event -> which of its arguments are paths
     "os.rename": (0, 1),
-    **dict.fromkeys(("os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.chmod", "os.chown", "os.utime"), (0,)),
+    **dict.fromkeys(("os.remove", "os.rmdir", "os.truncate", "os.chmod", "os.chown", "os.utime"), (0,)),
     **dict.fromkeys(("os.setxattr", "os.removexattr", "os.chflags"), (0,)),
 }
 NEVER = {
@@ -107,7 +108,7 @@ def refusals(ground: Ground) -> dict[str, Refusal]:
     rules = {event: never(f"It may not {what}.") for what, events in NEVER.items() for event in events.split()}
     rules |= dict.fromkeys(LISTED, reading)
     rules |= {event: changing(writing, places) for event, places in CHANGED.items()}
-    return {**rules, "open": opening, "import": importing()}
+    return {**rules, "open": opening, "os.mkdir": making(writing), "import": importing()}
 
 
 def never(sentence: str) -> Refusal:
@@ -123,6 +124,19 @@ def changing(writing: Rule, places: tuple[int, ...]) -> Refusal:
             if reason := writing(arguments[place]):
                 return reason
         return ""
+
+    return rule
+
+
+def making(writing: Rule) -> Refusal:
+    """A rule for new folders: few, or they could lie so deep within each other that nobody can remove them."""
+    left = [None] * MOST_FOLDERS
+
+    def rule(arguments: tuple) -> str:
+        if not left:
+            return "It has made too many folders."
+        left.pop()
+        return writing(arguments[0])
 
     return rule
 

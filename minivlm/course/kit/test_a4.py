@@ -1,5 +1,6 @@
 """Assignment a4: vision sinks, the head that has most of them, its map in all heads, and the same without a map."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +44,13 @@ class Case:
     def densest_head(self, eah: EAH) -> Tensor:
         return densest_head(self.weights, self.mask, self.layout, eah)
 
+    def step(self, eah: EAH, kept: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return broadcast_densest_head(self.weights, self.mask, self.layout, eah, kept)
+
+    def left_alone(self) -> Callable[[], bool]:
+        """See the function of that name."""
+        return left_alone(self.weights, self.mask, self.layout.valid, self.layout.image)
+
 
 def case(draw, heads: int = 5, length: int = 20, answer: int = 0) -> Case:
     """A picture behind padding; one without padding; two pictures with a word between; none, and padding behind."""
@@ -56,6 +64,12 @@ def case(draw, heads: int = 5, length: int = 20, answer: int = 0) -> Case:
     valid = torch.stack((place >= pads, place >= 0, place >= 0, place < length - answer - 3))
     mask = causal_mask(valid, length)
     return Case(draw.weights(heads, mask), mask, Layout(valid, image, length, prompt=length - answer))
+
+
+def left_alone(*given: Tensor) -> Callable[[], bool]:
+    """What is given now, to be asked later: is it still what it was?"""
+    before = [tensor.clone() for tensor in given]
+    return lambda: all(map(torch.equal, given, before))
 
 
 def test_scores_by_hand(draw, show):
@@ -85,10 +99,9 @@ def test_scores_in_half_precision(draw, show):
     even = (mask / torch.arange(1, 1501)[:, None]).to(torch.bfloat16)
     random = draw.weights(2, visible(300), dtype=torch.float16)
     for name, weights, seen in (("even", even, mask), ("random", random, visible(300))):
-        before, mask_before = weights.clone(), seen.clone()
+        same = left_alone(weights, seen)
         scores = vision_sink_scores(weights, seen)
-        show(**{name: scores, f"{name}_dtype": str(scores.dtype)})
-        show(**{f"{name}_untouched": torch.equal(weights, before) and torch.equal(seen, mask_before)})
+        show(**{name: scores, f"{name}_weights_and_mask_are_left_alone": same()})
     exact = draw.weights(2, visible(30), dtype=torch.float64)
     show(within=1e-13, fp64=vision_sink_scores(exact, visible(30)))  # not rounded to fp32 on the way
 
@@ -115,7 +128,7 @@ def test_the_chosen_head(draw, show):
     show(only_head=[chosen_head(counts[:, :1], EAH(head=name)).unique().tolist() for name in ("densest", "second")])
     dice = torch.random.get_rng_state()
     first, again = ([chosen_head(counts, EAH(head="random", seed=seed)) for seed in range(60)] for _ in range(2))
-    show(other_dice_untouched=torch.equal(torch.random.get_rng_state(), dice))
+    show(other_dice_are_left_alone=torch.equal(torch.random.get_rng_state(), dice))
     show(repeatable=all(map(torch.equal, first, again)), shape=list(first[0].shape))
     show(one_for_all_samples=all(len(heads.unique()) == 1 for heads in first))
     heads = {int(heads[0]) for heads in first}
@@ -145,9 +158,9 @@ def test_the_densest_head(draw, show):
 def test_one_head_in_all_heads(draw, show):
     """Whole rows are copied, where they are meant to be, each sample's own head; what was given stays as it was."""
     weights, rows = case(draw).weights, draw.whole(0, 2, 4, 20).bool()
-    before, head = weights.clone(), torch.tensor([0, -1, 3, 4])
-    found = broadcast_head(weights, head, rows)
-    show(broadcast=found, untouched=torch.equal(weights, before), heads_as_before=head.tolist())
+    head = torch.tensor([0, -1, 3, 4])
+    same = left_alone(weights, head, rows)
+    show(broadcast=broadcast_head(weights, head, rows), what_was_given_is_left_alone=same())
     show(nobody=broadcast_head(weights, torch.full((4,), -1), rows), no_row=broadcast_head(weights, head, rows & False))
     half = weights.bfloat16()
     show(within=0, half=broadcast_head(half, torch.tensor([4, 0, 0, 1]), ~rows))
@@ -155,9 +168,8 @@ def test_one_head_in_all_heads(draw, show):
 
 def test_eah(draw, show):
     """The whole step: a prompt, a prompt with an answer behind it, and generated rows, which pass or keep the head."""
-    found, eah = case(draw, heads=6, answer=5), EAH(threshold=0.08)
-    keep = EAH(threshold=0.08, decode="keep")
-    kept = torch.tensor([2, -1, 0, 5])
+    found, kept = case(draw, heads=6, answer=5), torch.tensor([2, -1, 0, 5])
+    modes = {"pass": EAH(threshold=0.08), "keep": EAH(threshold=0.08, decode="keep")}
     calls = {
         "prompt": (0, 15),
         "prompt_and_answer": (0, 20),
@@ -167,56 +179,64 @@ def test_eah(draw, show):
     }
     for name, (first, last) in calls.items():
         part = found.rows(first, last)
-        args = part.weights, part.mask, part.layout
-        before = part.weights.clone()
-        if first < 15:
-            for mode, settings in (("pass", eah), ("keep", keep)):
-                weights, head = broadcast_densest_head(*args, settings)
-                show(**{f"{name}_{mode}": weights, f"{name}_{mode}_head": head})
-        else:
-            weights, head = broadcast_densest_head(*args, keep, kept)
-            show(**{f"{name}_keep": weights, f"{name}_keep_head": head})
-        show(**{f"{name}_untouched": torch.equal(part.weights, before)})
+        for mode in modes if first < 15 else ["keep"]:
+            same = part.left_alone()
+            weights, head = part.step(modes[mode], None if first < 15 else kept)
+            show(**{f"{name}_{mode}_head": head, f"{name}_{mode}": weights})
+            show(**{f"{name}_{mode}_leaves_weights_mask_and_layout_alone": same()})
+    _, head = found.rows(0, 15).step(modes["keep"], kept)
+    show(head_of_a_prompt_that_comes_with_a_kept_one=head)
     try:
-        broadcast_densest_head(*args, keep)
+        part.step(modes["keep"])
     except ConfigError as error:
-        show(refused=True, says_why=len(str(error).split()) > 5)
+        show(refused_without_a_head=True, says_why=len(str(error).split()) > 5)
     else:
-        show(refused=False)
+        show(refused_without_a_head=False)
 
 
 def test_scores_without_a_map(draw, show):
-    """From queries and keys, never with all weights at once: of 6,144 tokens they would take 151 MB a head."""
+    """From queries and keys the same scores as from their weights: with padding, a cache, shared heads, in fp16."""
     q, k, mask = 2 * draw.normal(4, 6, 20, 8), draw.normal(4, 3, 20, 8), case(draw).mask
     show(small=sink_scores_without_map(q, k, mask), cached=sink_scores_without_map(q[:, :, 15:], k, mask[:, :, 15:]))
     show(one_row=sink_scores_without_map(q[:, :, 19:], k, mask[:, :, 19:]))
     q, k = (draw.normal(1, 2, 300, 8, dtype=torch.float16) for _ in "qk")
     show(half=sink_scores_without_map(q, k, visible(300)))
+
+
+def test_scores_of_a_long_prompt(draw, show):
+    """Memory: never all weights at once. Those of 6,144 tokens would take 151 MB a head."""
     q, k = draw.normal(1, 1, 6144, 16), draw.normal(1, 1, 6144, 16)
-    show(long_prompt=sink_scores_without_map(q, k, torch.ones(1, 1, 6144, 6144, dtype=torch.bool).tril()))
+    show(scores=sink_scores_without_map(q, k, torch.ones(1, 1, 6144, 6144, dtype=torch.bool).tril()))
 
 
 def test_broadcast_without_a_map(draw, show):
-    """EAH inside the fused kernel: of 4,096 tokens and 8 heads a written-out map would take 537 MB."""
+    """EAH inside the fused kernel: what the values are mixed to, and gradients to queries, keys and values."""
     q, k, v = 2 * draw.normal(4, 6, 20, 8), draw.normal(4, 3, 20, 8), draw.normal(4, 3, 20, 8)
     mask, head = case(draw).mask, torch.tensor([5, 0, -1, 3])
-    q.requires_grad_(), k.requires_grad_(), v.requires_grad_()
+    leaves = {"queries": q, "keys": k, "values": v}
+    for leaf in leaves.values():
+        leaf.requires_grad_()
     mixed = broadcast_without_map(q, k, v, mask, head)
+    show(small=mixed, last_rows=broadcast_without_map(q[:, :, 15:], k, v, mask[:, :, 15:], head))
     mixed.square().sum().backward()
-    show(small=mixed, to_queries=q.grad, to_keys=k.grad, to_values=v.grad)
-    with torch.no_grad():
-        show(last_rows=broadcast_without_map(q[:, :, 15:], k, v, mask[:, :, 15:], head))
-        q, k, v = draw.normal(1, 8, 4096, 16), draw.normal(1, 4, 4096, 16), draw.normal(1, 4, 4096, 16)
-        mask = torch.ones(1, 1, 4096, 4096, dtype=torch.bool).tril()
-        show(long_prompt=broadcast_without_map(q, k, v, mask, torch.tensor([3]))[:, :, ::16])
+    cut_off = [name for name, leaf in leaves.items() if leaf.grad is None]
+    assert not cut_off, f"No gradient reached the {', '.join(cut_off)}."
+    show(**{f"gradient_of_{name}": leaf.grad for name, leaf in leaves.items()})
+
+
+def test_broadcast_in_a_long_prompt(draw, show):
+    """Memory: of 4,096 tokens and 8 heads a written-out map would take 537 MB."""
+    q, k, v = draw.normal(1, 8, 4096, 16), draw.normal(1, 4, 4096, 16), draw.normal(1, 4, 4096, 16)
+    mask = torch.ones(1, 1, 4096, 4096, dtype=torch.bool).tril()
+    show(some_rows=broadcast_without_map(q, k, v, mask, torch.tensor([3]))[:, :, ::16])
 
 
 def test_many_small_maps(draw, show):
-    """Speed: the scores of 2,400 maps of 500 tokens. A loop in Python over columns or rows pays for each of them."""
-    mask, scores = visible(500), torch.empty(2400, 5)
+    """Speed: the scores of 12,000 maps of 128 tokens. A loop in Python over columns or rows pays for each of them."""
+    mask, scores = visible(128), torch.empty(12000, 4)
     maps = draw.weights(8, mask).unbind(dim=1)
-    for number in range(2400):
-        scores[number] = vision_sink_scores(maps[number % 8][:, None], mask)[0, 0, ::100]
+    for number in range(12000):
+        scores[number] = vision_sink_scores(maps[number % 8][:, None], mask)[0, 0, ::32]
     show(scores=scores)
 
 
