@@ -90,6 +90,13 @@ def test_the_classics_of_the_field_are_in_the_zoo():
     assert set(named.split()) < set(BUGS)
 
 
+def test_compiled_files_do_not_tell_which_was_changed(zoo):
+    """Neither when its source was written nor how long that was."""
+    for folder in zoo.values():
+        assert {file.read_bytes()[8:16] for file in folder.rglob("*.pyc")} == {bytes(8)}
+        assert not list(folder.rglob("*.py"))
+
+
 @pytest.mark.parametrize("name", BUGS)
 def test_what_is_handed_out_tells_the_symptom(name):
     bug, function = bug_named(name), vars(test_zoo)[f"test_{name}"]

@@ -14,7 +14,7 @@ import pytest
 from minivlm import cli
 from minivlm.classroom import common_assignment
 from minivlm.course.assignments import ASSIGNMENTS, Assignment, Task, assignment
-from minivlm.course.grade import Graded, Grader, assemble, grade, remarks
+from minivlm.course.grade import Graded, Grader, assemble, grade, remarks, suspicions
 from minivlm.course.gradescope import require_same_table, write_results, write_table
 from minivlm.course.holes import body_lines, functions, hollowed
 from minivlm.course.kit.show import Show
@@ -253,6 +253,16 @@ def test_what_cannot_be_graded_is_remarked_and_the_class_goes_on(tmp_path, monke
     assert "Not graded, look at it by hand: RecursionError: too deep" in graded.notes
     write_results(graded, tmp_path)
     write_table(ROW, [graded], tmp_path)
+
+
+def test_tests_that_look_into_the_code_are_remarked(tmp_path):
+    file = tmp_path / "test_zoo.py"
+    file.write_text("import hashlib\nassert hashlib.sha1(f.__code__.co_code).hexdigest() == 'x'")
+    assert [*suspicions(file)] == [
+        "test_zoo.py mentions __code__, co_code, hashlib: see whether it tests what the package does."
+    ]
+    assert [*suspicions(PACKAGE / "course" / "kit" / "test_zoo.py")] == []
+    assert [*suspicions(Path(__file__).with_name("zoo_answers.py"))] == []
 
 
 def test_a_folder_may_not_be_called_like_the_table(tmp_path):

@@ -5,6 +5,7 @@ code runs in a process of its own, which gets inputs and gives back what the tes
 grader's process alone.
 """
 
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ from minivlm.errors import CourseError
 
 LARGEST = 1_000_000  # bytes of a file that is handed in
 TABLE = "grades.csv"
+INTO_CODE = re.compile(r"__code__|co_code|co_consts|getsource|hashlib|marshal|\.pyc|getmtime|st_mtime|__file__|\bgc\b")
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,10 @@ class Grader:
         name = folder.resolve().name.encode("utf-8", "replace").decode()  # archives have names in other encodings
         try:
             with TemporaryDirectory(ignore_cleanup_errors=True) as place:
-                notes = (*remarks(self.assignment, folder), *assemble(self.assignment, folder, Path(place)))
+                notes = [*remarks(self.assignment, folder), *assemble(self.assignment, folder, Path(place))]
+                notes += suspicions(Path(place, "tests", self.assignment.tests)) if self.assignment.is_zoo else []
                 report = self.hunted(Path(place)) if self.assignment.is_zoo else self.judged(Path(place))
-            return Graded(name, report, notes)
+            return Graded(name, report, tuple(notes))
         except Exception as error:
             note = f"Not graded, look at it by hand: {type(error).__name__}: {shortened(str(error))}"
             return Graded(
@@ -102,6 +105,12 @@ def remarks(row: Assignment, folder: Path) -> Iterator[str]:
         yield f"{folder.name} is no folder: unpack it."
     if (name := started_for(folder)) not in ("", row.name):
         yield f"The folder was started for {name}."
+
+
+def suspicions(tests: Path) -> Iterator[str]:
+    """A bug can be told from health by the code itself, which is no test of what it does. A person must look."""
+    if found := sorted({*INTO_CODE.findall(tests.read_text(encoding="utf-8", errors="replace"))}):
+        yield f"{tests.name} mentions {', '.join(found)}: see whether it tests what the package does."
 
 
 def started_for(folder: Path) -> str:

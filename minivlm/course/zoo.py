@@ -63,14 +63,18 @@ def mutated(package: Path, bug: Bug) -> None:
 def specimen(folder: Path, bug: Bug | None = None) -> Path:
     """A copy of this package in `folder`, healthy or with a bug, that can be run but not read; returns its path.
 
-    It is compiled, and its sources are taken away: a test that looks for the changed line finds none.
+    It is compiled, and its sources are taken away: a test that looks for the changed line finds none. Nor do times and
+    sizes in the compiled files tell which of them was changed.
     """
     package = copy_package(folder, without=(ZOO,))
     if bug is not None:
         mutated(package, bug)
     compileall.compile_dir(package, quiet=2, legacy=True)
     for source in package.rglob("*.py"):
-        if not source.with_suffix(".pyc").is_file():
+        compiled = source.with_suffix(".pyc")
+        if not compiled.is_file():
             raise CourseError(f"{source} cannot be compiled: it is not valid Python. Take the package anew.")
+        content = compiled.read_bytes()
+        compiled.write_bytes(content[:8] + bytes(8) + content[16:])  # time and size of the source
         source.unlink()
     return package
