@@ -34,12 +34,19 @@ def _check(parser: argparse.ArgumentParser) -> None:
 
 def _grade(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folders", nargs="+", metavar="DIR", help="what a student handed in; named like the student")
-    parser.add_argument("--seed", required=True, metavar="SECRET", help="any word; a new one for every grading")
+    parser.add_argument("--seed", required=True, type=secret, metavar="SECRET", help="a word; a new one each time")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="results.json for each student, and grades.csv")
     started = "what they were to do (default: what assignment.json in their folders says)"
     parser.add_argument("--assignment", metavar="NAME", help=started)
     jobs = "students at a time (default: 1, for times that can be compared)"
     parser.add_argument("--jobs", type=arguments.whole(1), default=1, metavar="N", help=jobs)
+
+
+def secret(text: str) -> str:
+    """A word that could be kept."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("expected a word, found nothing")
+    return text
 
 
 TASKS = {

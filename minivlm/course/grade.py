@@ -27,7 +27,11 @@ from minivlm.errors import CourseError
 
 LARGEST = 1_000_000  # bytes of a file that is handed in
 TABLE = "grades.csv"
-INTO_CODE = re.compile(r"__code__|co_code|co_consts|getsource|hashlib|marshal|\.pyc|getmtime|st_mtime|__file__|\bgc\b")
+ODD = (
+    r"__code__|co_code|co_consts|getsource|hashlib|marshal|\.pyc|mtime|__file__|\bgc\b",
+    r"urandom|secrets|perf_counter|time\.time|monotonic",
+)
+INTO_CODE = re.compile("|".join(ODD))
 
 
 @dataclass(frozen=True)

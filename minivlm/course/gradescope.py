@@ -31,7 +31,7 @@ def results(graded: Graded) -> dict:
     opening = f"{report.assignment.name} · {report.assignment.title}: {report.points} of {report.most} points."
     return {
         "score": report.points,
-        "execution_time": round(sum(verdict.seconds for verdict in report.verdicts)),
+        "execution_time": round(sum(verdict.seconds for verdict in report.verdicts), 1),
         "output": "\n".join([opening, *graded.notes]),
         "visibility": "visible",
         "tests": [as_test(verdict) for verdict in report.verdicts],

@@ -11,23 +11,21 @@ from minivlm.course.assignments import Assignment, Task
 from minivlm.course.reference import seed_of
 from minivlm.course.supervise import Job, Outcome, supervise
 from minivlm.course.verdict import Verdict, judge_hunt
-from minivlm.course.zoo import bug_named, specimen
+from minivlm.course.zoo import Bug, bug_named, specimen
 
 
 def hunt(row: Assignment, tasks: Sequence[Task], tests: Path, seed: str, denied: Sequence[Path] = ()) -> list[Verdict]:
     """Judge the tests of the file `tests`."""
     verdicts = []
-    with TemporaryDirectory() as place:
-        healthy = specimen(Path(place)).parent
-        for task in tasks:
-            job = Job(task.test, seed_of(seed, row, task), task.seconds, task.megabytes)
-            without = supervise(healthy, tests, [job], denied=denied)[0]
-            with_bug = run_with_bug(task.bug, tests, job, denied) if without.status == "ran" else without
-            verdicts.append(judge_hunt(task, without, with_bug, task.seconds))
+    for task in tasks:
+        job = Job(task.test, seed_of(seed, row, task), task.seconds, task.megabytes)
+        healthy = run(None, tests, job, denied)
+        broken = run(bug_named(task.bug), tests, job, denied) if healthy.status == "ran" else healthy
+        verdicts.append(judge_hunt(task, healthy, broken, task.seconds))
     return verdicts
 
 
-def run_with_bug(name: str, tests: Path, job: Job, denied: Sequence[Path]) -> Outcome:
-    """Run one test on a copy of the package that has a bug."""
+def run(bug: Bug | None, tests: Path, job: Job, denied: Sequence[Path]) -> Outcome:
+    """Run one test on a copy of the package, with a bug or without."""
     with TemporaryDirectory() as place:
-        return supervise(specimen(Path(place), bug_named(name)).parent, tests, [job], denied=denied)[0]
+        return supervise(specimen(Path(place), bug).parent, tests, [job], denied=denied)[0]

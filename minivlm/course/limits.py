@@ -21,6 +21,7 @@ except ImportError:  # Windows
 MB = 2**20
 MEMORY = {"RLIMIT_DATA": ("VmData", 0), "RLIMIT_AS": ("VmSize", 1000 * MB)}  # limit -> how much is held, slack
 PATIENCE = 3
+ROUNDS = 20  # of ending what forks on and on
 
 
 @contextmanager
@@ -100,3 +101,31 @@ def kill_group(process: subprocess.Popen) -> None:
         else:
             process.kill()
     process.wait()
+
+
+def kill_strays(home: Path) -> None:
+    """End what is left of a worker with this home folder, also outside its group: a fork keeps the environment of its
+    parent as the system shows it, and nothing else may be started there. (Linux alone.)
+    """
+    mark = f"HOME={home}".encode()
+    for _ in range(ROUNDS):
+        strays = [number for number in processes() if mark in environment_of(number).split(b"\0")]
+        for number in strays:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(number, signal.SIGKILL)
+        if not strays:
+            return
+
+
+def processes() -> list[int]:
+    """The numbers of all processes, none where there is no /proc."""
+    with suppress(OSError):
+        return [int(name) for name in os.listdir("/proc") if name.isdecimal() and int(name) != os.getpid()]
+    return []
+
+
+def environment_of(number: int) -> bytes:
+    """The variables that a process was started with; empty for processes of others, and for those that have ended."""
+    with suppress(OSError):
+        return Path(f"/proc/{number}/environ").read_bytes()
+    return b""

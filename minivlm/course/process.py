@@ -20,7 +20,7 @@ from tempfile import gettempdir
 from threading import Event, Thread
 from typing import IO
 
-from minivlm.course.limits import Stopwatch, kill_group, memory_limit
+from minivlm.course.limits import Stopwatch, kill_group, kill_strays, memory_limit
 
 WORKER = Path(__file__).parent / "kit" / "worker.py"
 ANSWERED, LATE, ENDED = "answered", "late", "ended"  # how waiting for an answer ends
@@ -55,6 +55,7 @@ class Process:
     """A worker on one project. A context: behind it, the process is gone."""
 
     def __init__(self, project: Path, tests: Path, folder: Path) -> None:
+        self.folder = folder
         places = [str(path.resolve()) for path in (project, tests, folder)]
         self.process = subprocess.Popen(
             [sys.executable, "-I", "-B", "-X", "utf8", str(WORKER), *places],
@@ -73,6 +74,7 @@ class Process:
 
     def __exit__(self, *_: object) -> None:
         kill_group(self.process)
+        kill_strays(self.folder)
         with suppress(OSError):  # what was not sent
             self.process.stdin.close()
         for reader in (self.lines, self.printed):

@@ -5,12 +5,15 @@ changed in place: a bug goes into a copy. What students' tests meet is a copy wi
 found by what the package does, and not by reading it.
 """
 
+import ast
 import compileall
 import json
+import secrets
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from minivlm.course.holes import functions
 from minivlm.course.package import PACKAGE, ZOO, copy_package
 from minivlm.errors import CourseError
 
@@ -63,12 +66,14 @@ def mutated(package: Path, bug: Bug) -> None:
 def specimen(folder: Path, bug: Bug | None = None) -> Path:
     """A copy of this package in `folder`, healthy or with a bug, that can be run but not read; returns its path.
 
-    It is compiled, and its sources are taken away: a test that looks for the changed line finds none. Nor do times and
-    sizes in the compiled files tell which of them was changed.
+    It is compiled, and its sources are taken away: a test that looks for the changed line finds none. Nor do times,
+    sizes or a known checksum of the compiled files tell which of them was changed.
     """
     package = copy_package(folder, without=(ZOO,))
     if bug is not None:
         mutated(package, bug)
+    for name in {bug.file for bug in bugs()}:
+        (package / name).write_text(disguised((package / name).read_text(encoding="utf-8")), encoding="utf-8")
     compileall.compile_dir(package, quiet=2, legacy=True)
     for source in package.rglob("*.py"):
         compiled = source.with_suffix(".pyc")
@@ -78,3 +83,13 @@ def specimen(folder: Path, bug: Bug | None = None) -> Path:
         compiled.write_bytes(content[:8] + bytes(8) + content[16:])  # time and size of the source
         source.unlink()
     return package
+
+
+def disguised(source: str) -> str:
+    """The same program, compiled into other bytes each time: every function begins by naming a number for nothing."""
+    tree = ast.parse(source)
+    for _, function in [*functions(tree)]:
+        nothing = ast.parse(f"_{secrets.token_hex(4)} = {secrets.randbelow(10**9)}").body
+        documented = ast.get_docstring(function, clean=False) is not None
+        function.body[documented:documented] = nothing
+    return ast.unparse(tree)

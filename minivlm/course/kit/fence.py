@@ -20,9 +20,10 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from json.encoder import encode_basestring_ascii
 
-from .paths import reader_of_paths, resolver  # relative: the worker has this folder apart from the student's package
+# relative: the worker has this folder apart from the student's package
+from .paths import reader_of_paths, resolver
+from .witness import finder, teller
 
 MOST_FILES = 200  # opened for writing in the life of a process: a disk must not be filled with them
 MOST_FOLDERS = 50  # made in the life of a process
@@ -43,7 +44,7 @@ NEVER = {
     "reach into memory": "ctypes.dlopen ctypes.dlsym ctypes.dlsym/handle ctypes.call_function ctypes.string_at "
     "ctypes.wstring_at ctypes.cdata ctypes.cdata/buffer gc.get_objects gc.get_referrers gc.get_referents "
     "sys._current_frames",
-    "change its limits": "resource.setrlimit resource.prlimit",
+    "change its limits": "resource.setrlimit resource.prlimit fcntl.fcntl",
     "end processes": "os.kill os.killpg signal.pthread_kill",
     "make links": "os.link os.symlink",
     "open data bases": "sqlite3.connect",
@@ -81,7 +82,7 @@ def raise_fence(ground: Ground, notes: int) -> None:
     An error carries its frames along, and from a frame one gets at what is in it. So nothing that the hook uses is left
     in its frame when it refuses (each call gets it anew, as a default), and no other frame is in what it raises.
     """
-    own = (refusals(ground).get, teller(notes), finder(ground), ("open", *LISTED))
+    own = (refusals(ground).get, teller(notes), finder(ground.project, ground.tests), ("open", *LISTED))
 
     def hook(event: str, arguments: tuple, tools: tuple = own, refused: type = PermissionError) -> None:
         try:
@@ -108,7 +109,7 @@ def refusals(ground: Ground) -> dict[str, Refusal]:
     rules = {event: never(f"It may not {what}.") for what, events in NEVER.items() for event in events.split()}
     rules |= dict.fromkeys(LISTED, reading)
     rules |= {event: changing(writing, places) for event, places in CHANGED.items()}
-    return {**rules, "open": opening, "os.mkdir": making(writing), "import": importing()}
+    return {**rules, "open": opening, "os.mkdir": making(writing), "import": importing(ground)}
 
 
 def never(sentence: str) -> Refusal:
@@ -141,10 +142,20 @@ def making(writing: Rule) -> Refusal:
     return rule
 
 
-def importing() -> Refusal:
-    """A rule for modules that nobody imports but to start something."""
-    starters, text = STARTERS, reader_of_paths()
-    return lambda arguments: "It may not start other programs." if text(arguments[0]) in starters else ""
+def importing(ground: Ground) -> Refusal:
+    """A rule for modules that nobody imports but to start something, and for modules in C that no library has."""
+    starters, text, real = STARTERS, reader_of_paths(), resolver()
+    roots = tuple(f"{path}/" for path in ground.libraries)
+
+    def rule(arguments: tuple) -> str:
+        if text(arguments[0]) in starters:
+            return "It may not start other programs."
+        file = text(arguments[1])
+        return (
+            "" if arguments[1] is None or (file and real(file).startswith(roots)) else "It may not import binary files."
+        )
+
+    return rule
 
 
 def reading_rule(ground: Ground) -> Refusal:
@@ -220,37 +231,3 @@ def reading_order(ground: Ground) -> tuple[tuple[str, bool], ...]:
     rules = [(path.rstrip("/") + "/", False) for path in (*ground.denied, "/proc")]
     rules += [(path.rstrip("/") + "/", True) for path in readable]
     return tuple(sorted(rules, key=lambda rule: (-len(rule[0]), rule[1])))
-
-
-def finder(ground: Ground) -> Callable[[], tuple[str, bool]]:
-    """A function that gives the line of the student's, or of the test, that is being run; and whether it called a
-    library which did what it did of its own accord."""
-    frame_of, words, packages = sys._getframe, str, ("/site-packages/", "/dist-packages/")
-    roots = (
-        (f"{ground.project}/minivlm/".casefold(), len(ground.project) + 1),
-        (ground.tests.casefold(), len(os.path.dirname(ground.tests)) + 1),
-    )
-
-    def culprit() -> tuple[str, bool]:
-        frame, is_library = frame_of(2), False
-        while frame is not None:
-            code = frame.f_code
-            file = code.co_filename.replace("\\", "/")
-            for root, size in roots:
-                if file.casefold().startswith(root):
-                    return f"{file[size:]}, line {words(frame.f_lineno)}, in {code.co_name}", is_library
-            is_library = is_library or packages[0] in file or packages[1] in file
-            frame = frame.f_back
-        return "", is_library
-
-    return culprit
-
-
-def teller(notes: int) -> Callable[[str, str], None]:
-    """A function that writes a line of JSON about a refusal."""
-    write, quoted = os.write, encode_basestring_ascii
-
-    def tell(reason: str, where: str) -> None:
-        write(notes, ('\n{"forbidden": ' + quoted(reason) + ', "where": ' + quoted(where) + "}\n").encode())
-
-    return tell

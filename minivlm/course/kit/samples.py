@@ -5,12 +5,13 @@ tpppptt      one picture of 4 patches, two rows of text behind it
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from minivlm.course.kit.draw import Draw
-from minivlm.model.clva import Anchor, normalised
+from minivlm.model.clva import CLVA, Anchor, controlled, normalised
 from minivlm.model.layout import Layout
 
 
@@ -45,3 +46,23 @@ def maps_of(draw: Draw, layout: Layout, layers: Iterable[int], dtype: torch.dtyp
 def anchor_of(draw: Draw, layout: Layout, dtype: torch.dtype = torch.float32) -> Anchor:
     """A noise, a middle and an anchor, as if they had been found in the layers below."""
     return Anchor(*maps_of(draw, layout, range(3), dtype).values())
+
+
+def sparse_maps(draw: Draw, layout: Layout) -> tuple[Tensor, Tensor]:
+    """Two maps as `maps_of` makes them, but 0 on every other column, each on other ones: anchors are mostly 0."""
+    first, second = maps_of(draw, layout, range(2)).values()
+    first[..., ::2], second[..., 1::2] = 0, 0
+    return normalised(first), normalised(second)
+
+
+def steady(anchor: Tensor, layout: Layout, clva: CLVA) -> Tensor:
+    """The control in place of `anchor`, after it has been asserted that the seed, and nothing else, decides."""
+    state = torch.get_rng_state()
+    found = controlled(anchor, layout, clva)
+    assert torch.equal(torch.get_rng_state(), state), "A control must not touch torch's own dice: use a Generator."
+    assert torch.equal(controlled(anchor, layout, clva), found), "The same seed must give the same control."
+    other = controlled(anchor, layout, replace(clva, seed=clva.seed + 100))
+    assert not torch.equal(other, found), "Another seed must give another control."
+    dtype = controlled(anchor.double(), layout, clva).dtype
+    assert dtype == torch.float64, f"An anchor in fp64 has a control in {dtype}: expected the dtype of the anchor."
+    return found
