@@ -73,7 +73,7 @@ def grade_folders(args: Namespace) -> None:
 
 def common_assignment(folders: list[Path]) -> str:
     """What the folders were started for, as far as they say."""
-    from minivlm.course.grade import started_for
+    from minivlm.course.submission import started_for
 
     names = {started_for(folder) for folder in folders} - {""}
     if len(names) != 1:

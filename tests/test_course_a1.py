@@ -346,7 +346,7 @@ def test_another_right_answer_is_right(found, answer):
     assert not wrong
 
 
-@pytest.mark.parametrize("seed", ["another seed", "a third", "a fourth"])
+@pytest.mark.parametrize("seed", ["another seed"])
 def test_other_seeds_judge_alike(seed):
     names = ["gelu: a rounded constant", "embeddings: positions from 0 for the patches", "projector: the tanh GELU"]
     wrong = {name: replaced(WRONG_ANSWERS[name][0], *WRONG_ANSWERS[name][1]) for name in names}

@@ -367,7 +367,7 @@ def test_another_right_answer_is_right(found, answer):
     assert not wrong
 
 
-@pytest.mark.parametrize("seed", ["another seed", "a third"])
+@pytest.mark.parametrize("seed", ["another seed"])
 def test_other_seeds_judge_alike(seed):
     names = [
         "norm: the weight before the cast, in fp32",

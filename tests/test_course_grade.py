@@ -14,7 +14,7 @@ import pytest
 from minivlm import cli
 from minivlm.classroom import common_assignment
 from minivlm.course.assignments import ASSIGNMENTS, Assignment, Task, assignment
-from minivlm.course.grade import Graded, Grader, assemble, grade, remarks, suspicions
+from minivlm.course.grade import Graded, Grader, grade
 from minivlm.course.gradescope import require_same_table, write_results, write_table
 from minivlm.course.holes import body_lines, functions, hollowed
 from minivlm.course.kit.show import Show
@@ -22,6 +22,7 @@ from minivlm.course.package import PACKAGE, handout
 from minivlm.course.project import KIT, write_package
 from minivlm.course.reference import Reference, seed_of
 from minivlm.course.report import Report
+from minivlm.course.submission import assemble, remarks, suspicions
 from minivlm.course.supervise import Outcome
 from minivlm.course.verdict import OPEN, RIGHT, WRONG, Verdict, judge, judge_hunt
 from minivlm.errors import CourseError

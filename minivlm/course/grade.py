@@ -1,15 +1,11 @@
 """Judging what many students handed in, on inputs from a secret seed, against this package.
 
-Of each student's folder only the files of the assignment are taken; all else is a fresh copy with holes. A student's
-code runs in a process of its own, which gets inputs and gives back what the tests showed: what is right is known to the
-grader's process alone.
+A student's code runs in a process of its own, which gets inputs and gives back what the tests showed: what is right is
+known to the grader's process alone.
 """
 
-import re
-import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,20 +14,15 @@ from tempfile import TemporaryDirectory
 from minivlm.course.assignments import Assignment
 from minivlm.course.hunt import hunt
 from minivlm.course.package import PACKAGE, require_whole
-from minivlm.course.project import KIT, Folder, write_package
+from minivlm.course.project import KIT
 from minivlm.course.reference import Reference, jobs_of
 from minivlm.course.report import Report
+from minivlm.course.submission import assemble, remarks, suspicions
 from minivlm.course.supervise import supervise
 from minivlm.course.verdict import OPEN, Verdict, judge, shortened
 from minivlm.errors import CourseError
 
-LARGEST = 1_000_000  # bytes of a file that is handed in
 TABLE = "grades.csv"
-ODD = (
-    r"__code__|co_code|co_consts|getsource|hashlib|marshal|\.pyc|mtime|__file__|\bgc\b",
-    r"urandom|secrets|perf_counter|time\.time|monotonic",
-)
-INTO_CODE = re.compile("|".join(ODD))
 
 
 @dataclass(frozen=True)
@@ -62,9 +53,8 @@ class Grader:
             return Graded(name, report, tuple(notes))
         except Exception as error:
             note = f"Not graded, look at it by hand: {type(error).__name__}: {shortened(str(error))}"
-            return Graded(
-                name, Report(self.assignment, tuple(Verdict(t, OPEN) for t in self.assignment.tasks)), (note,)
-            )
+            nothing = tuple(Verdict(task, OPEN) for task in self.assignment.tasks)
+            return Graded(name, Report(self.assignment, nothing), (note,))
 
     def judged(self, project: Path) -> Report:
         """The tests of the kit, on the student's functions."""
@@ -101,55 +91,3 @@ def require_names(folders: Sequence[Path]) -> None:
         raise CourseError(f"Results are kept under the folders' names, but {', '.join(twice)} is there more than once.")
     if TABLE in names:
         raise CourseError(f"The table of all grades is called {TABLE}: no student's folder can be. Rename it.")
-
-
-def remarks(row: Assignment, folder: Path) -> Iterator[str]:
-    """What is odd about a folder as a whole."""
-    if not folder.is_dir():
-        yield f"{folder.name} is no folder: unpack it."
-    if (name := started_for(folder)) not in ("", row.name):
-        yield f"The folder was started for {name}."
-
-
-def suspicions(tests: Path) -> Iterator[str]:
-    """A bug can be told from health by the code itself, which is no test of what it does. A person must look."""
-    if found := sorted({*INTO_CODE.findall(tests.read_text(encoding="utf-8", errors="replace"))}):
-        yield f"{tests.name} mentions {', '.join(found)}: see whether it tests what the package does."
-
-
-def started_for(folder: Path) -> str:
-    """The assignment that a folder says it was started for, "" if it does not say."""
-    with suppress(CourseError):
-        return Folder.read(folder).assignment.name
-    return ""
-
-
-def assemble(row: Assignment, folder: Path, project: Path) -> Iterator[str]:
-    """A fresh project with this student's files in it; yields what was odd about them."""
-    write_package(row, project)
-    (project / "tests").mkdir()
-    for name in row.handed_in:
-        file = next((place for place in places(folder, name) if place.exists() or place.is_symlink()), None)
-        if fault := fault_of(file, folder, name):
-            yield fault
-        else:
-            shutil.copyfile(file, project / name)
-    if row.is_zoo and not (project / "tests" / row.tests).exists():
-        shutil.copyfile(KIT / row.tests, project / "tests" / row.tests)
-
-
-def places(folder: Path, name: str) -> Iterator[Path]:
-    """Where a file may lie: as it was handed out, or alone, as some platforms collect it."""
-    parts = Path(name).parts
-    yield from (folder.joinpath(*parts[first:]) for first in range(len(parts)))
-
-
-def fault_of(file: Path | None, folder: Path, name: str) -> str:
-    """Why a file is not taken, or "". A link, be it of the file or of a folder on the way, could lead to a solution."""
-    if file is None:
-        return f"{name} was not handed in: its functions count as not written."
-    if file.resolve() != folder.resolve() / file.relative_to(folder) or not file.is_file():
-        return f"{name} is behind a link, or is no file: it was not taken."
-    if file.stat().st_size > LARGEST:
-        return f"{name} has {file.stat().st_size:,} bytes, more than {LARGEST:,}: it was not taken."
-    return ""

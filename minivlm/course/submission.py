@@ -1,0 +1,70 @@
+"""What a student handed in: of the folder, only the files of the assignment are taken; the rest is a fresh copy."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from minivlm.course.assignments import Assignment
+from minivlm.course.project import KIT, Folder, write_package
+from minivlm.errors import CourseError
+
+LARGEST = 1_000_000  # bytes of a file that is handed in
+ODD = (
+    r"__code__|co_code|co_consts|getsource|hashlib|marshal|\.pyc|mtime|__file__|\bgc\b",
+    r"urandom|secrets|perf_counter|time\.time|monotonic",
+)
+INTO_CODE = re.compile("|".join(ODD))
+
+
+def remarks(row: Assignment, folder: Path) -> Iterator[str]:
+    """What is odd about a folder as a whole."""
+    if not folder.is_dir():
+        yield f"{folder.name} is no folder: unpack it."
+    if (name := started_for(folder)) not in ("", row.name):
+        yield f"The folder was started for {name}."
+
+
+def suspicions(tests: Path) -> Iterator[str]:
+    """A bug can be told from health by the code itself, which is no test of what it does. A person must look."""
+    if found := sorted({*INTO_CODE.findall(tests.read_text(encoding="utf-8", errors="replace"))}):
+        yield f"{tests.name} mentions {', '.join(found)}: see whether it tests what the package does."
+
+
+def started_for(folder: Path) -> str:
+    """The assignment that a folder says it was started for, "" if it does not say."""
+    with suppress(CourseError):
+        return Folder.read(folder).assignment.name
+    return ""
+
+
+def assemble(row: Assignment, folder: Path, project: Path) -> Iterator[str]:
+    """A fresh project with this student's files in it; yields what was odd about them."""
+    write_package(row, project)
+    (project / "tests").mkdir()
+    for name in row.handed_in:
+        file = next((place for place in places(folder, name) if place.exists() or place.is_symlink()), None)
+        if fault := fault_of(file, folder, name):
+            yield fault
+        else:
+            shutil.copyfile(file, project / name)
+    if row.is_zoo and not (project / "tests" / row.tests).exists():
+        shutil.copyfile(KIT / row.tests, project / "tests" / row.tests)
+
+
+def places(folder: Path, name: str) -> Iterator[Path]:
+    """Where a file may lie: as it was handed out, or alone, as some platforms collect it."""
+    parts = Path(name).parts
+    yield from (folder.joinpath(*parts[first:]) for first in range(len(parts)))
+
+
+def fault_of(file: Path | None, folder: Path, name: str) -> str:
+    """Why a file is not taken, or "". A link, be it of the file or of a folder on the way, could lead to a solution."""
+    if file is None:
+        return f"{name} was not handed in: its functions count as not written."
+    if file.resolve() != folder.resolve() / file.relative_to(folder) or not file.is_file():
+        return f"{name} is behind a link, or is no file: it was not taken."
+    if file.stat().st_size > LARGEST:
+        return f"{name} has {file.stat().st_size:,} bytes, more than {LARGEST:,}: it was not taken."
+    return ""
