@@ -16,6 +16,7 @@ from minivlm.course.verdict import OPEN, RIGHT
 ROW = assignment("a5")
 WIDENED, AT_ONCE = "test_the_picture_alone_is_widened", "test_all_rows_at_once"
 QUICK = {task.test for task in ROW.tasks} - {WIDENED, AT_ONCE}  # the limits of these two are tested last
+NOISE = "    noise = early.mean(dim=0)"
 CLONE = "    patches, changed = changed, weights.clone()\n    changed[..., span] = patches"
 
 POOLED = {
@@ -80,6 +81,11 @@ POOLED = {
         "    return (on_patches * chosen[..., None]).sum(dim=1)",
         "pooled_map",
     ),
+    "divided by the mass of all heads": (
+        "    return normalised((on_patches * chosen[..., None]).sum(dim=1))",
+        "    return (on_patches * chosen[..., None]).sum(dim=1) / mass.sum(dim=1)[..., None].clamp(min=1e-30)",
+        "pooled_map pooled_map_of_a_batch",
+    ),
     "nan where no patch is seen": (
         "    return normalised((on_patches * chosen[..., None]).sum(dim=1))",
         "    pooled = (on_patches * chosen[..., None]).sum(dim=1)\n"
@@ -109,6 +115,16 @@ OUTLIERS = {
         "    return gain.minimum(mean + OUTLIER * deviation)",
         "    return gain.minimum(mean + OUTLIER * deviation).maximum(mean - deviation)",
         "outliers_are_cut",
+    ),
+    "also cut 3 deviations below": (
+        "    return gain.minimum(mean + OUTLIER * deviation)",
+        "    return gain.minimum(mean + OUTLIER * deviation).maximum(mean - OUTLIER * deviation)",
+        "outliers_are_cut",
+    ),
+    "nan where no patch is seen": (
+        "    count = inside.sum(dim=-1, keepdim=True).clamp(min=1)",
+        "    count = inside.sum(dim=-1, keepdim=True)",
+        "outliers_among_what_a_row_sees",
     ),
     "the variance of a sample, over n - 1": (
         "    variance = ((gain - mean) ** 2 * inside).sum(dim=-1, keepdim=True) / count",
@@ -206,12 +222,24 @@ ANCHOR = {
         "    noise = early.mean(dim=0)[:, -1:].expand(early.shape[1:])",
         "anchor",
     ),
+    "even where nothing rises": (
+        "    anchor = normalised(keep_largest(without_outliers(gain, layout), clva.keep, layout))",
+        "    anchor = normalised(keep_largest(without_outliers(gain, layout), clva.keep, layout) + 1e-30)",
+        "anchor_without_gain",
+    ),
     "swapped is not heard": (
         " if clva.swapped else (clva.noise_layers, clva.anchor_layers)",
         " if False else (clva.noise_layers, clva.anchor_layers)",
         "anchor_without_gain",
     ),
     "the middle is a single layer": ("Anchor(noise, middle.mean(dim=0)", "Anchor(noise, middle[-1]", "anchor"),
+    "swapped by its sign alone": (
+        " if clva.swapped else (clva.noise_layers, clva.anchor_layers)",
+        " if False else (clva.noise_layers, clva.anchor_layers)",
+        "    gain = (middle - noise).clamp(min=0).mean(dim=0)",
+        "    gain = (noise - middle if clva.swapped else middle - noise).clamp(min=0).mean(dim=0)",
+        "anchor_without_gain",
+    ),
     "the control is forgotten": ("controlled(anchor, layout, clva))", "anchor)", "shuffled_anchor"),
 }
 
@@ -289,6 +317,41 @@ CONTROLS = {
         "    return anchor[..., torch.randperm(anchor.shape[-1], generator=dice)]",
         "shuffled_anchor controls_of_a_sample_alone",
     ),
+    "only what is not 0 is shuffled": (
+        "    mixed = chance[:, None]",
+        "    seen = seen & (anchor > 0)\n    mixed = chance[:, None]",
+        "shuffled_anchor",
+    ),
+    "other dice for another number of rows": (
+        "torch.Generator().manual_seed(clva.seed)",
+        "torch.Generator().manual_seed(clva.seed + anchor.shape[1])",
+        "controls_of_a_sample_alone",
+    ),
+    "other dice for each word": (
+        "torch.Generator().manual_seed(clva.seed)",
+        "torch.Generator().manual_seed(clva.seed + layout.image.shape[1])",
+        "controls_of_a_sample_alone",
+    ),
+    "random where the anchor is": (
+        "        return normalised(chance[:, None] * seen) * found",
+        "        return normalised(chance[:, None] * (seen & (anchor > 0)))",
+        "random_anchor",
+    ),
+    "random nearly flat": (
+        "        return normalised(chance[:, None] * seen) * found",
+        "        return normalised((1 + 0.05 * chance[:, None]) * seen) * found",
+        "random_anchor",
+    ),
+    "random in fp32": (
+        "        return normalised(chance[:, None] * seen) * found",
+        "        return (normalised(chance[:, None] * seen) * found).float()",
+        "random_anchor",
+    ),
+    "shuffled in fp32": (
+        MIXED,
+        MIXED + ".float()",
+        "shuffled_anchor",
+    ),
     "rolled by one for every row's number": (
         MIXED,
         "    return torch.stack([anchor[:, row].roll(row + 1, dims=-1) for row in range(anchor.shape[1])], dim=1)",
@@ -339,6 +402,28 @@ GATE = {
     ),
     "a yes or no for a number": ("return ready.to(found.anchor.dtype)", "return ready", "gate_of_a_batch"),
     "the control is not heard": ("    if not clva.gate:", "    if False:", "gate_of_a_batch"),
+    "no room between: 0 / 0": (
+        "    room = (1 - middle).clamp(min=torch.finfo(middle.dtype).eps)",
+        "    room = 1 - middle",
+        "gate_without_room",
+    ),
+    "no room between, and nan made 0": (
+        "    room = (1 - middle).clamp(min=torch.finfo(middle.dtype).eps)",
+        "    room = 1 - middle",
+        "((here - middle) / room).clamp(0, 1) * ready",
+        "((here - middle) / room).nan_to_num().clamp(0, 1) * ready",
+        "gate_without_room",
+    ),
+    "a short scale made longer": (
+        "    room = (1 - middle).clamp(min=torch.finfo(middle.dtype).eps)",
+        "    room = (1 - middle).clamp(min=1e-3)",
+        "gate",
+    ),
+    "the dtype of the weights": (
+        "((here - middle) / room).clamp(0, 1) * ready",
+        "(((here - middle) / room).clamp(0, 1) * ready).to(weights.dtype)",
+        "gate_of_a_batch",
+    ),
     "nan for a map of zeros": (
         "    here = torch.cosine_similarity(pooled_map(weights, layout, clva.heads), found.noise, dim=-1)",
         "    map_ = pooled_map(weights, layout, clva.heads)\n"
@@ -412,6 +497,11 @@ REDISTRIBUTED = {
     ),
     "kappa not heard": ("(kappa * mass / total.clamp", "(mass / total.clamp", "kappa pull"),
     "kappa without bringing the row back to 1": (END, "    return changed", "kappa pull"),
+    "kappa brings every row to 1": (
+        "torch.where(touched, normalised(wide(changed)).to(weights.dtype), weights)",
+        "normalised(wide(changed)).to(weights.dtype)",
+        "kappa",
+    ),
     "in place": (
         "    changed = weights.slice_scatter(changed, dim=-1, start=span.start, end=span.stop)",
         "    weights[..., span] = changed\n    changed = weights",
@@ -516,6 +606,58 @@ RIGHT_ANSWERS = {
         "    gain = (middle - noise).clamp(min=0).mean(dim=0)",
         "    gain = sum(torch.relu(map_ - noise) for map_ in middle) / len(middle)",
     ),
+    "noise as a sum of shares": (NOISE, "    noise = sum(map_ / len(early) for map_ in early)"),
+    "noise by way of fp64": (NOISE, "    noise = early.double().mean(dim=0).to(early.dtype)"),
+    "noise times 1 over their number": (NOISE, "    noise = early.sum(dim=0) * (1 / len(early))"),
+    "noise as a running mean": (
+        NOISE,
+        "    noise = early[0]\n"
+        "    for number, map_ in enumerate(early[1:], 2):\n"
+        "        noise = noise + (map_ - noise) / number",
+    ),
+    "noise normalised again": (NOISE, "    noise = normalised(early.mean(dim=0))"),
+    "noise as a sum, normalised": (NOISE, "    noise = normalised(early.sum(dim=0))"),
+    "noise as a mean of the last axis": (NOISE, "    noise = early.movedim(0, -1).contiguous().mean(dim=-1)"),
+    "dust is no gain": (
+        "    gain = (middle - noise).clamp(min=0).mean(dim=0)",
+        "    gain = torch.where(middle > noise + 1e-7, middle - noise, 0).mean(dim=0)",
+    ),
+    "the control brought to 1 once more": (
+        "    return Anchor(noise, middle.mean(dim=0), controlled(anchor, layout, clva))",
+        "    return Anchor(noise, middle.mean(dim=0), normalised(controlled(anchor, layout, clva)))",
+    ),
+    "normalised after the control": (
+        "    anchor = normalised(keep_largest(without_outliers(gain, layout), clva.keep, layout))",
+        "    anchor = keep_largest(without_outliers(gain, layout), clva.keep, layout)",
+        "    return Anchor(noise, middle.mean(dim=0), controlled(anchor, layout, clva))",
+        "    return Anchor(noise, middle.mean(dim=0), normalised(controlled(anchor, layout, clva)))",
+    ),
+    "random as large as the anchor is": (
+        "        found = anchor.any(dim=-1, keepdim=True)",
+        "        found = anchor.sum(dim=-1, keepdim=True)",
+    ),
+    "random numbers far from even": (
+        "        return normalised(chance[:, None] * seen) * found",
+        "        return normalised(-chance[:, None].clamp(min=1e-9).log() * seen) * found",
+    ),
+    "torch's own dice, put back": (
+        CHANCE,
+        "    with torch.random.fork_rng(devices=[]):\n"
+        "        torch.manual_seed(clva.seed)\n"
+        "        chance = torch.rand(int(layout.numbers.max()) + 1).to(anchor)[layout.numbers]",
+    ),
+    "room by addition": (
+        "    room = (1 - middle).clamp(min=torch.finfo(middle.dtype).eps)",
+        "    room = 1 - middle + torch.finfo(middle.dtype).eps",
+    ),
+    "the least room there is": (
+        "    room = (1 - middle).clamp(min=torch.finfo(middle.dtype).eps)",
+        "    room = (1 - middle).clamp(min=torch.finfo(middle.dtype).tiny)",
+    ),
+    "a little more room": (
+        "    room = (1 - middle).clamp(min=torch.finfo(middle.dtype).eps)",
+        "    room = (1 - middle).clamp(min=1e-6)",
+    ),
     "another chance, patch by patch": (
         CHANCE,
         "    table = torch.rand(4096, generator=dice)\n    chance = table[layout.numbers * 7 % 4096].to(anchor)",
@@ -544,8 +686,9 @@ RIGHT_ANSWERS = {
     ),
     "the row's sum by arithmetic": (
         END,
+        "    if kappa == 1:\n        return changed\n"
         "    scaled = wide(changed) / (1 - mass + kappa * mass)\n"
-        "    return changed if kappa == 1 else torch.where(touched, scaled.to(weights.dtype), weights)",
+        "    return torch.where(touched, scaled.to(weights.dtype), weights)",
     ),
     "per unit of mass": (
         T,
@@ -596,6 +739,23 @@ MEASURED_ANSWERS = {  # the task, what stands there and what instead, how it end
         ),
         "too much memory",
     ),
+    "all columns of the map in fp32": (
+        WIDENED,
+        (
+            "    on_patches = wide(weights[..., layout.span]) * layout.patches  # B H R P",
+            "    on_patches = wide(weights)[..., layout.span] * layout.patches",
+        ),
+        "too much memory",
+    ),
+    "all columns of what is pulled in fp32": (
+        WIDENED,
+        (
+            "    p = wide(weights[..., layout.span]) * layout.patches  # B H R P\n    mass",
+            "    p = wide(weights)[..., layout.span] * layout.patches\n    mass",
+        ),
+        "too much memory",
+    ),
+    "the row's sum by arithmetic, where it is wanted": (WIDENED, RIGHT_ANSWERS["the row's sum by arithmetic"], "ran"),
     "a loop over patches": (
         AT_ONCE,
         (

@@ -48,6 +48,39 @@ def anchor_of(draw: Draw, layout: Layout, dtype: torch.dtype = torch.float32) ->
     return Anchor(*maps_of(draw, layout, range(3), dtype).values())
 
 
+def drifting(draw: Draw, back: Tensor) -> tuple[Tensor, Anchor, Layout]:
+    """Rows whose deep maps have gone the share `back` (R,) of the way from the middle to the noise."""
+    patches, rows = draw.number(6, 12), len(back)
+    layout = layout_of("t" + "p" * patches + "t" * rows)
+    found = anchor_of(draw, layout, back.dtype)
+    found.middle[0, 5] = 0.99 * found.noise[0, 5] + 0.01 * found.middle[0, 5]  # a short way, but a way
+    there = normalised((found.middle + back[:, None] * (found.noise - found.middle)).clamp(min=0))
+    weights = torch.zeros(1, 2, rows, layout.valid.shape[1], dtype=back.dtype)
+    weights[..., layout.span] = there * torch.tensor([0.7, 0.4])[:, None, None]
+    weights[..., 0] = 1 - weights.sum(dim=-1)
+    found.anchor[0, 6] = 0  # no anchor, however far the row has gone back
+    return weights, found, layout
+
+
+def without_room(draw: Draw) -> tuple[Tensor, Anchor, Layout]:
+    """Rows whose middle is their noise; the first one's deep map is so, too, on a single patch: exactly 0 / 0."""
+    layout = layout_of("t" + "p" * 12 + "t" * 100)
+    noise, anchor = maps_of(draw, layout, range(2), torch.float64).values()
+    noise[0, 0] = torch.eye(12)[3]
+    weights = attention(draw, layout, 2, torch.float64)
+    weights[0, :, 0, layout.span] *= noise[0, 0]
+    beyond = torch.cosine_similarity(noise, noise, dim=-1) - 1  # rounded: often a bit above 0, seldom two
+    anchor[beyond > 1.5 * torch.finfo(noise.dtype).eps] = 0
+    return weights, Anchor(noise, noise.clone(), anchor), layout
+
+
+def mass_and_rows(draw: Draw, weights: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+    """What each head has on the patches (B, H, R, 1), and some of the rows (B, R)."""
+    rows = draw.uniform(weights.shape[0], weights.shape[2]) < 0.6
+    rows[:, -1], rows[:, -2] = False, True
+    return (weights[..., layout.span] * layout.patches).sum(dim=-1, keepdim=True), rows
+
+
 def sparse_maps(draw: Draw, layout: Layout) -> tuple[Tensor, Tensor]:
     """Two maps as `maps_of` makes them, but 0 on every other column, each on other ones: anchors are mostly 0."""
     first, second = maps_of(draw, layout, range(2)).values()
@@ -57,6 +90,7 @@ def sparse_maps(draw: Draw, layout: Layout) -> tuple[Tensor, Tensor]:
 
 def steady(anchor: Tensor, layout: Layout, clva: CLVA) -> Tensor:
     """The control in place of `anchor`, after it has been asserted that the seed, and nothing else, decides."""
+    torch.rand(1)  # were they seeded by the control before, they are no longer where it leaves them
     state = torch.get_rng_state()
     found = controlled(anchor, layout, clva)
     assert torch.equal(torch.get_rng_state(), state), "A control must not touch torch's own dice: use a Generator."
@@ -66,3 +100,8 @@ def steady(anchor: Tensor, layout: Layout, clva: CLVA) -> Tensor:
     dtype = controlled(anchor.double(), layout, clva).dtype
     assert dtype == torch.float64, f"An anchor in fp64 has a control in {dtype}: expected the dtype of the anchor."
     return found
+
+
+def agree(found: Tensor, expected: Tensor, otherwise: str) -> None:
+    """Assert that two maps are the same but for rounding, or say `otherwise`."""
+    assert torch.allclose(found, expected, atol=1e-6), otherwise

@@ -5,8 +5,9 @@ Samples are written as words, such as `tpppptt`: see `minivlm/course/kit/samples
 
 import torch
 
+from minivlm.course.kit import samples
 from minivlm.course.kit.draw import Draw
-from minivlm.course.kit.samples import anchor_of, attention, crowd, layout_of, maps_of, sparse_maps, steady
+from minivlm.course.kit.samples import anchor_of, attention, crowd, layout_of, maps_of
 from minivlm.course.kit.show import Show
 from minivlm.course.kit.tiny import left_padded, tiny_model, tiny_pixels, tiny_prompt
 from minivlm.generate import new_cache
@@ -16,7 +17,6 @@ from minivlm.model.clva import (
     controlled,
     drift_gate,
     find_anchor,
-    normalised,
     pooled_map,
     pull_to_anchor,
     redistributed,
@@ -98,71 +98,54 @@ def test_shuffled_anchor(draw: Draw, show: Show) -> None:
     patches, clva = draw.number(20, 30), CLVA(anchor="shuffled", seed=draw.number(0, 99))
     one = layout_of("t" + "p" * patches + "t" * patches)
     each = torch.eye(patches)[None]  # row r's anchor is patch r alone
-    exchange = steady(each, one, clva)
+    exchange = samples.steady(each, one, clva)
     assert not torch.equal(exchange, each), "Nothing has moved: what is exchanged are patches, also where a is 0."
-    anchor = sparse_maps(draw, one)[0]
-    same = torch.allclose(controlled(anchor, one, clva), anchor @ exchange)
-    assert same, "Rows that see the same patches share one exchange, wherever their anchors are 0."
+    anchor = samples.sparse_maps(draw, one)[0]
+    samples.agree(controlled(anchor, one, clva), anchor @ exchange, "One exchange for all rows, wherever a is 0.")
     layout = crowd(draw)
     anchor = maps_of(draw, layout, [0])[0]
-    found = steady(anchor, layout, clva)
+    found = samples.steady(anchor, layout, clva)
     show(values=found.sort(dim=-1).values, unseen=found.masked_fill(layout.seen(layout.text_rows), 0))
     show(hits=exchange.sum(dim=1), moved=(found != anchor).any(dim=-1).any(dim=-1))
     maps = maps_of(draw, layout, range(10))
     gain, asked_for = (find_anchor(maps, layout, CLVA(**BY_LAYER, anchor=name)) for name in ("gain", "shuffled"))
     by_hand = controlled(gain.anchor, layout, CLVA(anchor="shuffled"))
-    assert torch.allclose(by_hand, asked_for.anchor), "find_anchor: `controlled` comes last, on a."
+    samples.agree(asked_for.anchor, by_hand, "find_anchor: `controlled` comes last, on a.")
 
 
 def test_random_anchor(draw: Draw, show: Show) -> None:
     """The control "random" knows nothing of the picture: chance by the seed, sum 1; none where there was no anchor."""
     layout, clva = crowd(draw), CLVA(anchor="random", seed=draw.number(0, 99))
-    anchor, another = sparse_maps(draw, layout)
-    anchor[:, -1], another[:, -1] = 0, 0
-    found = controlled(anchor, layout, clva)
-    chance = found[0, -2, layout.seen(2)[0, 0]]
+    anchor, another = samples.sparse_maps(draw, layout)
+    anchor[:, -1] = 0
+    chance = controlled(anchor, layout, clva)[0, -2, layout.seen(2)[0, 0]]
     assert chance.max() > 1.2 * chance.min(), "All patches get nearly the same: flat is another control."
-    found, both = steady(anchor, layout, clva), anchor.any(dim=-1) & another.any(dim=-1)
-    blind = torch.allclose(controlled(another, layout, clva)[both], found[both], atol=1e-6)
-    assert blind, "Another anchor, another control: random may know of the anchor only whether there is one."
-    assert torch.allclose(found[0, -2], found[0, -3], atol=1e-6), (
-        "Two rows see the same patches and got different dice."
-    )
+    found, both = samples.steady(anchor, layout, clva), anchor.any(dim=-1) & another.any(dim=-1)
+    blind = "Another anchor, other random numbers: they may know of it only whether there is one."
+    samples.agree(controlled(another, layout, clva)[both], found[both], blind)
+    samples.agree(found[0, -2], found[0, -3], "Two rows that see the same patches have different random numbers.")
     show(sums=found.sum(dim=-1), unseen=found.masked_fill(layout.seen(layout.text_rows), 0))
 
 
 def test_controls_of_a_sample_alone(draw: Draw, show: Show) -> None:
     """What a control is depends neither on who shares the batch, nor on how many rows come at once."""
-    long, short = ("t" + "p" * draw.number(*some) + "ttt" for some in ((20, 30), (10, 16)))
-    together, alone, later = layout_of(long, short), layout_of(short), layout_of(short + "tt", rows=1)
-    maps = maps_of(draw, alone, [0])[0]
-    wide_map = torch.zeros(2, 3, together.seen(3).shape[-1])
-    wide_map[1, :, together.patches[1, 0, 0]] = maps[0]
+    short = "t" + "p" * draw.number(10, 16) + "ttt"
+    together, alone, later = layout_of(f"t{'p' * 20}ttt", short), layout_of(short), layout_of(short + "tt", rows=1)
+    maps, here = maps_of(draw, alone, [0])[0], together.patches[1, 0, 0]
+    wide_map = torch.zeros(2, 3, len(here))
+    wide_map[1, :, here] = maps[0]
     for name in ("shuffled", "random"):
         clva = CLVA(anchor=name, seed=draw.number(0, 99))
-        expected = controlled(maps, alone, clva)[0]
-        found = controlled(wide_map, together, clva)[1, :, together.patches[1, 0, 0]]
-        assert torch.allclose(found, expected, atol=1e-6), f"{name}: one control alone, another one in a batch."
+        expected, found = controlled(maps, alone, clva)[0], controlled(wide_map, together, clva)[1, :, here]
+        samples.agree(found, expected, f"{name}: one control alone, another one in a batch.")
         found = controlled(maps[:, -1:], later, clva)[0]
-        assert torch.allclose(found, expected[-1:], atol=1e-6), (
-            f"{name}: another control for each word that is written."
-        )
+        samples.agree(found, expected[-1:], f"{name}: one control for a prompt, another one for a word written.")
         show(**{name: expected.sum(dim=-1)})
 
 
 def test_gate(draw: Draw, show: Show) -> None:
     """How far a row's deep map has gone back to the noise: 0 at the middle layers' and beyond, 1 at the noise."""
-    patches, rows = draw.number(6, 12), 9
-    layout = layout_of("t" + "p" * patches + "t" * rows)
-    found = anchor_of(draw, layout, torch.float64)
-    back = torch.linspace(-0.4, 1.2, rows, dtype=torch.float64)[:, None]
-    found.middle[0, 5] = 0.99 * found.noise[0, 5] + 0.01 * found.middle[0, 5]  # a short scale
-    found.anchor[0, 6] = 0  # no anchor, however far the row has gone back
-    there = normalised(((1 - back) * found.middle + back * found.noise).clamp(min=0))
-    weights = torch.zeros(1, 2, rows, layout.valid.shape[1], dtype=torch.float64)
-    weights[0, :, :, 1 : 1 + patches] = there * torch.tensor([0.7, 0.4])[:, None, None]
-    weights[..., 0] = 1 - weights.sum(dim=-1)
-    gate = drift_gate(weights, found, layout, CLVA())
+    gate = drift_gate(*samples.drifting(draw, torch.linspace(-0.4, 1.2, 9, dtype=torch.float64)), CLVA())
     assert torch.equal(gate, gate.clamp(0, 1)), "A gate lies between 0 and 1."
     show(EXACT, gate=gate)
 
@@ -176,18 +159,12 @@ def test_gate_of_a_batch(draw: Draw, show: Show) -> None:
         gate = drift_gate(weights, found, layout, clva)
         assert gate.isfinite().all(), "A gate is nan: what is the cosine of a map of zeros?"
         show(EXACT, **{name: gate})
-    found = Anchor(found.noise.float(), found.middle.float(), found.anchor.float())
-    show(1e-4, bf16=drift_gate(weights.bfloat16(), found, layout, CLVA()))  # a small difference of two cosines
+    show(1e-4, bf16=drift_gate(weights.bfloat16(), anchor_of(draw, layout), layout, CLVA()))  # maps are in fp32
 
 
 def test_gate_without_room(draw: Draw, show: Show) -> None:
     """Where the middle layers look just as the first ones did, the gate is shut, and neither nan nor open."""
-    layout = layout_of("t" + "p" * 12 + "t" * 100)
-    noise, _, anchor = maps_of(draw, layout, range(3), torch.float64).values()
-    weights = attention(draw, layout, 2, torch.float64)
-    noise[0, 0] = torch.eye(12)[3]
-    weights[0, :, 0, layout.span] *= noise[0, 0]  # the deep layer looks there, too: 0 / 0
-    gate = drift_gate(weights, Anchor(noise, noise.clone(), anchor), layout, CLVA())
+    gate = drift_gate(*samples.without_room(draw), CLVA())
     assert gate.isfinite().all(), "A gate is nan: where the middle is the noise, 1 - cos(c, n) is 0."
     show(EXACT, gate=gate)
 
@@ -196,11 +173,9 @@ def test_attention_is_shared_out_anew(draw: Draw, show: Show) -> None:
     """The patches share the same mass, as is wanted; nothing else changes, and no row but those that are named."""
     layout = crowd(draw)
     weights = attention(draw, layout)
-    mass = (weights[..., layout.span] * layout.patches).sum(dim=-1, keepdim=True)
+    mass, rows = samples.mass_and_rows(draw, weights, layout)
     wanted = draw.uniform(*weights.shape[:3], layout.seen(1).shape[-1]) * layout.seen(weights.shape[2])[:, None]
     wanted[:, 1] = 0  # a head from which nothing is wanted
-    rows = draw.uniform(weights.shape[0], weights.shape[2]) < 0.6
-    rows[:, -1], rows[:, -2] = False, True
     found = redistributed(weights, wanted, mass, layout, rows)
     show(weights=found, changed=(found != weights).any(dim=1), sums=found.sum(dim=-1))
 
@@ -209,9 +184,8 @@ def test_kappa(draw: Draw, show: Show) -> None:
     """Kappa scales the attention on the picture before the whole row is brought back to 1."""
     layout = crowd(draw)
     weights = attention(draw, layout, dtype=torch.float64)
-    mass = (weights[..., layout.span] * layout.patches).sum(dim=-1, keepdim=True)
+    mass, rows = samples.mass_and_rows(draw, weights, layout)
     wanted = weights[..., layout.span] ** 2 * layout.patches
-    rows = draw.uniform(weights.shape[0], weights.shape[2]) < 0.6
     for kappa in (1.5, 0.25, 1.0):
         found = redistributed(weights, wanted, mass, layout, rows, kappa)
         changed = (found != weights).any(dim=1).any(dim=-1)  # all other rows stay bit for bit
@@ -225,12 +199,9 @@ def test_pull(draw: Draw, show: Show) -> None:
     gate = draw.uniform(weights.shape[0], weights.shape[2], dtype=torch.float64)
     gate[:, ::3] = 0
     omega, beta = float(draw.uniform(1)) / 2 + 0.2, float(draw.uniform(1)) / 5 + 0.05
-    for name, clva in {
-        "both": CLVA(omega=omega, beta=beta),
-        "pushed": CLVA(omega=omega, beta=1.0),  # so hard that much would fall below 0
-        "anchor_alone": CLVA(omega=1.0, beta=0.0),
-        "kappa": CLVA(omega=omega, beta=beta, kappa=1.4),
-    }.items():
+    settings = {"both": {}, "below_0": {"beta": 1.0}, "anchor": {"omega": 1.0, "beta": 0.0}, "kappa": {"kappa": 1.4}}
+    for name, changes in settings.items():
+        clva = CLVA(**{"omega": omega, "beta": beta} | changes)
         show(EXACT, **{name: pull_to_anchor(weights, found, gate, layout, clva)})
 
 
