@@ -811,7 +811,7 @@ def test_another_right_answer_is_right(found, answer):
     assert not wrong
 
 
-@pytest.mark.parametrize("seed", ["another seed", "a third"])
+@pytest.mark.parametrize("seed", ["another seed"])
 def test_other_seeds_judge_alike(seed):
     """Chance must neither save a wrong answer nor spoil a right one: a few of each, on other inputs."""
     wrong = {name: changes(WRONG_ANSWERS[name]) for name in TELLING}
