@@ -17,7 +17,7 @@ from minivlm.course.package import PACKAGE, ZOO, copy_package
 from minivlm.course.project import KIT, write_package
 from minivlm.course.reference import seed_of
 from minivlm.course.supervise import Outcome
-from minivlm.course.verdict import Verdict, judge
+from minivlm.course.verdict import RIGHT, Verdict, judge
 
 Changes = Mapping[str, str]  # new sources, by file of the package
 WHOLE, HOLLOW = "whole", "hollow"
@@ -53,6 +53,16 @@ def verdicts(
             version: {t.test: judge(t, outcome(folder, t.test), expected[t.test], t.seconds) for t in tasks}
             for version, folder in folders.items()
         }
+
+
+def states(found: Mapping[str, dict[str, Verdict]], version: str) -> dict[str, str]:
+    """How each test judged a version: right, open or wrong."""
+    return {test: verdict.state for test, verdict in found[version].items()}
+
+
+def faults(judged: Mapping[str, Verdict]) -> dict[str, str]:
+    """The sentences of the tests that a version did not pass; none for a right one."""
+    return {test: verdict.sentence for test, verdict in judged.items() if verdict.state != RIGHT}
 
 
 @cache

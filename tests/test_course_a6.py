@@ -4,7 +4,7 @@ A wrong answer: the file, what stands there, what stands there instead, and the 
 """
 
 import pytest
-from course_tools import HOLLOW, SEED, WHOLE, replaced, verdicts, write_version
+from course_tools import HOLLOW, SEED, WHOLE, faults, replaced, states, verdicts, write_version
 
 from minivlm.course.assignments import assignment
 from minivlm.course.project import KIT
@@ -436,10 +436,6 @@ def found():
     return verdicts("a6", answers | {WHOLE: WHOLE, HOLLOW: HOLLOW}, QUICK)
 
 
-def states(found: dict, version: str) -> dict[str, str]:
-    return {test: verdict.state for test, verdict in found[version].items()}
-
-
 def test_the_row():
     assert ROW.points == 100
     assert sum(map(len, ROW.holes.values())) == 7
@@ -462,8 +458,7 @@ def test_a_wrong_answer_is_found(found, answer):
 
 @pytest.mark.parametrize("answer", RIGHT_ANSWERS)
 def test_another_right_answer_is_right(found, answer):
-    wrong = {test: verdict.sentence for test, verdict in found[answer].items() if verdict.state != RIGHT}
-    assert not wrong
+    assert faults(found[answer]) == {}
 
 
 def test_another_seed_judges_alike():
