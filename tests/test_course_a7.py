@@ -17,9 +17,9 @@ from minivlm.course.assignments import assignment
 from minivlm.course.holes import functions
 from minivlm.course.hunt import hunt
 from minivlm.course.kit import test_shapes, test_zoo
-from minivlm.course.package import PACKAGE, copy_package
+from minivlm.course.package import PACKAGE
 from minivlm.course.verdict import OPEN, RIGHT, WRONG, judge_hunt
-from minivlm.course.zoo import EXAMPLE, bug_named, bugs, disguised, mutated, specimen
+from minivlm.course.zoo import EXAMPLE, Bug, bug_named, bugs, disguised, modules_of, mutated, specimen
 from minivlm.errors import CourseError
 
 ROW = assignment("a7")
@@ -145,46 +145,42 @@ def test_the_handout_tells_each_symptom_and_helps_in_three_steps():
 # --- bugs go into copies ----------------------------------------------------------------------------------------------
 
 
+def healthy(bug: Bug) -> str:
+    return (PACKAGE / bug.file).read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("bug", bugs(), ids=BUGS)
-def test_a_bug_changes_one_place_in_one_file(tmp_path, bug):
-    package = copy_package(tmp_path)
-    before = {file: file.read_text(encoding="utf-8") for file in package.rglob("*.py")}
-    mutated(package, bug)
-    changed = [file for file, source in before.items() if file.read_text(encoding="utf-8") != source]
-    assert changed == [package / bug.file]
-    lines, now = before[changed[0]].splitlines(), changed[0].read_text(encoding="utf-8").splitlines()
+def test_a_bug_changes_one_place_in_one_file(bug):
+    lines, now = healthy(bug).splitlines(), mutated(healthy(bug), bug).splitlines()
     start = next(i for i, (old, new) in enumerate(zip(lines, now, strict=False)) if old != new)
     behind = lines[start:][len(bug.old) :]
     assert now[start : len(now) - len(behind)] == list(bug.new)
     assert now[len(now) - len(behind) :] == behind
-    ast.parse(changed[0].read_text(encoding="utf-8"))
+    ast.parse("\n".join(now))
 
 
-def test_a_bug_is_put_in_once_and_only_into_a_healthy_copy(tmp_path):
-    bug, package = bug_named("head_zero"), copy_package(tmp_path)
-    mutated(package, bug)
+@pytest.mark.parametrize("bug", bugs(), ids=BUGS)
+def test_a_specimen_differs_from_the_healthy_one_in_the_file_of_its_bug_alone(bug, monkeypatch):
+    monkeypatch.setattr("minivlm.course.zoo.disguised", lambda source: source)
+    before, after = modules_of(None), modules_of(bug)
+    assert {file for file in before if before[file] != after[file]} == {bug.file}
+
+
+def test_a_bug_is_put_in_once_and_only_where_its_lines_stand_once():
+    bug = bug_named("head_zero")
     with pytest.raises(CourseError, match="stand there 0 times"):
-        mutated(package, bug)
-    twice = copy_package(tmp_path / "twice")
-    file = twice / bug.file
-    file.write_text(file.read_text(encoding="utf-8") + "\n".join(["", "", "def again(rows, head):", *bug.old, ""]))
+        mutated(mutated(healthy(bug), bug), bug)
     with pytest.raises(CourseError, match="stand there 2 times"):
-        mutated(twice, bug)
-    with pytest.raises(CourseError, match="into a copy"):
-        mutated(PACKAGE, bug)
+        mutated("\n".join([healthy(bug), "", "def again(rows, head):", *bug.old, ""]), bug)
     with pytest.raises(CourseError, match="no bug 'unknown'.*head_zero"):
         bug_named("unknown")
 
 
-def test_part_of_a_line_is_no_place_for_a_bug(tmp_path):
-    package = copy_package(tmp_path)
-    file = package / bug_named("head_zero").file
-    longer = file.read_text(encoding="utf-8").replace(
-        "    touched = rows & (head >= 0)", "    if 1: touched = rows & (head >= 0)"
-    )
-    file.write_text(longer, encoding="utf-8")
+def test_part_of_a_line_is_no_place_for_a_bug():
+    bug = bug_named("head_zero")
+    longer = healthy(bug).replace("    touched = rows & (head >= 0)", "    if 1: touched = rows & (head >= 0)")
     with pytest.raises(CourseError, match="stand there 0 times"):
-        mutated(package, bug_named("head_zero"))
+        mutated(longer, bug)
 
 
 def test_a_specimen_has_no_sources_and_no_list_of_bugs(zoo):

@@ -22,7 +22,7 @@ from minivlm.course.package import PACKAGE, handout
 from minivlm.course.project import KIT, write_package
 from minivlm.course.reference import Reference, seed_of
 from minivlm.course.report import Report
-from minivlm.course.submission import assemble, remarks, suspicions
+from minivlm.course.submission import assemble, remarks, started_for_another, suspicions
 from minivlm.course.supervise import Outcome
 from minivlm.course.verdict import OPEN, RIGHT, WRONG, Verdict, judge, judge_hunt
 from minivlm.errors import CourseError
@@ -283,10 +283,10 @@ def test_two_students_of_one_name_and_missing_folders_are_refused(tmp_path):
 
 def test_an_archive_and_a_folder_of_another_assignment_are_remarked(tmp_path):
     (tmp_path / "ada.zip").write_bytes(b"PK")
-    assert [*remarks(ROW, tmp_path / "ada.zip")] == ["ada.zip is no folder: unpack it."]
+    assert [*remarks(tmp_path / "ada.zip")] == ["ada.zip is no folder: unpack it."]
     (tmp_path / "bob").mkdir()
     (tmp_path / "bob" / "assignment.json").write_text('{"assignment": "a3"}')
-    assert [*remarks(ROW, tmp_path / "bob")] == ["The folder was started for a3."]
+    assert started_for_another(ROW, tmp_path / "bob") == "No points: the folder was started for a3, not for a2."
 
 
 def test_the_assignment_is_what_the_folders_say_as_far_as_they_say(tmp_path):

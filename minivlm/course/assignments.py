@@ -1,4 +1,4 @@
-"""The table of assignments, by name."""
+"""The table of assignments, by name, and what it takes out of the package."""
 
 from minivlm.course.row import Assignment, Task
 from minivlm.course.table.a1 import A1
@@ -10,7 +10,7 @@ from minivlm.course.table.a6 import A6
 from minivlm.course.table.a7 import A7
 from minivlm.errors import CourseError
 
-__all__ = ["ASSIGNMENTS", "Assignment", "Task", "assignment"]
+__all__ = ["ASSIGNMENTS", "Assignment", "Task", "all_hidden", "all_holes", "assignment"]
 
 ASSIGNMENTS = {row.name: row for row in (A1, A2, A3, A4, A5, A6, A7)}
 
@@ -20,3 +20,17 @@ def assignment(name: str) -> Assignment:
     if name not in ASSIGNMENTS:
         raise CourseError(f"There is no assignment {name!r}; there are {', '.join(ASSIGNMENTS)}.")
     return ASSIGNMENTS[name]
+
+
+def all_holes() -> dict[str, tuple[str, ...]]:
+    """The functions that some assignment asks for, by the file of the package that they stand in."""
+    holes: dict[str, tuple[str, ...]] = {}
+    for row in ASSIGNMENTS.values():
+        for file, names in row.holes.items():
+            holes[file] = (*holes.get(file, ()), *names)
+    return holes
+
+
+def all_hidden() -> set[str]:
+    """The files of the package that would give some assignment's solution away."""
+    return {file for row in ASSIGNMENTS.values() for file in row.hidden}

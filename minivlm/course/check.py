@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from minivlm.course.assignments import Assignment, Task
+from minivlm.course.compiled import read_store, store_of
 from minivlm.course.hunt import hunt
 from minivlm.course.package import PACKAGE
 from minivlm.course.project import Folder
@@ -20,6 +21,7 @@ def check(folder: Folder, only: Sequence[str] = ()) -> Report:
     tasks = chosen(row, only)
     if not tests.is_file():
         raise CourseError(f"{tests} is missing. Take it from the folder as it was handed out.")
+    read_store(store_of(folder.path / PACKAGE.name))  # only to refuse another version of Python before anything runs
     if row.is_zoo:
         return Report(row, tuple(hunt(row, tasks, tests, PUBLIC, elsewhere(folder))))
     expected = Reference.load(folder.path / "tests" / "expected", row)

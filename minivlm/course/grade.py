@@ -17,7 +17,7 @@ from minivlm.course.package import PACKAGE, require_whole
 from minivlm.course.project import KIT
 from minivlm.course.reference import Reference, jobs_of
 from minivlm.course.report import Report
-from minivlm.course.submission import assemble, remarks, suspicions
+from minivlm.course.submission import assemble, remarks, started_for_another, suspicions
 from minivlm.course.supervise import supervise
 from minivlm.course.verdict import OPEN, Verdict, judge, shortened
 from minivlm.errors import CourseError
@@ -46,15 +46,21 @@ class Grader:
         """Judge one folder. Whatever goes wrong on the way, the class goes on."""
         name = folder.resolve().name.encode("utf-8", "replace").decode()  # archives have names in other encodings
         try:
+            if other := started_for_another(self.assignment, folder):
+                return self.without_points(name, other)
             with TemporaryDirectory(ignore_cleanup_errors=True) as place:
-                notes = [*remarks(self.assignment, folder), *assemble(self.assignment, folder, Path(place))]
+                notes = [*remarks(folder), *assemble(self.assignment, folder, Path(place))]
                 notes += suspicions(Path(place, "tests", self.assignment.tests)) if self.assignment.is_zoo else []
                 report = self.hunted(Path(place)) if self.assignment.is_zoo else self.judged(Path(place))
             return Graded(name, report, tuple(notes))
         except Exception as error:
             note = f"Not graded, look at it by hand: {type(error).__name__}: {shortened(str(error))}"
-            nothing = tuple(Verdict(task, OPEN) for task in self.assignment.tasks)
-            return Graded(name, Report(self.assignment, nothing), (note,))
+            return self.without_points(name, note)
+
+    def without_points(self, name: str, note: str) -> Graded:
+        """A report of tests that were not run, and why."""
+        nothing = tuple(Verdict(task, OPEN) for task in self.assignment.tasks)
+        return Graded(name, Report(self.assignment, nothing), (note,))
 
     def judged(self, project: Path) -> Report:
         """The tests of the kit, on the student's functions."""

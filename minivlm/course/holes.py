@@ -1,6 +1,7 @@
 """Holes: a source text with the bodies of some functions taken out.
 
-Signature, decorators and docstring stay; the body becomes one line that says what is to be done.
+Signature, decorators and docstring stay; the body becomes one line that says what is to be done. Functions that are
+lent rather than asked for get a decorator, which gives them a compiled body.
 """
 
 import ast
@@ -12,17 +13,36 @@ from minivlm.errors import CourseError
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def hollowed(source: str, names: Sequence[str], file: str) -> str:
-    """`source` without the bodies of the functions `names`, such as "rotate" or "RMSNorm.forward"; `file` is named."""
-    found = dict(functions(ast.parse(source)))
-    if unknown := [name for name in names if name not in found]:
-        raise CourseError(f"{file} has no function {', '.join(unknown)} to take out; it has {', '.join(found)}.")
+def hollowed(source: str, names: Sequence[str], file: str, lent: Sequence[str] = ()) -> str:
+    """`source` without the bodies of the functions `names`, such as "rotate" or "RMSNorm.forward"; `file` is named.
+
+    Those of them that are `lent` stand under `@compiled`. Raises `CourseError` if a function is not there.
+    """
+    tree = ast.parse(source)
+    present = dict(functions(tree))
+    if unknown := [name for name in names if name not in present]:
+        raise CourseError(f"{file} has no function {', '.join(unknown)} to take out; it has {', '.join(present)}.")
     lines = source.splitlines(keepends=True)
-    for name in sorted(names, key=lambda name: found[name].lineno, reverse=True):  # from below: line numbers hold
-        first, last = body_lines(found[name], lines)
-        indent = " " * found[name].body[0].col_offset
-        lines[first - 1 : last] = [f'{indent}raise NotImplementedError("Write {name} in {file}.")\n']
+    for name in sorted(names, key=lambda name: present[name].lineno, reverse=True):  # from below: line numbers hold
+        function = present[name]
+        first, last = body_lines(function, lines)
+        indent = " " * function.body[0].col_offset
+        remark = "  # not reached: the compiled body runs instead" if name in lent else ""
+        lines[first - 1 : last] = [f'{indent}raise NotImplementedError("Write {name} in {file}."){remark}\n']
+        if name in lent:
+            lines.insert(function.lineno - 1, " " * function.col_offset + "@compiled\n")
+    if lent:
+        lines.insert(first_import(tree) - 1, "from minivlm.course.compiled import compiled\n")
     return "".join(lines)
+
+
+def first_import(tree: ast.Module) -> int:
+    """The line of the first import that may have another one before it."""
+    return next(
+        node.lineno
+        for node in tree.body
+        if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and node.module != "__future__")
+    )
 
 
 def functions(tree: ast.AST, inside: str = "") -> Iterator[tuple[str, Function]]:

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from minivlm.course.compiled import STORE
 from minivlm.errors import CourseError
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -11,18 +12,27 @@ ZOO = "course/zoo"  # the healthy lines of the bugs, and so parts of solutions
 
 
 def copy_package(folder: Path, without: Iterable[str] = ()) -> Path:
-    """Copy the package into `folder`, without the weights that are shipped with it; `without`: further paths in it."""
-    left_out = {PACKAGE / name for name in ("shipped", *without)}
+    """Copy the package into `folder`, without the weights that are shipped with it; `without`: further paths in it.
+
+    Raises `CourseError` if one of these does not exist: what has moved would be handed out.
+    """
+    left_out = {PACKAGE / name for name in without}
+    if missing := sorted(str(path) for path in left_out if not path.exists()):
+        raise CourseError(
+            f"{', '.join(missing)} is to be left out of a copy of the package, and is not there. "
+            "Was it moved? Name its new place in minivlm/course."
+        )
 
     def ignored(place: str, names: list[str]) -> list[str]:
         return [name for name in names if name == "__pycache__" or Path(place, name) in left_out]
 
+    left_out.add(PACKAGE / "shipped")  # only in the wheel
     return Path(shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=ignored))
 
 
 def require_whole() -> None:
     """Raise `CourseError` if this package is itself a student's copy, with holes in it."""
-    if not (PACKAGE / ZOO).is_dir():
+    if STORE.is_file():
         raise CourseError(
             f"The package in {PACKAGE} is a student's copy, without solutions: it can check, but neither start nor "
             "grade. Do that outside this folder, with the installed minivlm."

@@ -7,10 +7,12 @@ from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 from minivlm import __version__
-from minivlm.course.assignments import Assignment, assignment
+from minivlm.course.assignments import Assignment, all_hidden, all_holes, assignment
+from minivlm.course.compiled import bodies, store, version
 from minivlm.course.holes import hollowed
 from minivlm.course.package import PACKAGE, ZOO, copy_package, handout, require_whole
 from minivlm.course.reference import PUBLIC, Reference
+from minivlm.course.zoo import write_zoo
 from minivlm.errors import CourseError
 from minivlm.loading import shipped_model
 
@@ -19,10 +21,11 @@ KIT = PACKAGE / "course" / "kit"
 PYTEST = '[tool.pytest.ini_options]\npythonpath = ["."]\ntestpaths = ["tests"]\n'
 README = """# {name} · {title}
 
-The handout is `{name}.ipynb`: it says what to write. Plan {minutes} minutes.
+The handout is `{name}.ipynb`: it says what to write. Plan {minutes} minutes. You need Python {python}: this folder has
+compiled parts, which no other version runs.
 
 ```bash
-python3 -m venv .venv && .venv/bin/pip install -q -r requirements.txt   # once
+python{python} -m venv .venv && .venv/bin/pip install -q -r requirements.txt   # once
 .venv/bin/jupyter lab {name}.ipynb
 .venv/bin/python -m minivlm course check                                # points so far, and the next thing to do
 ```
@@ -31,9 +34,10 @@ What you write, and hand in:
 
 {files}
 
-The rest of the package is whole: read it, use it, run `python -m minivlm demo` with your own code in it. `pytest` works
-here, too. Your code is graded on other inputs than those of the tests, in a process that may read this folder and
-nothing else of yours, may not write, start programs or use the network, and has limits of time and memory.
+The rest of the package works: read it, use it, run `python -m minivlm demo` with your own code in it. Functions under
+`@compiled` are other assignments' and do not show how they do it.{absent} `pytest` works here, too. Your code is graded
+on other inputs than those of the tests, in a process that may read this folder and nothing else of yours, may not
+write, start programs or use the network, and has limits of time and memory.
 """
 
 
@@ -63,7 +67,7 @@ class Folder:
 def start(row: Assignment, folder: Path) -> Folder:
     """Write everything that a student needs into `folder`, which must be new or empty.
 
-    Nothing of the solution is written: neither the bodies that were taken out nor tests that hold them.
+    Nothing of a solution is written that can be read, be it this assignment's or another's: see `write_package`.
     """
     require_whole()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -80,11 +84,27 @@ def start(row: Assignment, folder: Path) -> Folder:
 
 
 def write_package(row: Assignment, folder: Path) -> None:
-    """The package with the holes of this assignment; the zoo's students alone get the bugs."""
-    package = copy_package(folder, without=row.hidden if row.is_zoo else (*row.hidden, ZOO))
-    for file, names in row.holes.items():
-        source = (package / file).read_text(encoding="utf-8")
-        (package / file).write_text(hollowed(source, names, f"{PACKAGE.name}/{file}"), encoding="utf-8")
+    """The package without the body of any assignment's function: this one's are to be written, others are compiled.
+
+    The zoo's students get the bugs, too, each as a compiled module.
+    """
+    package = copy_package(folder, without=(*all_hidden(), ZOO))
+    code = {}
+    for file, names in all_holes().items():
+        path, lent = package / file, [name for name in names if name not in row.holes.get(file, ())]
+        require_file(path)
+        source = path.read_text(encoding="utf-8")
+        code |= bodies(source, file, lent)
+        path.write_text(hollowed(source, names, f"{PACKAGE.name}/{file}", lent), encoding="utf-8")
+    store(code, package)
+    if row.is_zoo:
+        write_zoo(package)
+
+
+def require_file(path: Path) -> None:
+    """Raise `CourseError` if a file of the table has gone: what has moved would be handed out whole."""
+    if not path.is_file():
+        raise CourseError(f"{path} is named by the table of assignments, and is not there. Name its new place there.")
 
 
 def write_tests(row: Assignment, folder: Path, expected: Reference) -> None:
@@ -109,12 +129,20 @@ def required_packages() -> list[str]:
 def write_notes(row: Assignment, folder: Path, packages: list[str]) -> None:
     """What the folder is, for people and for programs."""
     files = "\n".join(f"- `{file}`" + named(row, file) for file in row.handed_in)
-    about = README.format(name=row.name, title=row.title, minutes=row.minutes, files=files)
-    note = {"assignment": row.name, "minivlm": __version__}
+    about = README.format(
+        name=row.name, title=row.title, minutes=row.minutes, files=files, python=version(), absent=left_out()
+    )
+    note = {"assignment": row.name, "minivlm": __version__, "python": version()}
     (folder / "README.md").write_text(about, encoding="utf-8")
     (folder / "requirements.txt").write_text("\n".join([*packages, ""]), encoding="utf-8")
     (folder / "pyproject.toml").write_text(PYTEST, encoding="utf-8")
     (folder / NOTE).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+
+
+def left_out() -> str:
+    """Which files are not in the folder, as a sentence."""
+    files = ", ".join(f"`{PACKAGE.name}/{file}`" for file in sorted(all_hidden()))
+    return f" Left out are {files}, and so commands that need them do not run." if files else ""
 
 
 def named(row: Assignment, file: str) -> str:

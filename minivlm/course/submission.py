@@ -18,12 +18,16 @@ ODD = (
 INTO_CODE = re.compile("|".join(ODD))
 
 
-def remarks(row: Assignment, folder: Path) -> Iterator[str]:
+def remarks(folder: Path) -> Iterator[str]:
     """What is odd about a folder as a whole."""
     if not folder.is_dir():
         yield f"{folder.name} is no folder: unpack it."
-    if (name := started_for(folder)) not in ("", row.name):
-        yield f"The folder was started for {name}."
+
+
+def started_for_another(row: Assignment, folder: Path) -> str:
+    """A sentence if the folder says that it was started for another assignment, else ""."""
+    name = started_for(folder)
+    return f"No points: the folder was started for {name}, not for {row.name}." if name not in ("", row.name) else ""
 
 
 def suspicions(tests: Path) -> Iterator[str]:
@@ -41,7 +45,8 @@ def started_for(folder: Path) -> str:
 
 def assemble(row: Assignment, folder: Path, project: Path) -> Iterator[str]:
     """A fresh project with this student's files in it; yields what was odd about them."""
-    write_package(row, project)
+    if not row.is_zoo:  # its tests run on specimens of the whole package
+        write_package(row, project)
     (project / "tests").mkdir()
     for name in row.handed_in:
         file = next((place for place in places(folder, name) if place.exists() or place.is_symlink()), None)

@@ -2,21 +2,25 @@
 
 `zoo/bugs.json` holds them: where, which lines, what a user would notice, and where such a bug was seen. Nothing is ever
 changed in place: a bug goes into a copy. What students' tests meet is a copy without its sources, so that a bug can be
-found by what the package does, and not by reading it.
+found by what the package does, and not by reading it. A student's copy of the package holds no line of a bug, but the
+healthy and the broken modules, compiled.
 """
 
 import ast
-import compileall
 import json
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from minivlm.course.compiled import STORE, module_bytes
 from minivlm.course.holes import functions
 from minivlm.course.package import PACKAGE, ZOO, copy_package
 from minivlm.errors import CourseError
 
+KEPT = PACKAGE / ZOO  # in a student's copy: a folder of compiled modules for each bug
+HEALTHY = "healthy"
 EXAMPLE = "seen_future"  # the bug that the handout solves
 
 
@@ -48,19 +52,15 @@ def bug_named(name: str) -> Bug:
     return found[name]
 
 
-def mutated(package: Path, bug: Bug) -> None:
-    """Put a bug into `package`, which must be a healthy copy of this one."""
-    file = package / bug.file
-    if package.resolve() == PACKAGE:
-        raise CourseError(f"The bug {bug.name} must go into a copy of the package, not into {package} itself.")
-    source = file.read_text(encoding="utf-8") if file.is_file() else ""
+def mutated(source: str, bug: Bug) -> str:
+    """The source of the bug's file with the bug in it. Raises `CourseError` if its lines do not stand there once."""
     old, new = ("".join(f"{line}\n" for line in side) for side in (bug.old, bug.new))
     if (times := f"\n{source}".count(f"\n{old}")) != 1:  # whole lines
         raise CourseError(
-            f"The lines of the bug {bug.name} should stand once in {file}, and stand there {times} times. "
+            f"The lines of the bug {bug.name} should stand once in {bug.file}, and stand there {times} times. "
             "Was the package changed, or does it have a bug already? Take the copy anew."
         )
-    file.write_text(f"\n{source}".replace(f"\n{old}", f"\n{new}")[1:], encoding="utf-8")
+    return f"\n{source}".replace(f"\n{old}", f"\n{new}")[1:]
 
 
 def specimen(folder: Path, bug: Bug | None = None) -> Path:
@@ -70,19 +70,43 @@ def specimen(folder: Path, bug: Bug | None = None) -> Path:
     sizes or a known checksum of the compiled files tell which of them was changed.
     """
     package = copy_package(folder, without=(ZOO,))
-    if bug is not None:
-        mutated(package, bug)
-    for name in {bug.file for bug in bugs()}:
-        (package / name).write_text(disguised((package / name).read_text(encoding="utf-8")), encoding="utf-8")
-    compileall.compile_dir(package, quiet=2, legacy=True)
+    for file, content in modules_of(bug).items():
+        (package / file).unlink()
+        (package / file).with_suffix(".pyc").write_bytes(content)
     for source in package.rglob("*.py"):
-        compiled = source.with_suffix(".pyc")
-        if not compiled.is_file():
-            raise CourseError(f"{source} cannot be compiled: it is not valid Python. Take the package anew.")
-        content = compiled.read_bytes()
-        compiled.write_bytes(content[:8] + bytes(8) + content[16:])  # time and size of the source
+        source.with_suffix(".pyc").write_bytes(module_bytes(source.read_text(encoding="utf-8"), str(source)))
         source.unlink()
     return package
+
+
+def modules_of(bug: Bug | None) -> dict[str, bytes]:
+    """Every module that some bug changes, compiled, with this bug in it; by file of the package."""
+    files = {some.file for some in bugs()}
+    if STORE.is_file():  # a student's copy has nothing else of them
+        kept = [KEPT / HEALTHY, *([KEPT / bug.name] if bug else [])]
+        return {file: content for folder in kept for file, content in kept_modules(folder, files).items()}
+    sources = {file: (PACKAGE / file).read_text(encoding="utf-8") for file in files}
+    if bug is not None:
+        sources[bug.file] = mutated(sources[bug.file], bug)
+    return {file: module_bytes(disguised(source), f"{PACKAGE.name}/{file}") for file, source in sources.items()}
+
+
+def kept_modules(folder: Path, files: Iterable[str]) -> dict[str, bytes]:
+    """The compiled modules that a student's copy keeps of one specimen."""
+    places = {file: folder / Path(file).with_suffix(".bin") for file in files}
+    return {file: place.read_bytes() for file, place in places.items() if place.is_file()}
+
+
+def write_zoo(package: Path) -> None:
+    """Write the zoo into a student's copy of the package: symptoms as words, healthy and broken modules compiled."""
+    for bug in (None, *bugs()):
+        for file, content in modules_of(bug).items():
+            if bug is None or file == bug.file:
+                place = package / ZOO / (bug.name if bug else HEALTHY) / Path(file).with_suffix(".bin")
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(content)
+    told = [{**vars(bug), "old": [], "new": []} for bug in bugs()]
+    (package / ZOO / "bugs.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def disguised(source: str) -> str:

@@ -49,15 +49,17 @@ class Draw:
         The queries are the last of the keys. All rows of the batch but the last begin with padding; nobody sees
         padding, but that a padded query sees itself.
         """
-        rows = torch.arange(keys - queries, keys)[:, None]
-        columns = torch.arange(keys)
         pads = self.whole(1, max(2, keys - queries // 2), batch) * padded
         pads[-1] = 0
-        visible = (columns <= rows) & (columns >= pads[:, None, None])  # batch, queries, keys
-        return (visible | (columns == rows))[:, None]
+        mask = torch.zeros(batch, 1, queries, keys, dtype=torch.bool)
+        for sample, pad in enumerate(pads.tolist()):
+            for query, itself in enumerate(range(keys - queries, keys)):
+                mask[sample, 0, query, pad : itself + 1] = True
+                mask[sample, 0, query, itself] = True
+        return mask
 
     def weights(self, heads: int, mask: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Attention weights (batch, heads, queries, keys) under a `mask`: each row sums to 1."""
         batch, _, queries, keys = mask.shape
-        scores = self.normal(batch, heads, queries, keys, dtype=torch.float64) * 2
-        return scores.masked_fill(~mask, float("-inf")).softmax(dim=-1).to(dtype)
+        amounts = mask * self.uniform(batch, heads, queries, keys, dtype=torch.float64) ** 4  # a few large ones
+        return (amounts / amounts.sum(dim=-1, keepdim=True)).to(dtype)
