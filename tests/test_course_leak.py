@@ -2,7 +2,10 @@
 
 import ast
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +26,7 @@ from minivlm.course.verdict import RIGHT, judge
 from minivlm.course.zoo import bugs
 from minivlm.errors import CourseError
 
+HERE = Path(__file__).parent
 TELLING = 25  # characters of a statement that is no commonplace such as `return x`
 SHARED = 0.5  # of a body's telling statements that another function may have, too
 GRADED = [name for name in ASSIGNMENTS if not assignment(name).is_zoo]
@@ -55,10 +59,13 @@ def test_a_folder_of_another_assignment_gets_no_points_and_a_note(folders, hande
 
 @pytest.mark.parametrize("name", GRADED)
 def test_an_untouched_folder_of_any_assignment_gets_no_points_even_without_its_note(folders, name, tmp_path):
-    """The files with holes are taken from each folder in turn, and judged as they would be; equal files once."""
+    """The files with holes are taken from each folder in turn, and judged as they would be; equal files once.
+
+    With the solution's files, every test is right: what is compiled does its part.
+    """
     row, projects = assignment(name), {}
     jobs = {task.test: seed_of(PUBLIC, row, task) for task in row.tasks}
-    for other, folder in folders.items():
+    for other, folder in {**folders, "solution": PACKAGE.parent}.items():
         project = tmp_path / other
         project.mkdir()
         assert [*assemble(row, folder, project)] == []
@@ -69,7 +76,8 @@ def test_an_untouched_folder_of_any_assignment_gets_no_points_even_without_its_n
     expected = reference_shown(name, PUBLIC)
     for out in outs.values():
         verdicts = [judge(task, outcome(out, task.test), expected[task.test], task.seconds) for task in row.tasks]
-        assert {verdict.task.test for verdict in verdicts if verdict.state == RIGHT} == set(), out.name
+        right = {verdict.task.test for verdict in verdicts if verdict.state == RIGHT}
+        assert right == (set(jobs) if out.name == "solution shows" else set()), out.name
 
 
 def test_a_folder_without_its_files_gets_no_points_in_the_zoo(folders, tmp_path):
@@ -138,7 +146,7 @@ def test_files_that_would_tell_are_in_no_folder(folders, name):
 def test_a_compiled_function_keeps_all_but_its_body(folders, monkeypatch):
     source = (folders["a3"] / "minivlm" / "model" / "layers.py").read_text(encoding="utf-8")
     monkeypatch.setattr(compiled, "stored", lambda: compiled.read_store(compiled.store_of(folders["a3"] / "minivlm")))
-    module = {"__name__": "model.layers"}
+    module = {"__name__": "minivlm.model.layers"}
     exec(compile(source, "layers.py", "exec"), module)
     from minivlm.model import layers
 
@@ -171,6 +179,22 @@ def test_a_folder_made_by_another_python_says_so(folders, tmp_path):
 def test_what_uses_names_from_around_it_cannot_be_compiled_alone():
     with pytest.raises(CourseError, match=r"Thing\.tell uses __class__ from around it"):
         compiled.bodies("class Thing:\n    def tell(self):\n        return super().tell()\n", "a.py", ["Thing.tell"])
+
+
+def test_a_student_of_the_zoo_checks_with_the_compiled_modules(folders, tmp_path):
+    """With the package of the folder alone, a right test catches its bug."""
+    folder = shutil.copytree(folders["a7"], tmp_path / "a7")
+    written = (HERE / "zoo_answers.py").read_text(encoding="utf-8")
+    (folder / "tests" / "test_zoo.py").write_text(written, encoding="utf-8")
+    command = [sys.executable, "-m", "minivlm", "course", "check", "--json", "--only", "head zero", "--only", "ratio"]
+    done = subprocess.run(command, cwd=folder, env=alone(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["points"] == 14
+
+
+def alone() -> dict[str, str]:
+    """The environment, in which the package is the one of the folder that is worked in."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
 # --- the table --------------------------------------------------------------------------------------------------------

@@ -51,7 +51,8 @@ def version() -> str:
 
 
 def bodies(source: str, file: str, names: Sequence[str]) -> dict[str, CodeType]:
-    """The code of the functions `names` of a source text; `file` is its path from the package's folder on."""
+    """The code of the functions `names` of a source text, by dotted name; `file` is its path, such as
+    "minivlm/model/layers.py"."""
     module = compile(source, f"<{file}, compiled>", "exec", dont_inherit=True)
     dotted = file.removesuffix(".py").replace("/", ".")
     return {f"{dotted}.{name}": body(module, name) for name in names}

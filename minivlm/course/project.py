@@ -93,9 +93,9 @@ def write_package(row: Assignment, folder: Path) -> None:
     for file, names in all_holes().items():
         path, lent = package / file, [name for name in names if name not in row.holes.get(file, ())]
         require_file(path)
-        source = path.read_text(encoding="utf-8")
-        code |= bodies(source, file, lent)
-        path.write_text(hollowed(source, names, f"{PACKAGE.name}/{file}", lent), encoding="utf-8")
+        source, named_file = path.read_text(encoding="utf-8"), f"{PACKAGE.name}/{file}"
+        code |= bodies(source, named_file, lent)
+        path.write_text(hollowed(source, names, named_file, lent), encoding="utf-8")
     store(code, package)
     if row.is_zoo:
         write_zoo(package)
