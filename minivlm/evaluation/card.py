@@ -152,9 +152,26 @@ def tower_digest(vlm: VLM) -> str:
 def code_fingerprint() -> str:
     """Of the sources that an answer comes from: whoever changes EAH in the middle of a run has two of them."""
     package = Path(__file__).resolve().parents[1]
-    files = sorted(file for name in CODE for file in [*package.glob(name), *package.glob(f"{name}/*.py")])
-    sources = [[file.relative_to(package).as_posix(), file.read_bytes()] for file in files if file.is_file()]
+    sources = [[file.relative_to(package).as_posix(), file.read_bytes()] for file in code_files(package, CODE)]
     return digest([[name, hashlib.sha256(source).hexdigest()] for name, source in sources])
+
+
+def code_files(package: Path, names: Sequence[str]) -> list[Path]:
+    """The sources that `names` mean: files of the package, and all that lie in its folders.
+
+    One that is not there raises: a file that moved would silently be no part of the fingerprint any more.
+    """
+    found = []
+    for name in names:
+        place = package / name
+        files = [*place.glob("*.py")] if place.is_dir() else [place]
+        if not files or not all(file.is_file() for file in files):
+            raise EvaluationError(
+                f"The card of a run counts {name!r} among the code of an answer, but {package} has no such source. "
+                "Was it moved? Give its new place in CODE of evaluation/card.py; otherwise install minivlm again."
+            )
+        found += files
+    return sorted(found)
 
 
 def versions() -> dict[str, str]:
