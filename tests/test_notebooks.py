@@ -1,14 +1,17 @@
 """What all notebooks have in common. That they run is held by nbmake, which executes them."""
 
+import ast
 import json
 import re
 from pathlib import Path
 
 import pytest
+from solution_lines import body_of, given_away, holes, solutions
 
 ROOT = Path(__file__).resolve().parent.parent
 LECTURES = sorted((ROOT / "notebooks").glob("0*.ipynb"))
 HANDOUTS = sorted((ROOT / "notebooks" / "assignments").glob("a*.ipynb"))
+PAGES = sorted((ROOT / "notebooks").rglob("*.md"))
 LINK = re.compile(r"\]\((?!https?:|#|attachment:)([^)#\s]+)")
 PRIVATE = re.compile(r"/(home|root|work|tmp|Users|content)/")
 LARGEST = 1_500_000
@@ -22,6 +25,17 @@ def cells(file: Path, kind: str = "") -> list[dict]:
 
 def text(cell: dict) -> str:
     return "".join(cell["source"])
+
+
+def told(file: Path) -> str:
+    """All that a page, or the cells of a notebook with their outputs, show as text."""
+    if file.suffix == ".md":
+        return file.read_text(encoding="utf-8")
+    parts = [text(cell) for cell in cells(file)]
+    for output in (output for cell in cells(file, "code") for output in cell["outputs"]):
+        shown = {"text/": output.get("text", ""), **output.get("data", {})}
+        parts += ["".join(part) for kind, part in shown.items() if kind.startswith("text/")]
+    return "\n".join(parts)
 
 
 def test_there_are_eight_lectures_and_seven_handouts():
@@ -74,3 +88,44 @@ def test_links_within_the_repository_lead_somewhere(file):
     links = [link for page in pages for link in LINK.findall(page)]
     assert links
     assert [link for link in links if not (file.parent / link).exists()] == []
+
+
+# --- nobody is given the solution of an assignment ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", [*LECTURES, *HANDOUTS, *PAGES], ids=lambda file: file.stem)
+def test_no_line_of_a_solution_is_shown(file):
+    """Not even one: neither in sources nor in texts nor in outputs. What a line is, `solution_lines.py` says."""
+    assert given_away(told(file)) == []
+
+
+def test_every_hole_has_a_line_that_gives_it_away():
+    """One line is enough, as in `quick_gelu`; without any, nothing could be found."""
+    assert set(holes()) <= set(solutions())
+    assert [name for name, lines in solutions().items() if not lines] == []
+
+
+def notebook(folder: Path, *found: dict) -> Path:
+    file = folder / "some.ipynb"
+    file.write_text(json.dumps({"cells": list(found), "metadata": {}}), encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("name", holes())
+def test_a_solution_is_found_wherever_it_stands(name, tmp_path):
+    """Printed by `getsource`, written into a text in another layout, and commented out."""
+    source = holes()[name]
+    printed = {"output_type": "stream", "name": "stdout", "text": source.splitlines(keepends=True)}
+    code = {"cell_type": "code", "source": ["print(getsource(it))"], "outputs": [printed]}
+    other_layout = ast.unparse(ast.parse(source)).replace("'", '"').replace(", ", ",\n        ")
+    texts = other_layout, "".join(f"# {line}" for line in body_of(source))
+    marked = [{"cell_type": "markdown", "source": [text]} for text in texts]
+    for cell in (code, *marked):
+        found = given_away(told(notebook(tmp_path, cell)))
+        assert any(line.startswith(f"{name}: ") for line in found), cell
+
+
+def test_mathematics_and_calls_give_nothing_away():
+    """The bounds of the rule, by what it is to leave alone."""
+    assert given_away("$$x \\cdot \\sigma(1.702\\,x)$$ and `vision_sink_scores(weights, mask)`, on x * 2") == []
+    assert given_away("y = x*torch.sigmoid( 1.702 * x )  # by hand") == ["a1 quick_gelu: x*torch.sigmoid1.702*x"]
