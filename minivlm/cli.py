@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from minivlm import __version__, arguments, classroom, commands, course_options, evaluate, evaluate_options, workshop
 from minivlm.errors import MinivlmError
 from minivlm.options import DEMO, UsageError
-from minivlm.terminal import allow_any_text, forget_stdout, remark, short_warnings
+from minivlm.terminal import allow_any_text, forget_stdout, is_closed_pipe, remark, short_warnings
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 WORLDS = ("held-out", "rare-companions", "substitutions", "crowded", "clear")
@@ -29,9 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     `argv`: the words behind `minivlm`, by default those of this process.
     """
+    allow_any_text()  # the help, too, has letters that an encoding may lack
     parser = make_parser()
     args = parser.parse_args(argv)
-    allow_any_text()
     try:
         with short_warnings():
             code = args.run(args)
@@ -39,13 +39,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code or 0
     except UsageError as error:
         parser.exit(MISUSED, f"minivlm {args.command}: {error}\n")
-    except BrokenPipeError:  # whoever read the output has seen enough
-        forget_stdout()
-        return FAILED
     except KeyboardInterrupt:
         print("\nminivlm: interrupted", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
+        if is_closed_pipe(error):  # whoever read the output has seen enough
+            forget_stdout()
+            return FAILED
         if args.debug:
             traceback.print_exc()
         remark(f"minivlm: {one_line(error)}")

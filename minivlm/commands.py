@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from minivlm.errors import CheckpointError, MinivlmError
 from minivlm.options import LOADING, UsageError, generation, load_vlm, mitigation, retyped, value_of
+from minivlm.shell import END_OF_INPUT
 from minivlm.terminal import print_json, questions, remark, say, warnings_afterwards
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def chat(args: Namespace) -> int | None:
         if answer.finish == "interrupted":
             if not sys.stdin.isatty():
                 return INTERRUPTED
-            remark("(interrupted; ask on, or end with Ctrl-D)")
+            remark(f"(interrupted; ask on, or end with {END_OF_INPUT})")
     return None
 
 

@@ -33,7 +33,8 @@ def examine() -> dict[str, Any]:
         "memory": None,
     }
     if "torch" not in problems:
-        facts |= {"torch": torch_build(), "gpus": gpus(), "memory": memory()}
+        facts |= {"torch": torch_build(), "gpus": gpus(), "mps": mps(), "memory": memory()}
+        facts["device"] = chosen(facts)
     facts["shipped_model"] = shipped_model() if not problems else None
     facts["cache"] = cache() if "huggingface_hub" not in problems else None
     facts["problems"] = list(problems.values())
@@ -90,6 +91,31 @@ def gpus() -> list[dict[str, Any]]:
     return found
 
 
+def mps() -> dict[str, Any] | None:
+    """Apple's GPU: whether it computes bf16, and the bytes of memory that torch can take there; None without one."""
+    import torch
+
+    from minivlm.checkpoints.devices import computes
+    from minivlm.checkpoints.load import free_memory
+
+    if not torch.backends.mps.is_available():
+        return None
+    if not computes("mps", torch.float32):  # seen, but not for us: a virtual Mac, another user's
+        return {"computes": False, "bf16": False, "free": None}
+    return {"computes": True, "bf16": computes("mps", torch.bfloat16), "free": free_memory(torch.device("mps"))}
+
+
+def chosen(facts: dict[str, Any]) -> dict[str, str]:
+    """Where minivlm computes unless it is told otherwise, with which numbers, and why; see `checkpoints/devices.py`."""
+    if facts["gpus"]:
+        old = "" if facts["gpus"][0]["bf16"] else ", and float16 for bfloat16"
+        return {"name": "cuda", "dtype": f"that of the files{old}", "why": "the first GPU that torch sees"}
+    why = "torch sees no GPU"
+    if facts["mps"]:
+        why = "minivlm has not been tried on Apple's GPUs, so they are taken only when asked for"
+    return {"name": "cpu", "dtype": "float32 for models of less than 4 GB, else bfloat16", "why": why}
+
+
 def memory() -> dict[str, int | None]:
     """Bytes of main memory that can be taken now."""
     from minivlm.checkpoints.load import free_host_memory
@@ -132,11 +158,15 @@ def what_next(facts: dict[str, Any]) -> list[str]:
     if facts["shipped_model"] is None:
         return ["minivlm train"]
     commands = ["minivlm demo", 'minivlm ask photo.jpg "What is in the image?"']
-    room = max([gpu["free"] for gpu in facts["gpus"]] or [facts["memory"]["free"] or 0])
+    apple = not facts["gpus"] and facts.get("mps") and facts["mps"]["free"]
+    room = max([gpu["free"] for gpu in facts["gpus"]] or [apple or facts["memory"]["free"] or 0])
     fitting = [name for name, needed in KNOWN_MODELS.items() if needed <= room]
     cached = [name for name in fitting if name in facts["cache"]["models"]]
     if cached:
-        return [*commands, f'minivlm ask photo.jpg "What is in the image?" --model {cached[-1]}']
+        return [
+            *commands,
+            f'minivlm ask photo.jpg "What is in the image?" --model {cached[-1]}{" --device mps" * bool(apple)}',
+        ]
     if fitting and not facts["cache"]["offline"]:
         commands.append(f"minivlm download {fitting[0]}")
     return commands
@@ -154,7 +184,9 @@ def as_text(facts: dict[str, Any]) -> str:
         *(("GPU", describe_gpu(gpu)) for gpu in facts["gpus"]),
     ]
     if not facts["gpus"] and "torch" in facts:
-        rows.append(("GPU", describe_no_gpu(facts["torch"])))
+        rows.append(("GPU", describe_mps(facts["mps"]) if facts["mps"] else describe_no_gpu(facts["torch"])))
+    if "device" in facts:
+        rows.append(("computes on", "{name}: {why}; in {dtype}".format(**facts["device"])))
     if facts["memory"]:
         rows.append(("memory", f"{gigabytes(facts['memory']['free'])} free, {facts['torch']['threads']} CPU threads"))
     rows.append(("shipped model", facts["shipped_model"] or "not found"))
@@ -171,9 +203,14 @@ def describe_gpu(gpu: dict[str, Any]) -> str:
     return f"{gpu['device']} {gpu['name']}, capability {gpu['capability']} ({bf16}), {room}"
 
 
+def describe_mps(mps: dict[str, Any]) -> str:
+    if not mps["computes"]:
+        return "Apple's (mps) is seen, but torch cannot compute there"
+    bf16 = "bfloat16" if mps["bf16"] else "no bfloat16 (macOS 14 has it): float32 is used"
+    return f"Apple's (mps) with {bf16}, no float64, {gigabytes(mps['free'])} free; ask for it with --device mps"
+
+
 def describe_no_gpu(torch: dict[str, Any]) -> str:
-    if torch["mps"]:
-        return "Apple's (mps); ask for it with --device mps"
     return f"none seen (torch is built for CUDA {torch['cuda']})" if torch["cuda"] else "none (torch is built for CPUs)"
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from minivlm.checkpoints import load_checkpoint, read_json_file
+from minivlm.checkpoints.devices import default_device
 from minivlm.checkpoints.download import find_or_download
 from minivlm.errors import CheckpointError, ConfigError, PromptError
 from minivlm.inputs.image import ImageRecipe, default_mode
@@ -27,7 +28,7 @@ def load(
     """Load a LLaVA checkpoint: the shipped model (no name), a folder, or a name on the hub.
 
     A hub name is looked up in the hub's cache and downloaded if it is not there; otherwise nothing touches the network.
-    `device`: "cuda" where there is one, else "cpu". `dtype`: see `minivlm.checkpoints.load`. `template`: "hf" or
+    `device`: "cuda" where there is one, else "cpu". `dtype`: see `minivlm.checkpoints.devices`. `template`: "hf" or
     "llava_v1"; by default the original checkpoints get the latter, all others the hub's. `image_mode`: "crop" or "pad",
     by default as `minivlm.inputs.image.default_mode` decides. `vision_tower`: for original files without a tower.
     `bound_for`: the device that will compute, if the weights are loaded elsewhere first.
@@ -36,7 +37,7 @@ def load(
     if template is not None and template not in TEMPLATES:
         raise PromptError(f"There is no template {template!r}; known are {', '.join(TEMPLATES)}.")
     folder = shipped_model() if name_or_path is None else find_or_download(name_or_path, revision=revision)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or default_device()
     how = {"device": device, "dtype": dtype, "vision_tower": vision_tower, "bound_for": bound_for}
     loaded = load_checkpoint(folder, **how)
     config, folder = loaded.config, loaded.folder

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from argparse import Namespace
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 from minivlm.errors import ConfigError, GenerationError
+from minivlm.shell import quoted
 from minivlm.terminal import remark
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def generation(args: Namespace) -> dict[str, Any]:
 def retyped(args: Namespace, *names: str) -> str:
     """These options as one would type them again, a space before each; nothing for what was left at its default."""
     given = {name: getattr(args, name) for name in names if getattr(args, name) not in (None, DEMO.get(name))}
-    return "".join(f" --{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in given.items())
+    return "".join(f" --{name.replace('_', '-')} {quoted(str(value))}" for name, value in given.items())
 
 
 # --- mitigations ---------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What the command line prints and reads: results on stdout, remarks on stderr, questions from stdin."""
 
+import errno
 import json
 import os
 import re
@@ -8,6 +9,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import UnsupportedOperation
+
+from minivlm.shell import END_OF_INPUT, WINDOWS
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newline
 
@@ -35,7 +38,7 @@ def questions() -> Iterator[str]:
     """The lines of stdin that say something; somebody at a terminal is shown where to type."""
     typed = sys.stdin.isatty()
     if typed:
-        remark("One question a line; Ctrl-D ends.")
+        remark(f"One question a line; {END_OF_INPUT} ends.")
     while True:
         if typed:
             print("> ", end="", file=sys.stderr, flush=True)
@@ -71,6 +74,13 @@ def allow_any_text() -> None:
         if hasattr(stream, "reconfigure"):
             with suppress(UnsupportedOperation):  # a stdin that was read from already stays as it is
                 stream.reconfigure(errors="replace")
+
+
+def is_closed_pipe(error: BaseException, windows: bool = WINDOWS) -> bool:
+    """Whether `error` says that nobody reads the output any more; Windows says so by "invalid argument"."""
+    return isinstance(error, BrokenPipeError) or (
+        windows and isinstance(error, OSError) and error.errno == errno.EINVAL and error.filename is None
+    )
 
 
 def forget_stdout() -> None:

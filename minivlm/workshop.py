@@ -26,7 +26,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 
 def make_random(args: Namespace) -> None:
     """write a checkpoint with random weights, to test your hardware without real ones"""
-    from minivlm.checkpoints.load import DTYPES
+    from minivlm.checkpoints.devices import DTYPES
     from minivlm.checkpoints.maker import make_random_checkpoint
 
     config = _config_like(args.like)
@@ -39,9 +39,7 @@ def make_random(args: Namespace) -> None:
 
 def train(args: Namespace) -> None:
     """make the small model anew, from nothing"""
-    import torch
-
-    from minivlm.checkpoints.load import parse_device
+    from minivlm.checkpoints.devices import default_device, parse_device
     from minivlm.toyworld.recipe import Recipe
     from minivlm.toyworld.train import train
     from minivlm.toyworld.world import TRAINING
@@ -49,7 +47,7 @@ def train(args: Namespace) -> None:
     folder = _writable(args.out)
     if any(folder.glob("*.safetensors")):
         raise CheckpointError(f"{folder} holds weights already; give another folder with --out, or move it away.")
-    device = parse_device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = parse_device(args.device or default_device())
     recipe = replace(Recipe.quick() if args.quick else Recipe(), seed=args.seed)
     train(folder, recipe, TRAINING, str(device))
     print(folder)

@@ -74,7 +74,7 @@ class Browser:
         """The value of an expression in the one frame of the page, which is a target of its own."""
         own, self.session, frames = self.session, None, []
         try:
-            for _ in range(200):  # until it is there, 10 s at most
+            for _ in range(2400):  # until it is there, two minutes at most
                 frames = [one for one in self.call("Target.getTargets")["targetInfos"] if one["type"] == "iframe"]
                 if frames:
                     break

@@ -9,6 +9,7 @@ are the concern of test_course_supervise.py.
 import importlib
 import json
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ import torch
 from minivlm.course.kit.draw import Draw
 from minivlm.course.kit.show import Show
 
-PATIENCE = 60  # seconds for a version
+PATIENCE, COMPUTING = 600, 60  # seconds for a version: by the clock, which a busy machine stretches, and of work
 CORES = os.cpu_count() or 1
 torch.set_num_threads(1)
 
@@ -33,6 +34,7 @@ def main() -> None:
         running += 1
         if os.fork() == 0:
             signal.alarm(PATIENCE)
+            resource.setrlimit(resource.RLIMIT_CPU, (COMPUTING, COMPUTING))
             run(Path(version["project"]), Path(version["tests"]), Path(version["out"]), version["jobs"])
             os._exit(0)
     for _ in range(running):

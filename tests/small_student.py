@@ -16,6 +16,6 @@ def project(folder: Path, work: str, tests: str) -> tuple[Path, Path]:
     return folder / "student", folder / "kit" / "test_it.py"
 
 
-def jobs(tests: str, seconds: float = 20.0, megabytes: int = 400) -> list[Job]:
+def jobs(tests: str, seconds: float = 60.0, megabytes: int = 400) -> list[Job]:
     names = [line[4 : line.index("(")] for line in dedent(tests).splitlines() if line.startswith("def test_")]
     return [Job(name, 5, 2.0 if "endless" in name else seconds, megabytes) for name in names]

@@ -14,7 +14,7 @@ FILES = sorted(file.relative_to(PACKAGE).as_posix() for file in PACKAGE.rglob("*
 # Floors from the ground up. A room imports itself and the floors below it; neighbours on a floor do not meet.
 FLOORS = [
     "errors",
-    "stats",
+    "stats shell",
     "model",
     "inputs checkpoints parallel",
     "generate",

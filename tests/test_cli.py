@@ -28,7 +28,7 @@ from minivlm import (
     terminal,
     workshop,
 )
-from minivlm.checkpoints.load import DTYPES
+from minivlm.checkpoints.devices import DTYPES
 from minivlm.generate import Generation
 from minivlm.loading import load, shipped_model
 from minivlm.toyworld import HELD_OUT, TRAINING

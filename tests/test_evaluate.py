@@ -253,7 +253,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on(evaluate, tmp_path):
     while child.poll() is None and not (answers.exists() and answers.read_bytes()):
         time.sleep(0.01)
     child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=60)
+    out, err = child.communicate(timeout=600)
     assert (child.returncode, out) == (130, "")
     assert "--resume goes on" in err
     assert "Traceback" not in err

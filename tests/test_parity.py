@@ -113,6 +113,15 @@ def test_the_ladder_names_the_stage_that_was_changed(tmp_path):
     assert ladder["text 0"].largest < 1e-10 < ladder["logits"].largest
 
 
+def test_the_ladder_names_a_projector_that_was_changed(tmp_path):
+    loaded, reference = load_both(tmp_path, torch.float64, vision_feature_layer=[-2, 0])
+    reference.model.multi_modal_projector.linear_1.weight.data[0, 0] += 0.1
+    tokens, pixels = prompt_and_pictures()
+    ladder = parity_ladder(loaded.model, reference, tokens, pixels.double())
+    assert ladder.first_difference(1e-10).stage == "projector"
+    assert ladder["vision 3"].largest < 1e-10 < ladder["text embedding"].largest
+
+
 def test_the_tower_equals_open_clip(tmp_path):
     open_clip = pytest.importorskip("open_clip")
     from open_clip.transformer import VisionTransformer

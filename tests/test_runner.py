@@ -41,7 +41,7 @@ def script(*arguments: str | Path) -> str:
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=200,
+        timeout=1000,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -1,8 +1,7 @@
 """Loading: each tensor goes once from its mapped file to its place in the model.
 
-Which numbers are computed with, when `dtype` is not given: on a GPU the dtype of the files (fp16 for bf16 files on a
-GPU older than Ampere); on a CPU fp32 where the model then takes less than 4 GB, else bf16. A CPU never computes in
-fp16, which is many times slower there: fp16 asked for on a CPU becomes bf16, and the report says so.
+Which numbers are computed with, when `dtype` is not given, is told in `devices.py`; where it is not what was asked for,
+the report says so.
 
 On a CPU, a tensor whose dtype already fits is not copied: the mapping of the file is the model's memory, read from
 disk when it is first used and private to this process. Weights are frozen (`requires_grad` is False).
@@ -11,7 +10,6 @@ disk when it is first used and private to this process. Weights are frozen (`req
 import math
 import os
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from minivlm.checkpoints.devices import FILE_DTYPES, choose_dtype, parse_device
 from minivlm.checkpoints.files import open_shard
 from minivlm.checkpoints.plan import Plan, make_plan
 from minivlm.checkpoints.report import Report, report_of
@@ -26,17 +25,6 @@ from minivlm.errors import CheckpointError
 from minivlm.model.config import LlavaConfig
 from minivlm.model.llava import Llava
 
-DTYPES = {
-    "float16": torch.float16,
-    "fp16": torch.float16,
-    "bfloat16": torch.bfloat16,
-    "bf16": torch.bfloat16,
-    "float32": torch.float32,
-    "fp32": torch.float32,
-    "float64": torch.float64,
-}
-FILE_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
-SMALL_IN_FP32 = 4_000_000_000  # bytes; larger models are computed in bf16 on a CPU
 SMALL_TO_READ = 2_000_000_000  # bytes; larger mapped models are not read through just to look for NaN
 
 
@@ -61,10 +49,11 @@ def load_checkpoint(
 ) -> Loaded:
     """Load the checkpoint in the folder `path`; everything in it is used once or dropped for a stated reason.
 
-    `dtype` and the copying of tensors: see the module's docstring. `vision_tower`: for the original LLaVA 1.5 files,
-    see `tower_from_open_clip`. Tensors with NaN or Inf are refused unless `allow_nonfinite`; models of more than 2 GB
-    that stay in their mapped files are not looked through (`inspect_checkpoint` does). `bound_for`: the device that
-    will compute, if the weights are loaded elsewhere first: its dtype is chosen. Raises CheckpointError, ConfigError.
+    `dtype`: see `devices.py`; the copying of tensors: see the module's docstring. `vision_tower`: for the original
+    LLaVA 1.5 files, see `tower_from_open_clip`. Tensors with NaN or Inf are refused unless `allow_nonfinite`; models
+    of more than 2 GB that stay in their mapped files are not looked through (`inspect_checkpoint` does). `bound_for`:
+    the device that will compute, if the weights are loaded elsewhere first: its dtype is chosen. Raises
+    CheckpointError, ConfigError.
     """
     start = time.perf_counter()
     plan = make_plan(path, vision_tower)
@@ -101,57 +90,24 @@ def inspect_checkpoint(
     return report_of(plan, seconds if check_finite else None)
 
 
-def parse_device(device: str | torch.device) -> torch.device:
-    """The device, once torch knows it and a number has gone there and come back."""
-    try:
-        parsed = torch.device(device)
-    except (RuntimeError, TypeError) as cause:
-        raise CheckpointError(f"device must be 'cpu', 'cuda', 'cuda:1', 'mps', ..., found {device!r}.") from cause
-    if parsed.type == "cuda" and (parsed.index or 0) >= torch.cuda.device_count():
-        raise CheckpointError(f"{device} was asked for, but torch sees {torch.cuda.device_count()} GPUs; try 'cpu'.")
-    try:
-        torch.zeros(1, device=parsed).cpu()
-    except (RuntimeError, AssertionError, ImportError) as cause:  # "meta" holds no numbers, "mps" is Apple's, ...
-        raise CheckpointError(f"{device} was asked for, but torch cannot compute there; try 'cpu'.") from cause
-    return parsed
-
-
-def choose_dtype(
-    plan: Plan, device: torch.device, asked: str | torch.dtype | None
-) -> tuple[torch.dtype, tuple[str, ...]]:
-    """The dtype to compute in, and a note where it is not what was asked for or found."""
-    if isinstance(asked, str) and asked not in DTYPES:
-        raise CheckpointError(f"dtype must be one of {', '.join(DTYPES)}, found {asked!r}.")
-    wanted = DTYPES.get(asked, asked) if isinstance(asked, str) else asked
-    if wanted is not None and wanted not in DTYPES.values():
-        raise CheckpointError(f"dtype must be one of {', '.join(DTYPES)}, found {wanted}.")
-    if device.type == "cpu":
-        return _cpu_dtype(plan, wanted)
-    found = wanted or file_dtype(plan)
-    if found == torch.bfloat16 and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
-        return torch.float16, ("This GPU has no bfloat16: computed in float16 instead.",)
-    return found, ()
-
-
-def file_dtype(plan: Plan) -> torch.dtype:
-    """The dtype that most bytes of the files have."""
-    sizes: Counter = Counter()
-    for header in plan.taken.values():
-        sizes[header.dtype] += header.bytes
-    return FILE_DTYPES[sizes.most_common(1)[0][0]]
-
-
 def require_memory(plan: Plan, device: torch.device, dtype: torch.dtype) -> None:
     """Raise CheckpointError, before anything is taken, if the weights will not fit."""
-    if device.type == "cuda":
-        needed, free = plan.parameters * dtype.itemsize, torch.cuda.mem_get_info(device)[0]
-    else:
-        needed, free = _copied(plan, dtype), free_host_memory()
+    needed = _copied(plan, dtype) if device.type == "cpu" else plan.parameters * dtype.itemsize
+    free = free_memory(device)
     if free is not None and needed > free:
         raise CheckpointError(
             f"{plan.folder.path} needs {needed / 1e9:.1f} GB as {dtype} on {device}, and {free / 1e9:.1f} GB are free. "
             "Choose a dtype of two bytes, another device or a smaller model."
         )
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that torch can take on a device; None where nobody says."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    return free_host_memory()
 
 
 def free_host_memory() -> int | None:
@@ -162,13 +118,6 @@ def free_host_memory() -> int | None:
     except (OSError, StopIteration, ValueError):
         names = getattr(os, "sysconf_names", {})
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if "SC_AVPHYS_PAGES" in names else None
-
-
-def _cpu_dtype(plan: Plan, wanted: torch.dtype | None) -> tuple[torch.dtype, tuple[str, ...]]:
-    if wanted == torch.float16:
-        return torch.bfloat16, ("float16 is many times slower on a CPU: computed in bfloat16 instead.",)
-    small = plan.parameters * torch.float32.itemsize < SMALL_IN_FP32
-    return wanted or (torch.float32 if small else torch.bfloat16), ()
 
 
 def _copied(plan: Plan, dtype: torch.dtype) -> int:
@@ -184,11 +133,17 @@ def _take_tensors(
     """Every tensor by its canonical name, in its final place and dtype; and the seconds each took."""
     state, seconds = {}, {}
     for name, tensor, started in _tensors(plan):
-        state[name] = tensor.to(device).to(dtype)  # the GPU casts faster
+        state[name] = _moved(tensor, device, dtype)
         if check:
             _require_finite(name, state[name])
         seconds[name] = time.perf_counter() - started
     return state, seconds
+
+
+def _moved(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    if device.type == "mps":  # takes no dtype that it does not compute, even for a moment
+        return tensor.to(dtype).to(device)
+    return tensor.to(device).to(dtype)  # the GPU casts faster
 
 
 def _tensors(plan: Plan) -> Iterator[tuple[str, Tensor, float]]:

@@ -1,9 +1,11 @@
 """The parity ladder: our model against a reference, rung by rung, to find the first stage that computes otherwise.
 
 The reference is a `LlavaForConditionalGeneration` of the transformers library that the caller hands in; nothing is
-imported from there, and only its public outputs are read.
+imported from there. It is asked through what checkpoints fix and no release has changed: its modules, by the names that
+weights are stored under, its config, and the hidden states and logits of a call.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +67,7 @@ def parity_ladder(
         position_ids=token_positions(valid, tokens.shape[1]),
         output_hidden_states=True,
     )
-    rungs = _picture_rungs(ours, theirs, reference, pixels) if pixels is not None else []
+    rungs = _picture_rungs(ours, reference, pixels) if pixels is not None else []
     return Ladder((*rungs, *_word_rungs(model, ours, theirs, valid)))
 
 
@@ -73,17 +75,26 @@ def compare(stage: str, ours: Tensor, theirs: Tensor) -> Rung:
     """One rung. Tensors of different shapes are infinitely far apart."""
     if ours.shape != theirs.shape:
         return Rung(stage, float("inf"), float("inf"))
-    ours, theirs = ours.double(), theirs.to(ours.device).double()
+    ours, theirs = ours.cpu().double(), theirs.cpu().double()
     largest = float((ours - theirs).abs().max())
     return Rung(stage, largest, largest / max(float(theirs.abs().max()), torch.finfo(torch.float64).tiny))
 
 
-def _picture_rungs(ours: Output, theirs: Any, reference: Any, pixels: Tensor) -> list[Rung]:
+def _picture_rungs(ours: Output, reference: Any, pixels: Tensor) -> list[Rung]:
+    """The tower and the projector. What the reference makes of them in its own run is the rung "text embedding"."""
     tower = reference.model.vision_tower(pixels, output_hidden_states=True).hidden_states
     states = zip(ours.vision_hidden, tower, strict=True)
     rungs = [compare(f"vision {layer}" if layer else "vision embedding", *pair) for layer, pair in enumerate(states)]
-    features = ours.image_features.flatten(0, 1)  # N P D -> NP D
-    return [*rungs, compare("projector", features, theirs.image_hidden_states.reshape(features.shape))]
+    theirs = reference.model.multi_modal_projector(_selected(tower, reference.config))  # N P D
+    return [*rungs, compare("projector", ours.image_features, theirs)]
+
+
+def _selected(tower: Sequence[Tensor], config: Any) -> Tensor:
+    """What the reference's projector reads, (N, P, layers D): `config` names the tower's layers and what of each."""
+    layers = config.vision_feature_layer
+    states = [tower[layer] for layer in ([layers] if isinstance(layers, int) else layers)]
+    first = 1 if config.vision_feature_select_strategy == "default" else 0  # the class token
+    return torch.cat([state[:, first:] for state in states], dim=-1)
 
 
 def _word_rungs(model: Llava, ours: Output, theirs: Any, valid: Tensor) -> list[Rung]:

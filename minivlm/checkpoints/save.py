@@ -91,9 +91,9 @@ def _replace(path: Path, write) -> None:
         part.touch()
         mode = (path if path.exists() else part).stat().st_mode
         write(part)
-        part.chmod(mode)  # safetensors makes its files readable by their owner alone
-        with part.open("rb") as file:
+        with part.open("r+b") as file:  # Windows syncs only what is open for writing
             os.fsync(file.fileno())
+        part.chmod(mode)  # safetensors makes its files readable by their owner alone
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

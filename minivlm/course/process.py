@@ -23,6 +23,7 @@ from typing import IO
 from minivlm.course.limits import Stopwatch, kill_group, kill_strays, memory_limit
 
 WORKER = Path(__file__).parent / "kit" / "worker.py"
+GOODBYE = 10.0  # seconds, on a busy machine, for a process that is over to be gone and what it printed to be read
 ANSWERED, LATE, ENDED = "answered", "late", "ended"  # how waiting for an answer ends
 LONGEST_LINE = 64 * 1024
 MOST_LINES = 1000  # that wait to be looked at
@@ -121,7 +122,7 @@ class Process:
     def _last_words(self) -> str:
         """How the process ended, as a sentence."""
         try:
-            code = self.process.wait(timeout=1)
+            code = self.process.wait(timeout=GOODBYE)
         except subprocess.TimeoutExpired:
             return "It closed the line to the supervisor."
         if code >= 0:
@@ -180,7 +181,7 @@ class Printed(Thread):
 
     def text(self) -> str:
         """What was printed since, once all of it has been read."""
-        self.marked.wait(timeout=1)
+        self.marked.wait(timeout=GOODBYE)
         return clean(self.kept.replace(b"\0", b"").decode("utf-8", "replace"), MOST_PRINTED)
 
 

@@ -21,14 +21,14 @@ and in each deep layer
     p_h <- kappa m_h t / sum of t                              "reinforces" the anchor "while suppressing" the noise
 
 With kappa = 1 the attention on the picture stays as large as it was: only where it looks changes. Otherwise the whole
-row is scaled back to 1. Each row has its own maps, at prefill and at decode; nothing but them, (row, patch) vectors of
-the noise and anchor layers, is kept from layer to layer. A row whose middle layers gain nothing, or whose gate r is 0,
-is left alone, also by kappa.
+row is scaled back to 1. Each row has its own maps, at prefill and at decode; those of the noise and anchor layers are
+kept, and nothing else. A row whose middle layers gain nothing, or whose gate r is 0, is left alone, also by kappa.
 """
 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -110,8 +110,7 @@ class CLVA:
             )
         if set(self.noise_layers or ()) & set(self.anchor_layers or ()):
             raise ConfigError(
-                f"CLVA.noise_layers {self.noise_layers} and anchor_layers {self.anchor_layers} share a layer: "
-                "nothing could be told apart."
+                f"CLVA.noise_layers {self.noise_layers} and anchor_layers {self.anchor_layers} share a layer: move it."
             )
 
 
@@ -189,9 +188,10 @@ def keep_largest(gain: Tensor, share: float, layout: Layout) -> Tensor:
     """`gain` (B, R, P) with 0 for all but the largest `share` of the patches that each row sees."""
     if share == 1:
         return gain
-    most = share * layout.seen(gain.shape[1]).sum(dim=-1, keepdim=True, dtype=torch.float64)  # B R 1
+    part = Fraction(share).limit_denominator(10**6)  # 0.07 of 100 are 7; in whole numbers, which every device has
+    seen = layout.seen(gain.shape[1]).sum(dim=-1, keepdim=True)  # B R 1
     rank = gain.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
-    return gain * (rank < most - SLACK)
+    return gain * (rank * part.denominator < part.numerator * seen)
 
 
 def controlled(anchor: Tensor, layout: Layout, clva: CLVA) -> Tensor:

@@ -127,7 +127,7 @@ def summed(layer: int, method: str, changes: list[Change]) -> LayerEffect:
     moved = torch.cat([change.moved.flatten() for change in changes])
     moved = moved[moved > 0]
     gates = [change.gate.flatten() for change in changes if change.gate is not None]
-    gate = torch.cat(gates).double() if gates else None
+    gate = torch.cat(gates).cpu().double() if gates else None  # not every GPU has float64
     gate = gate[~gate.isnan()] if gates else None
     known = gate is not None and len(gate) > 0
     heads = [change.head for change in changes if change.head is not None]

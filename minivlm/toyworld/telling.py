@@ -1,8 +1,6 @@
 """What `minivlm demo` prints: marked captions side by side, what they invent and miss, and what to type next."""
 
-import os
 import re
-import shlex
 import shutil
 import textwrap
 from collections.abc import Sequence
@@ -10,6 +8,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from minivlm.model import Effect
+from minivlm.shell import quoted, shows_colors
 from minivlm.toyworld.demo import PLAIN, Account, Shown, is_right, totals
 from minivlm.toyworld.scenes import Scene
 from minivlm.toyworld.themes import COMPANION_OF
@@ -37,8 +36,8 @@ class Page:
 
     @classmethod
     def of(cls, stream: TextIO) -> "Page":
-        """As wide as the terminal; colours if it is one that shows them and nobody minds (see no-color.org)."""
-        color = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        """As wide as the terminal; colours if it is one that shows them and nobody minds."""
+        color = stream.isatty() and shows_colors()
         columns = shutil.get_terminal_size((WIDTH, 0)).columns if stream.isatty() else WIDTH
         return cls(min(columns, WIDEST), color)
 
@@ -133,7 +132,7 @@ def try_next(
     shown: Sequence[Shown], seed: int, scenes: str = "", model: str = "", out: str = "", page: Page = Page()
 ) -> str:
     """What to type next. `scenes`, `model` and `out`: options that were given, as typed, a space before each."""
-    name, picture = shown[0].scene.names[0], shlex.quote(str(shown[0].path))
+    name, picture = shown[0].scene.names[0], quoted(str(shown[0].path))
     lines = {
         f"minivlm demo{model}{out}": "new scenes",
         f"minivlm demo --seed {seed}{scenes}{model}{out}": "these scenes once more",
