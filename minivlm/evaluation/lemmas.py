@@ -11,7 +11,12 @@ from simplemma import lemmatize
 
 TOKEN = re.compile(r"\w+(?:(?:[-/]|['’]\w+-)\w+)*|[^\w\s]")  # one token: snow-covered, and bird's-eye, which is no bird
 VERBAL = re.compile(r"\w{2,}(?:ing|ed)")
-UNKNOWN_PLURALS = {"calves": "calf", "busses": "bus", "trolleybuses": "trolleybus"}  # to simplemma, of our words
+UNKNOWN_PLURALS = {  # of our words, to simplemma; the last to its releases before 2.0
+    "calves": "calf",
+    "busses": "bus",
+    "trolleybuses": "trolleybus",
+    "pocketknives": "pocketknife",
+}
 
 
 def words(text: str) -> frozenset[str]:
