@@ -2,7 +2,7 @@
 
 import sys
 
-from minivlm.cli import main
+from minivlm.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -18,12 +18,11 @@ from tqdm import tqdm
 from minivlm.answer import Answer
 from minivlm.errors import EvaluationError, GenerationError, PromptError
 from minivlm.evaluation.methods import methods
+from minivlm.evaluation.settings import method as settings_of
 from minivlm.generate import Generation
 from minivlm.inputs.prompt import IMAGE, Turn
-from minivlm.loading import load
+from minivlm.loading import LOADING, load, own_device
 from minivlm.model import CLVA, EAH, Mitigation
-from minivlm.options import LOADING, own_device
-from minivlm.options import method as settings_of
 
 LONGEST = 1024  # tokens of an answer where the task does not say; what lmms-eval's own LLaVA takes
 NEUTRAL = {"num_beams": 1, "num_return_sequences": 1, "n": 1, "best_of": 1, "repetition_penalty": 1, "use_cache": True}

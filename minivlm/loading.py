@@ -1,5 +1,6 @@
 """Loading: from a folder, a hub name or nothing at all to a `VLM`."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -12,6 +13,8 @@ from minivlm.inputs.image import ImageRecipe, default_mode
 from minivlm.inputs.templates import TEMPLATES
 from minivlm.inputs.tokenizer import Tokenizer
 from minivlm.vlm import VLM
+
+LOADING = ("device", "dtype", "template", "image_mode", "vision_tower", "revision")  # options, beside the model's name
 
 
 def load(
@@ -85,3 +88,12 @@ def fitting_recipe(recipe: ImageRecipe, image_size: int, file: Path) -> ImageRec
             "The two files belong to different models."
         )
     return recipe
+
+
+def own_device(device: str | None) -> str | None:
+    """The GPU of this process where torchrun starts several on a machine; otherwise as given."""
+    import torch
+
+    local = os.environ.get("LOCAL_RANK")
+    shared = device in (None, "cuda") and local is not None and torch.cuda.is_available()
+    return f"cuda:{local}" if shared else device

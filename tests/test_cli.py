@@ -14,21 +14,13 @@ import torch
 from ignorant_model import interrupt_at, save_ignorant_model
 from tiny_model import tiny_config
 
-from minivlm import (
-    CLVA,
-    EAH,
-    MinivlmError,
-    Mitigation,
-    __version__,
-    arguments,
-    cli,
-    commands,
-    doctor,
-    options,
-    terminal,
-    workshop,
-)
+from minivlm import CLVA, EAH, MinivlmError, Mitigation, __version__
 from minivlm.checkpoints.devices import DTYPES
+from minivlm.cli import arguments, doctor, options, terminal
+from minivlm.cli import ask as commands
+from minivlm.cli import main as cli
+from minivlm.cli import train as workshop
+from minivlm.evaluation import settings as method_settings
 from minivlm.generate import Generation
 from minivlm.loading import load, shipped_model
 from minivlm.toyworld import HELD_OUT, TRAINING
@@ -173,7 +165,7 @@ def test_a_warning_is_one_line_on_stderr(capsys):
 
 def test_a_reader_that_stops_reading_is_no_error(tmp_path):
     """`minivlm doctor | true`: no traceback, no complaint at the interpreter's end."""
-    script = "import sys; from minivlm.cli import main; sys.stdin.readline(); sys.exit(main(['doctor', '--json']))"
+    script = "import sys; from minivlm.cli.main import main; sys.stdin.readline(); sys.exit(main(['doctor', '--json']))"
     process = subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -343,7 +335,7 @@ def test_every_setting_can_be_typed(kind):
     assert None not in settings.values()
     for name, value in settings.items():
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        assert getattr(options.method(kind, f"{name}={text}"), name) == value
+        assert getattr(method_settings.method(kind, f"{name}={text}"), name) == value
 
 
 @pytest.mark.parametrize(
@@ -359,7 +351,7 @@ def test_every_setting_can_be_typed(kind):
     ],
 )
 def test_a_setting_that_cannot_be_is_a_sentence(words, sentence):
-    with pytest.raises(options.UsageError) as refused:
+    with pytest.raises(method_settings.UsageError) as refused:
         chosen(*words)
     assert sentence in str(refused.value)
 

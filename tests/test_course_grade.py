@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from minivlm import cli
-from minivlm.classroom import common_assignment
+from minivlm.cli import main as cli
+from minivlm.cli.course import common_assignment
 from minivlm.course.assignments import ASSIGNMENTS, Assignment, Task, assignment
 from minivlm.course.grade import Graded, Grader, grade
 from minivlm.course.gradescope import require_same_table, write_results, write_table

@@ -13,7 +13,7 @@ import pytest
 from course_tools import outcome, reference_shown, run_forks
 from solution_lines import given_away, holes, solutions
 
-from minivlm import cli
+from minivlm.cli import main as cli
 from minivlm.course import compiled
 from minivlm.course.assignments import ASSIGNMENTS, Assignment, all_hidden, assignment
 from minivlm.course.grade import Grader

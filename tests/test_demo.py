@@ -11,8 +11,10 @@ import pytest
 from ignorant_model import interrupt_at, save_ignorant_model
 from PIL import Image
 
-from minivlm import Effect, MinivlmError, cli, options
+from minivlm import Effect, MinivlmError, loading
 from minivlm.answer import Answer
+from minivlm.cli import main as cli
+from minivlm.cli import options
 from minivlm.loading import load, shipped_model
 from minivlm.toyworld import HELD_OUT, SUBSTITUTIONS
 from minivlm.toyworld.demo import DESCRIBE, Shown, is_right, save, save_row, totals, yes_no
@@ -171,7 +173,7 @@ def test_what_to_try_next_can_be_typed(width):
     many = ["--world", "crowded", "--scenes", "5", "--model", "my models/one", "--dtype", "fp32", "--out", "there"]
     for given in ([], many):
         args = cli.make_parser().parse_args(["demo", *given])
-        kinds = (("scenes", "world"), ("model", *options.LOADING), ("out",))
+        kinds = (("scenes", "world"), ("model", *loading.LOADING), ("out",))
         text = try_next([told()], 17, *(options.retyped(args, *names) for names in kinds), Page(width))
         lines = [line for line in text.splitlines()[1:] if not line.startswith("  #")]
         typed = [shlex.split(line.split("  ")[1]) for line in lines]

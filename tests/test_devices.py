@@ -6,9 +6,9 @@ import pytest
 import torch
 from tiny_model import tiny_folder
 
-from minivlm import doctor
 from minivlm.checkpoints import devices, load, load_checkpoint
 from minivlm.checkpoints.plan import make_plan
+from minivlm.cli import doctor
 from minivlm.errors import CheckpointError
 
 MPS = torch.device("mps")

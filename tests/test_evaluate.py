@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from minivlm import cli
+from minivlm.cli import main as cli
 from minivlm.evaluation import runner
 from minivlm.loading import shipped_model
 from minivlm.toyworld import HELD_OUT
@@ -247,7 +247,7 @@ def test_a_run_goes_on_with_resume_alone_and_under_its_own_card_alone(evaluate, 
 def test_ctrl_c_leaves_a_run_that_goes_on(evaluate, tmp_path):
     words = ["chair", *SCENES, "--limit", "90", "--batch", "1", "--out", str(tmp_path / "run")]
     command = [sys.executable, "-m", "minivlm", "evaluate", *words]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(cli.__file__).parents[2])}
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     answers = tmp_path / "run" / "answers-0.jsonl"
     while child.poll() is None and not (answers.exists() and answers.read_bytes()):

@@ -13,7 +13,7 @@ from PIL import Image
 from tiny_model import tiny_folder
 
 import minivlm
-from minivlm import cli
+from minivlm.cli import main as cli
 from minivlm.errors import ConfigError, ImageError, MinivlmError
 from minivlm.inputs.image import ImageRecipe
 from minivlm.lens import views

@@ -31,7 +31,7 @@ from minivlm import (
     Turn,
     harness,
 )
-from minivlm.options import UsageError
+from minivlm.evaluation.settings import UsageError
 
 ASSISTANT = {"role": "assistant", "content": [{"type": "text", "text": "A red ball."}]}
 real = pytest.mark.skipif(find_spec("lmms_eval") is None, reason="lmms-eval is not installed (pip install lmms-eval)")
@@ -331,7 +331,7 @@ def test_without_lmms_eval_the_package_and_the_plug_ins_module_import_and_its_cl
     code = """
 import sys
 sys.modules["lmms_eval"] = None  # as if it were not installed
-import minivlm, minivlm.cli, minivlm.harness
+import minivlm, minivlm.cli.main, minivlm.harness
 try:
     minivlm.harness.Minivlm
 except minivlm.EvaluationError as error:
@@ -344,7 +344,8 @@ except minivlm.EvaluationError as error:
 
 def test_importing_the_package_or_its_command_never_touches_the_plug_in():
     code = (
-        "import sys, minivlm, minivlm.cli; print([name for name in sys.modules if 'lmms' in name or 'harness' in name])"
+        "import sys, minivlm, minivlm.cli.main; "
+        "print([name for name in sys.modules if 'lmms' in name or 'harness' in name])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from minivlm import cli, shell, terminal
+from minivlm import shell
+from minivlm.cli import main as cli
+from minivlm.cli import terminal
 
 REPOSITORY = Path(__file__).parents[1]
 NARROW = ("ascii", "cp1252", "cp437")  # the C locale; a pipe and a console of Windows
@@ -64,7 +66,7 @@ for name in ("fcntl", "resource", "pwd", "grp", "termios"):
     sys.modules[name] = None
 for name in ("O_NOFOLLOW", "O_NONBLOCK", "killpg", "getuid", "getpgid", "setsid", "sysconf", "sysconf_names", "nice"):
     delattr(os, name)
-import minivlm, minivlm.cli
+import minivlm, minivlm.cli.main
 for module in pkgutil.walk_packages(minivlm.__path__, "minivlm."):
     if module.name.split(".")[1:3] != ["course", "kit"] and module.name not in ("minivlm.__main__", "minivlm.harness"):
         importlib.import_module(module.name)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from minivlm.cli import main
+from minivlm.cli.main import main
 from minivlm.toyworld.telling import mark
 
 ROOT = Path(__file__).parents[1]

@@ -10,10 +10,12 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from minivlm import __version__, arguments, classroom, commands, course_options, evaluate, evaluate_options, workshop
+from minivlm import __version__
+from minivlm.cli import arguments, ask, course, evaluate, train
+from minivlm.cli.options import DEMO
+from minivlm.cli.terminal import allow_any_text, forget_stdout, is_closed_pipe, remark, short_warnings
 from minivlm.errors import MinivlmError
-from minivlm.options import DEMO, UsageError
-from minivlm.terminal import allow_any_text, forget_stdout, is_closed_pipe, remark, short_warnings
+from minivlm.evaluation.settings import UsageError
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 WORLDS = ("held-out", "rare-companions", "substitutions", "crowded", "clear")
@@ -184,17 +186,17 @@ def _bench(parser: argparse.ArgumentParser) -> None:
 
 
 COMMANDS = {
-    "demo": (commands.demo, _demo),
-    "ask": (commands.ask, _ask),
-    "chat": (commands.chat, _chat),
-    "explore": (commands.explore, _explore),
-    "doctor": (commands.doctor, arguments.as_json),
-    "check": (commands.check, _check),
-    "download": (commands.download, _download),
-    "make-random": (workshop.make_random, _make_random),
-    "train": (workshop.train, _train),
-    "exam": (workshop.exam, _exam),
-    "bench": (workshop.bench, _bench),
-    "evaluate": (evaluate.evaluate, evaluate_options.add_options),
-    "course": (classroom.course, course_options.add_options),
+    "demo": (ask.demo, _demo),
+    "ask": (ask.ask, _ask),
+    "chat": (ask.chat, _chat),
+    "explore": (ask.explore, _explore),
+    "doctor": (ask.doctor, arguments.as_json),
+    "check": (ask.check, _check),
+    "download": (ask.download, _download),
+    "make-random": (train.make_random, _make_random),
+    "train": (train.train, _train),
+    "exam": (train.exam, _exam),
+    "bench": (train.bench, _bench),
+    "evaluate": (evaluate.evaluate, evaluate.add_options),
+    "course": (course.course, course.add_options),
 }

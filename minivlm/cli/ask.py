@@ -1,4 +1,4 @@
-"""What the commands that use models do: demo, ask, chat, explore, doctor, check, download. Others: `workshop.py`.
+"""What the commands that use models do: demo, ask, chat, explore, doctor, check, download. Others: `train.py`.
 
 torch is imported inside the commands, so that `minivlm --help` answers at once.
 """
@@ -13,10 +13,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minivlm.cli.options import generation, load_vlm, mitigation, retyped
+from minivlm.cli.terminal import print_json, questions, remark, say, warnings_afterwards
 from minivlm.errors import CheckpointError, MinivlmError
-from minivlm.options import LOADING, UsageError, generation, load_vlm, mitigation, retyped, value_of
+from minivlm.evaluation.settings import UsageError, value_of
 from minivlm.shell import END_OF_INPUT
-from minivlm.terminal import print_json, questions, remark, say, warnings_afterwards
 
 if TYPE_CHECKING:
     from minivlm.answer import Answer
@@ -26,6 +27,7 @@ INTERRUPTED = 130
 
 def demo(args: Namespace) -> int | None:
     """draw new scenes, describe them plain, under EAH and under CLVA, and mark what is invented"""
+    from minivlm.loading import LOADING
     from minivlm.toyworld import demo, telling
 
     start = time.perf_counter()
@@ -89,7 +91,7 @@ def chat(args: Namespace) -> int | None:
 
 def doctor(args: Namespace) -> int | None:
     """say what this machine has, what it can run, and what to type next"""
-    from minivlm import doctor
+    from minivlm.cli import doctor
 
     facts = doctor.examine()
     if args.json:

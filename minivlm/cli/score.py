@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from minivlm.cli.terminal import print_json
 from minivlm.errors import EvaluationError
-from minivlm.terminal import print_json
 
 if TYPE_CHECKING:
     from minivlm.stats import Ratio

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minivlm import __version__
+from minivlm.cli.options import load_vlm
+from minivlm.cli.terminal import print_json, remark
 from minivlm.errors import CheckpointError
-from minivlm.options import load_vlm, method
-from minivlm.terminal import print_json, remark
+from minivlm.evaluation.settings import method
 
 if TYPE_CHECKING:
     from minivlm.model import LlavaConfig

@@ -1,0 +1,57 @@
+"""Settings of a method as one types them: `layer=2,head=random` becomes an `EAH`, or a `UsageError` if it cannot be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from minivlm.errors import ConfigError
+
+Method = TypeVar("Method")
+
+
+class UsageError(Exception):
+    """The arguments cannot mean anything; minivlm exits with 2."""
+
+
+def method(kind: type[Method], text: str) -> Method:
+    """The settings of EAH or CLVA in `text`, such as "layer=2,head=random"; each is read as its field's type."""
+    known = get_type_hints(kind)
+    given = {}
+    for setting in re.split(r",(?=\s*[\w-]+=)", text) if text else ():  # "deep_layers=6,7,omega=0.5" is two settings
+        name, _, value = setting.partition("=")
+        name = name.strip().replace("-", "_")
+        if name not in known:
+            raise UsageError(f"{kind.__name__} has no setting {name!r}; it has {', '.join(known)}.")
+        given[name] = value_of(known[name], value.strip(), f"{kind.__name__}.{name}")
+    try:
+        return kind(**given)
+    except ConfigError as error:
+        raise UsageError(str(error)) from error
+
+
+def value_of(hint: Any, text: str, name: str) -> Any:
+    """`text` as a value of a field with the type `hint`; one that may be None, too, is never meant as None here."""
+    expected, read = next(reader for plain, reader in READERS.items() if plain in (hint, *get_args(hint)))
+    try:
+        return read(text)
+    except (ValueError, KeyError):
+        raise UsageError(f"{name} takes {expected}, found {text!r}.") from None
+
+
+def layers(text: str) -> tuple[int, ...]:
+    """`6-7` or `3,5-6` as the layers that are meant."""
+    spans = [span.partition("-") for span in text.split(",")]
+    return tuple(layer for first, _, last in spans for layer in range(int(first), int(last or first) + 1))
+
+
+SWITCH = {"on": True, "yes": True, "true": True, "off": False, "no": False, "false": False}
+
+READERS: dict[Any, tuple[str, Callable[[str], Any]]] = {
+    tuple[int, ...]: ("layers, such as 6 or 6-7 or 3,5-6", layers),
+    bool: ("on or off", lambda text: SWITCH[text.lower()]),
+    int: ("a whole number", int),
+    float: ("a number", float),
+    str: ("a word", str),
+}
