@@ -14,11 +14,11 @@ from typing import Any
 __version__ = "0.1.0"
 
 HOME = {
-    "VLM": "vlm",
-    "load": "loading",
-    "Answer": "answer",
-    "Conversation": "conversation",
-    "Generation": "generate",
+    "VLM": "inference.vlm",
+    "load": "inference.load",
+    "Answer": "inference.answer",
+    "Conversation": "inference.conversation",
+    "Generation": "inference.generate",
     "IMAGE": "inputs.prompt",
     "Turn": "inputs.prompt",
     "EAH": "model",

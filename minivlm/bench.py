@@ -29,13 +29,13 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from minivlm import __version__
-from minivlm.answer import Inputs
 from minivlm.errors import ConfigError, PromptError
-from minivlm.generate import Generation, fitting_steps, steps
+from minivlm.inference.answer import Inputs
+from minivlm.inference.generate import Generation, fitting_steps, steps
+from minivlm.inference.trace import Tracer
+from minivlm.inference.vlm import VLM
 from minivlm.model import CLVA, EAH, Effect, Mitigation
 from minivlm.toyworld import HELD_OUT
-from minivlm.tracing import Tracer
-from minivlm.vlm import VLM
 
 METHODS = ("plain", "eah", "clva", "both", "trace")
 QUESTION = "What is in the image?"

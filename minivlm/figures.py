@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from minivlm.inference.trace import Trace
+from minivlm.inference.vlm import VLM
 from minivlm.lens import drift, plots
 from minivlm.lens.trace import patch_mask, words
 from minivlm.model import CLVA, EAH
@@ -14,8 +16,6 @@ from minivlm.toyworld.questions import DESCRIBE
 from minivlm.toyworld.scenes import Scene
 from minivlm.toyworld.words import FORM, FORMS
 from minivlm.toyworld.world import HELD_OUT
-from minivlm.tracing import Trace
-from minivlm.vlm import VLM
 
 BATCH = 25  # scenes traced at once
 LONGEST = 96  # tokens of a caption

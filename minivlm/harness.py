@@ -15,13 +15,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from minivlm.answer import Answer
 from minivlm.errors import EvaluationError, GenerationError, PromptError
 from minivlm.evaluation.methods import methods
 from minivlm.evaluation.settings import method as settings_of
-from minivlm.generate import Generation
+from minivlm.inference.answer import Answer
+from minivlm.inference.generate import Generation
+from minivlm.inference.load import LOADING, load, own_device
 from minivlm.inputs.prompt import IMAGE, Turn
-from minivlm.loading import LOADING, load, own_device
 from minivlm.model import CLVA, EAH, Mitigation
 
 LONGEST = 1024  # tokens of an answer where the task does not say; what lmms-eval's own LLaVA takes

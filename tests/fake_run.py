@@ -16,7 +16,6 @@ from types import SimpleNamespace
 
 import torch
 
-from minivlm.answer import Answer
 from minivlm.errors import ImageError
 from minivlm.evaluation.datasets import Dataset
 from minivlm.evaluation.items import Item
@@ -25,6 +24,7 @@ from minivlm.evaluation.ranks import joined
 from minivlm.evaluation.records import record_files
 from minivlm.evaluation.runner import run
 from minivlm.evaluation.scenes import SceneWords
+from minivlm.inference.answer import Answer
 
 METHODS = methods(["plain", "eah", "clva"])
 IMAGES = 600

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from minivlm.checkpoints.save import save_checkpoint
-from minivlm.generate import choose
+from minivlm.inference.generate import choose
 from minivlm.toyworld import TRAINING
 from minivlm.toyworld.recipe import Recipe
 from minivlm.toyworld.train import new_model, sentences

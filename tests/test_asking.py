@@ -9,7 +9,7 @@ from tiny_model import picture, tiny_vlm
 from minivlm.errors import EvaluationError, GenerationError
 from minivlm.evaluation.asking import Asker
 from minivlm.evaluation.methods import CONTROLS, METHODS, methods
-from minivlm.generate import Generation, new_cache
+from minivlm.inference.generate import Generation, new_cache
 from minivlm.inputs.prompt import pad_batch
 from minivlm.model import CLVA, EAH, Llava, Mitigation
 from minivlm.model.vision import VisionTower

@@ -18,7 +18,7 @@ from tiny_model import tiny_config
 from torch.testing import assert_close
 
 from minivlm.errors import ConfigError
-from minivlm.generate import new_cache
+from minivlm.inference.generate import new_cache
 from minivlm.model import CLVA, EAH, Layout
 from minivlm.model.clva import (
     Anchor,

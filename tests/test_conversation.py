@@ -136,7 +136,7 @@ def test_nothing_computed_under_a_mitigation_is_reused(vlm):
 
 
 def test_a_conversation_that_outgrows_its_cache_goes_on_as_before(vlm, monkeypatch):
-    monkeypatch.setattr("minivlm.conversation.ROOM", 1)
+    monkeypatch.setattr("minivlm.inference.conversation.ROOM", 1)
     talk = Conversation(vlm, picture(0))
     for question in QUESTIONS:
         expected = fresh(vlm, picture(0), talk, question, max_new_tokens=9)

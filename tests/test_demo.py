@@ -11,11 +11,12 @@ import pytest
 from ignorant_model import interrupt_at, save_ignorant_model
 from PIL import Image
 
-from minivlm import Effect, MinivlmError, loading
-from minivlm.answer import Answer
+from minivlm import Effect, MinivlmError
 from minivlm.cli import main as cli
 from minivlm.cli import options
-from minivlm.loading import load, shipped_model
+from minivlm.inference import load as loading
+from minivlm.inference.answer import Answer
+from minivlm.inference.load import load, shipped_model
 from minivlm.toyworld import HELD_OUT, SUBSTITUTIONS
 from minivlm.toyworld.demo import DESCRIBE, Shown, is_right, save, save_row, totals, yes_no
 from minivlm.toyworld.questions import about
@@ -245,7 +246,7 @@ def test_a_method_that_does_not_fit_the_model_is_left_out(tmp_path, capsys):
 
 
 def test_demo_stopped_by_ctrl_c_shows_what_there_is(demo, monkeypatch, capsys):
-    monkeypatch.setattr("minivlm.generate.choose", interrupt_at(4))
+    monkeypatch.setattr("minivlm.inference.generate.choose", interrupt_at(4))
     assert demo() == 130
     printed = capsys.readouterr().out
     assert "Try next" in printed

@@ -12,6 +12,7 @@ from test_trace import made_trace, object_mentions
 
 import minivlm
 from minivlm import CLVA, ConfigError, EvaluationError
+from minivlm.inference.trace import PARTS
 from minivlm.lens.drift import (
     MEASURES,
     Curve,
@@ -30,7 +31,6 @@ from minivlm.lens.drift import (
 )
 from minivlm.lens.trace import Trace, Word, patch_mask, words
 from minivlm.toyworld.world import HELD_OUT
-from minivlm.tracing import PARTS
 
 SHIPPED = Path(__file__).parent.parent / "weights" / "tiny" / "model.safetensors"
 NAN = float("nan")

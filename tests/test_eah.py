@@ -18,7 +18,7 @@ from tiny_model import tiny_config
 from torch.testing import assert_close
 
 from minivlm.errors import ConfigError
-from minivlm.generate import new_cache
+from minivlm.inference.generate import new_cache
 from minivlm.model import EAH, Layout
 from minivlm.model.decoder import causal_mask, token_positions
 from minivlm.model.eah import broadcast_head, chosen_head, densest_head

@@ -15,6 +15,7 @@ from tiny_model import tiny_folder
 import minivlm
 from minivlm.cli import main as cli
 from minivlm.errors import ConfigError, ImageError, MinivlmError
+from minivlm.inference.trace import PARTS, TOP, Trace
 from minivlm.inputs.image import ImageRecipe
 from minivlm.lens import views
 from minivlm.lens.exhibit import Exhibit, Known, counterparts, packed, places, words_of
@@ -22,7 +23,6 @@ from minivlm.lens.explorer import LIMIT, SCRIPTS, explore, look, page, usual_hea
 from minivlm.lens.explorer import PARTS as PAGE_PARTS
 from minivlm.lens.trace import Word
 from minivlm.model import CLVA, EAH, Mitigation
-from minivlm.tracing import PARTS, TOP, Trace
 
 RECIPE = ImageRecipe(16)
 SAID = "A dog and a frisbee."
@@ -321,7 +321,7 @@ def test_an_exploration_shows_what_the_model_says(vlm, scene):
 
 
 def test_the_maps_of_heads_are_those_that_the_pooled_map_is_made_of(vlm, scene):
-    from minivlm.generate import Generation
+    from minivlm.inference.generate import Generation
 
     trace, heads = look(vlm, scene.picture, "What is in the image?", None, [4], Generation(max_new_tokens=6))
     again = vlm.trace(scene.picture, "What is in the image?", max_new_tokens=6)

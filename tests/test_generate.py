@@ -15,7 +15,7 @@ from tiny_model import SLOT, WORDS, padded, pixels, prompt, tiny_config, tiny_ll
 
 from minivlm.checkpoints import load_checkpoint
 from minivlm.errors import GenerationError
-from minivlm.generate import Generation, generate, new_cache
+from minivlm.inference.generate import Generation, generate, new_cache
 
 MODEL = tiny_llava()
 NEW = 64

@@ -19,7 +19,7 @@ from torch.testing import assert_close
 
 import minivlm
 from minivlm.errors import ConfigError, GenerationError
-from minivlm.generate import Generation, generate, new_cache, steps
+from minivlm.inference.generate import Generation, generate, new_cache, steps
 from minivlm.model import CLVA, EAH, NO_MITIGATION, Aim, Effect, Mitigation
 from minivlm.model.effect import Change, summed
 from minivlm.model.layout import Layout

@@ -14,7 +14,7 @@ import torch
 from tiny_model import PATCHES, SLOT, WORDS, padded, pixels, prompt, tiny_config, tiny_llava
 
 from minivlm.errors import PromptError
-from minivlm.generate import new_cache
+from minivlm.inference.generate import new_cache
 from minivlm.model.decoder import causal_mask, token_positions
 
 CLOSE = 3e-6

@@ -7,7 +7,7 @@ import torch
 from tiny_model import PATCHES, SIZE, SLOT, WORDS, pixels, prompt, tiny_config, tiny_llava
 
 from minivlm.errors import ConfigError, ImageError, PromptError
-from minivlm.generate import new_cache
+from minivlm.inference.generate import new_cache
 from minivlm.model import Llava
 
 MODEL = tiny_llava()

@@ -24,10 +24,10 @@ from torch.distributed.device_mesh import init_device_mesh
 
 import minivlm
 from minivlm.errors import ConfigError
-from minivlm.generate import Generation, new_cache, steps
-from minivlm.loading import shipped_model
+from minivlm.inference.generate import Generation, new_cache, steps
+from minivlm.inference.load import shipped_model
+from minivlm.inference.tensor_parallel import split, tensor_mesh
 from minivlm.model import CLVA, EAH, Llava, Mitigation
-from minivlm.parallel import split, tensor_mesh
 
 # The same numbers are added in another order. The norms and the softmax that is written out round to fp32 in between,
 # which hides a difference of the last bit of fp64, save where a number lies on the very edge between two of fp32.

@@ -15,10 +15,10 @@ from matplotlib.text import Text
 from PIL import Image
 
 from minivlm.errors import ConfigError, ImageError
+from minivlm.inference.trace import PARTS, TOP, Trace
 from minivlm.inputs.image import ImageRecipe, to_pixels
 from minivlm.lens import overlay, plots
 from minivlm.model import CLVA
-from minivlm.tracing import PARTS, TOP, Trace
 
 SQUARE = 16  # pixels; 4 x 4 patches
 WIDE, TALL = (40, 20), (20, 40)  # pictures, width and height

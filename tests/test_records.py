@@ -8,7 +8,6 @@ import pytest
 from fake_run import describing, fake_data
 from tiny_model import tiny_vlm
 
-from minivlm.answer import Answer
 from minivlm.errors import EvaluationError, ImageError
 from minivlm.evaluation import card as cards
 from minivlm.evaluation import records
@@ -16,7 +15,8 @@ from minivlm.evaluation.card import card, differences, fingerprint
 from minivlm.evaluation.items import Item
 from minivlm.evaluation.methods import methods
 from minivlm.evaluation.records import Recorder, answered, cut_half_line, failed, held, read_records
-from minivlm.generate import Generation
+from minivlm.inference.answer import Answer
+from minivlm.inference.generate import Generation
 from minivlm.model import EAH, NO_EFFECT
 
 ITEM = Item("random/7", "7", "Is there a dog?")

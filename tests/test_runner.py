@@ -404,7 +404,7 @@ def test_the_shipped_model_runs_and_resumes(tmp_path):
     import minivlm
     from minivlm.evaluation.datasets import open_dataset
     from minivlm.evaluation.items import chair_items
-    from minivlm.generate import Generation
+    from minivlm.inference.generate import Generation
 
     data = open_dataset("scenes:0").limited(6)
     items: list[Item] = chair_items(data)

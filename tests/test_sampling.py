@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from minivlm.errors import GenerationError
-from minivlm.generate import Generation, choose, keep_top_k, keep_top_p
+from minivlm.inference.generate import Generation, choose, keep_top_k, keep_top_p
 
 DRAWS = 10_000
 

@@ -10,7 +10,7 @@ import torch
 from sharp_model import LAYERS, PROMPTS, batch, image_columns, sharp_llava, single
 from torch.testing import assert_close
 
-from minivlm.generate import new_cache
+from minivlm.inference.generate import new_cache
 from minivlm.model import EAH
 from minivlm.model.decoder import causal_mask
 from minivlm.model.sinks import (

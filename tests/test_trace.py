@@ -16,11 +16,11 @@ from tiny_model import PATCHES, picture, tiny_vlm
 
 import minivlm
 from minivlm import CLVA, EAH, CheckpointError, EvaluationError, GenerationError
+from minivlm.inference.trace import PARTS, TENSORS, TOP, Tracer
 from minivlm.inputs.image import ImageRecipe
 from minivlm.lens.trace import Trace, Word, evidence, patch_mask, pointing_hit, words
 from minivlm.toyworld.words import FORM, FORMS
 from minivlm.toyworld.world import HELD_OUT
-from minivlm.tracing import PARTS, TENSORS, TOP, Tracer
 
 SHIPPED = Path(__file__).parent.parent / "weights" / "tiny" / "model.safetensors"
 LAYERS, HEADS = 3, 4

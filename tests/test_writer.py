@@ -5,9 +5,9 @@ from itertools import product
 import pytest
 from small_tokenizer import write_small_tokenizer
 
-from minivlm.generate import Generation
+from minivlm.inference.generate import Generation
+from minivlm.inference.writer import Writer
 from minivlm.inputs.tokenizer import Tokenizer
-from minivlm.writer import Writer
 
 END = 0
 

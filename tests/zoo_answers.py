@@ -24,7 +24,7 @@ from minivlm.course.kit.tiny import (
 )
 from minivlm.errors import CheckpointError
 from minivlm.evaluation.pope import pope
-from minivlm.generate import Generation, steps
+from minivlm.inference.generate import Generation, steps
 from minivlm.inputs.prompt import Prompt, Turn, build_prompt, pad_batch
 from minivlm.inputs.templates import TEMPLATES
 from minivlm.model import CLVA, EAH

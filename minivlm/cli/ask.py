@@ -20,14 +20,14 @@ from minivlm.evaluation.settings import UsageError, value_of
 from minivlm.shell import END_OF_INPUT
 
 if TYPE_CHECKING:
-    from minivlm.answer import Answer
+    from minivlm.inference.answer import Answer
 
 INTERRUPTED = 130
 
 
 def demo(args: Namespace) -> int | None:
     """draw new scenes, describe them plain, under EAH and under CLVA, and mark what is invented"""
-    from minivlm.loading import LOADING
+    from minivlm.inference.load import LOADING
     from minivlm.toyworld import demo, telling
 
     start = time.perf_counter()
@@ -65,7 +65,7 @@ def ask(args: Namespace) -> int | None:
 
 def chat(args: Namespace) -> int | None:
     """ask about a picture again and again; questions are read from stdin, one a line"""
-    from minivlm.conversation import Conversation
+    from minivlm.inference.conversation import Conversation
 
     settings, asked_for = generation(args), mitigation(args)
     picture = None if args.image is None else _picture(args.image, stdin=False)

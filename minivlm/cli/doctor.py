@@ -126,7 +126,7 @@ def memory() -> dict[str, int | None]:
 def shipped_model() -> str | None:
     """The folder of the model that comes with minivlm, None where it is missing."""
     from minivlm.errors import CheckpointError
-    from minivlm.loading import shipped_model
+    from minivlm.inference.load import shipped_model
 
     try:
         return str(shipped_model())

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from minivlm.evaluation.datasets import Dataset
     from minivlm.evaluation.items import Item
     from minivlm.evaluation.ranks import Ranks
+    from minivlm.inference.vlm import VLM
     from minivlm.model import Mitigation
-    from minivlm.vlm import VLM
 
 FAILED = 1
 LONGEST = {"chair": 512, "pope": 10}  # tokens of an answer, as in the published runs
@@ -107,7 +107,7 @@ def _run(
     from minivlm.evaluation.card import card
     from minivlm.evaluation.report import report
     from minivlm.evaluation.runner import run
-    from minivlm.generate import Generation
+    from minivlm.inference.generate import Generation
 
     asker = Asker(vlm, Generation(**{"max_new_tokens": LONGEST[task]} | settings), chosen)
     computing = {"batch": args.batch, "tensor_parallel": args.tensor_parallel}
@@ -156,7 +156,7 @@ def _items(args: Namespace, task: str, dataset: Dataset) -> list[Item]:
 
 def _placed(args: Namespace) -> VLM:
     """The model on this process's own device, or, with --tensor-parallel, this process's part of it."""
-    from minivlm.loading import own_device
+    from minivlm.inference.load import own_device
 
     if args.tensor_parallel > 1:
         return _split(args)
@@ -166,7 +166,7 @@ def _placed(args: Namespace) -> VLM:
 
 def _split(args: Namespace) -> VLM:
     """Loaded on the CPU, where it stays in its files, and then split over the group of neighbours."""
-    from minivlm.parallel import split, tensor_mesh
+    from minivlm.inference.tensor_parallel import split, tensor_mesh
 
     group = tensor_mesh(args.tensor_parallel, args.device)
     args.device = "cpu"

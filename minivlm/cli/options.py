@@ -14,15 +14,15 @@ from minivlm.evaluation.settings import UsageError, method
 from minivlm.shell import quoted
 
 if TYPE_CHECKING:
+    from minivlm.inference.vlm import VLM
     from minivlm.model import Mitigation
-    from minivlm.vlm import VLM
 
 DEMO = {"scenes": 3, "world": "held-out", "out": "demo"}  # what `minivlm demo` does unless it is told otherwise
 
 
 def load_vlm(args: Namespace, **more: Any) -> VLM:
     """The model that the options name, introduced on stderr; `more` goes to `load`, too."""
-    from minivlm.loading import LOADING, load
+    from minivlm.inference.load import LOADING, load
 
     vlm = load(args.model, **{name: getattr(args, name) for name in LOADING}, **more)
     dtype = str(vlm.dtype).removeprefix("torch.")
@@ -34,7 +34,7 @@ def load_vlm(args: Namespace, **more: Any) -> VLM:
 
 def generation(args: Namespace) -> dict[str, Any]:
     """The options of an answer that were given, held against the rules."""
-    from minivlm.generate import Generation
+    from minivlm.inference.generate import Generation
 
     names = ("max_new_tokens", "temperature", "top_k", "top_p", "seed", "stop")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}

@@ -14,7 +14,7 @@ from minivlm.course.package import PACKAGE, ZOO, copy_package, handout, require_
 from minivlm.course.reference import PUBLIC, Reference
 from minivlm.course.zoo import write_zoo
 from minivlm.errors import CourseError
-from minivlm.loading import shipped_model
+from minivlm.inference.load import shipped_model
 
 NOTE = "assignment.json"
 KIT = PACKAGE / "course" / "kit"

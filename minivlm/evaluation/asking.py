@@ -18,11 +18,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from minivlm.answer import Answer
-from minivlm.generate import Generation, fitting_steps, new_cache
+from minivlm.inference.answer import Answer
+from minivlm.inference.generate import Generation, fitting_steps, new_cache
+from minivlm.inference.vlm import VLM
 from minivlm.inputs.prompt import Prompt, pad_batch
 from minivlm.model import KVCache, Mitigation
-from minivlm.vlm import VLM
 
 
 @dataclass(frozen=True)

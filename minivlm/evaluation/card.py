@@ -16,14 +16,22 @@ from typing import Any
 from minivlm.errors import EvaluationError
 from minivlm.evaluation.datasets import Dataset
 from minivlm.evaluation.items import Item
-from minivlm.generate import Generation
+from minivlm.inference.generate import Generation
+from minivlm.inference.vlm import VLM
 from minivlm.inputs.templates import TEMPLATES, Text, Turn
 from minivlm.lens.overlay import short_name
 from minivlm.model import Mitigation
-from minivlm.vlm import VLM
 
 LIBRARIES = ("torch", "numpy", "pillow", "tokenizers")  # others neither compute nor read
-CODE = ("model", "inputs", "generate.py", "vlm.py", "writer.py", "parallel.py", "evaluation/asking.py")  # of answers
+CODE = (  # of answers
+    "model",
+    "inputs",
+    "inference/generate.py",
+    "inference/vlm.py",
+    "inference/writer.py",
+    "inference/tensor_parallel.py",
+    "evaluation/asking.py",
+)
 SMALL_FILES = ("config.json", "tokenizer.json")  # beside the weights; the image recipe is told by itself
 PIECE = 2**22  # bytes that are read at once
 SHOWN = 60  # characters of a setting in a sentence

@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from minivlm.answer import Answer
 from minivlm.errors import EvaluationError
 from minivlm.evaluation.items import Item
 from minivlm.evaluation.lines import read_lines
+from minivlm.inference.answer import Answer
 
 try:
     import fcntl

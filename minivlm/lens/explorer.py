@@ -20,7 +20,9 @@ from PIL import Image
 from torch import Tensor
 
 from minivlm.errors import ConfigError
-from minivlm.generate import Generation, Step
+from minivlm.inference.generate import Generation, Step
+from minivlm.inference.trace import Trace, Tracer
+from minivlm.inference.vlm import VLM
 from minivlm.inputs.image import Box, ImageRecipe, load_image
 from minivlm.inputs.prompt import as_turns
 from minivlm.lens.drift import with_layers
@@ -30,8 +32,6 @@ from minivlm.model import CLVA, LlavaConfig, Mitigation
 from minivlm.model.clva import normalised, usual_layers
 from minivlm.model.mitigation import KINDS
 from minivlm.model.watch import check_layers
-from minivlm.tracing import Trace, Tracer
-from minivlm.vlm import VLM
 
 PARTS = Path(__file__).parent / "explorer_page"
 SCRIPTS = ("maps.js", "build.js", "draw.js", "main.js")  # one program, in this order

@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from minivlm.errors import ConfigError
+from minivlm.inference.trace import Trace
 from minivlm.inputs.image import Box, ImageRecipe, placement
-from minivlm.tracing import Trace
 
 BLACK, WHITE = 0.1, 0.5  # of a picture under a map, in 0..1: every map is lighter where it is strong
 WORTH_TELLING = 0.005  # of a map

@@ -23,6 +23,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from PIL import Image
 
 from minivlm.errors import ConfigError
+from minivlm.inference.trace import Trace
 from minivlm.inputs.image import Box, ImageRecipe, load_image
 from minivlm.lens.overlay import (
     BLACK,
@@ -39,7 +40,6 @@ from minivlm.lens.overlay import (
     word_grids,
 )
 from minivlm.model import CLVA
-from minivlm.tracing import Trace
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#000000", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES, MARKERS = ("-", "--", "-.", ":"), ("o", "s", "^", "D", "v", "P", "X")

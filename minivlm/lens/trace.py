@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from minivlm.errors import EvaluationError
+from minivlm.inference.trace import Trace
 from minivlm.inputs.image import Box, ImageRecipe, placement
-from minivlm.tracing import Trace
 
 __all__ = ["KINDS", "Mention", "Trace", "Word", "evidence", "patch_mask", "pointing_hit", "words"]
 

@@ -18,7 +18,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from minivlm.checkpoints.save import write_json
-from minivlm.loading import load
+from minivlm.inference.load import load
+from minivlm.inference.trace import Trace
+from minivlm.inference.vlm import VLM
 from minivlm.model import CLVA, EAH
 from minivlm.stats import Ratio, compared, estimate, resamples
 from minivlm.toyworld import methods_card
@@ -30,8 +32,6 @@ from minivlm.toyworld.themes import COMPANION_OF
 from minivlm.toyworld.trials import Condition, caption_ratios, write_captions
 from minivlm.toyworld.words import FORM, FORMS
 from minivlm.toyworld.world import HELD_OUT, World
-from minivlm.tracing import Trace
-from minivlm.vlm import VLM
 
 BATCH = 25  # traces made at once
 THIRDS = ("first third", "middle third", "last third")

@@ -11,13 +11,13 @@ from typing import Any
 from PIL import Image
 
 from minivlm.errors import ConfigError
+from minivlm.inference.vlm import VLM
 from minivlm.model import CLVA, EAH, LlavaConfig
 from minivlm.toyworld.questions import DESCRIBE, Question, about
 from minivlm.toyworld.scenes import Scene
 from minivlm.toyworld.themes import OBJECT_NAMES, missing_companions
 from minivlm.toyworld.words import mentions
 from minivlm.toyworld.world import CLEAR, CROWDED, HELD_OUT, RARE_COMPANIONS, SUBSTITUTIONS
-from minivlm.vlm import VLM
 
 WORLDS = {
     "held-out": HELD_OUT,

@@ -14,6 +14,7 @@ from random import Random
 from tqdm import tqdm
 
 from minivlm.errors import EvaluationError
+from minivlm.inference.vlm import VLM
 from minivlm.toyworld.card import HEAD
 from minivlm.toyworld.pope import SPLITS, pope_questions
 from minivlm.toyworld.questions import ASK, DESCRIBE, Question
@@ -21,7 +22,6 @@ from minivlm.toyworld.scenes import Scene
 from minivlm.toyworld.themes import OBJECT_NAMES, THEMES, missing_companions
 from minivlm.toyworld.words import mentions
 from minivlm.toyworld.world import CROWDED, HELD_OUT, SUBSTITUTIONS, TRAINING, World
-from minivlm.vlm import VLM
 
 BATCH = 50  # questions asked at once
 COMPANIONS = (0.85, 0.65, 0.45, 0.25)  # how often a companion is there; the first is what training saw

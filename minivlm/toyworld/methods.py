@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from minivlm.checkpoints.save import write_json
-from minivlm.loading import load
+from minivlm.inference.load import load
+from minivlm.inference.vlm import VLM
 from minivlm.model import CLVA, EAH, LlavaConfig
 from minivlm.stats import RESAMPLES, Ratio, compared, resamples
 from minivlm.toyworld import methods_card
@@ -36,7 +37,6 @@ from minivlm.toyworld.trials import (
 )
 from minivlm.toyworld.tuning import Tuned, as_dict, default_settings, tune
 from minivlm.toyworld.world import HELD_OUT, World
-from minivlm.vlm import VLM
 
 TUNING_SCENES = 300
 RANDOM_HEADS = (1, 2, 3)  # seeds

@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minivlm.errors import ConfigError
-from minivlm.generate import GREEDY, Chooser, fitting_steps, new_cache
+from minivlm.inference.generate import GREEDY, Chooser, fitting_steps, new_cache
+from minivlm.inference.vlm import VLM
+from minivlm.inference.writer import Writer
 from minivlm.model import NO_EFFECT, Aim
 from minivlm.toyworld.labels import coverage
 from minivlm.toyworld.scenes import Scene, Thing
 from minivlm.toyworld.words import mentions
-from minivlm.vlm import VLM
-from minivlm.writer import Writer
 
 TARGETS = ("unnamed", "random", "elsewhere")
 BATCH = 50  # captions written at once

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
+from minivlm.inference.vlm import VLM
 from minivlm.model import CLVA, EAH, Aim, LlavaConfig, Mitigation
 from minivlm.stats import Ratio
 from minivlm.toyworld.oracle import BATCH, MOST, Oracle, aimed_captions
@@ -13,7 +14,6 @@ from minivlm.toyworld.questions import Question
 from minivlm.toyworld.scenes import Scene
 from minivlm.toyworld.words import mentions
 from minivlm.toyworld.world import TRAINING
-from minivlm.vlm import VLM
 
 YES_NO = 2  # tokens that an answer to "is there …?" needs to be known
 LAYOUTS = 2000  # training scenes in which POPE counts how frequent objects are

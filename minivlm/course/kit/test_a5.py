@@ -10,7 +10,7 @@ from minivlm.course.kit.draw import Draw
 from minivlm.course.kit.samples import anchor_of, attention, crowd, layout_of, maps_of
 from minivlm.course.kit.show import Show
 from minivlm.course.kit.tiny import left_padded, tiny_model, tiny_pixels, tiny_prompt
-from minivlm.generate import new_cache
+from minivlm.inference.generate import new_cache
 from minivlm.model import CLVA
 from minivlm.model.clva import (
     Anchor,

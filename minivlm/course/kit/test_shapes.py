@@ -22,7 +22,7 @@ from minivlm.course.kit.tiny import (
     tiny_tokenizer,
 )
 from minivlm.evaluation.pope import pope
-from minivlm.generate import Generation, steps
+from minivlm.inference.generate import Generation, steps
 from minivlm.inputs.prompt import Turn, build_prompt
 from minivlm.model import CLVA, EAH
 from minivlm.model.attention import repeat_heads

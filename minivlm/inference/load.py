@@ -9,10 +9,10 @@ from minivlm.checkpoints import load_checkpoint, read_json_file
 from minivlm.checkpoints.devices import default_device
 from minivlm.checkpoints.download import find_or_download
 from minivlm.errors import CheckpointError, ConfigError, PromptError
+from minivlm.inference.vlm import VLM
 from minivlm.inputs.image import ImageRecipe, default_mode
 from minivlm.inputs.templates import TEMPLATES
 from minivlm.inputs.tokenizer import Tokenizer
-from minivlm.vlm import VLM
 
 LOADING = ("device", "dtype", "template", "image_mode", "vision_tower", "revision")  # options, beside the model's name
 
@@ -58,7 +58,7 @@ def load(
 
 def shipped_model() -> Path:
     """The folder of the model that comes with the package, installed or in the repository."""
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parents[1]  # the package
     for folder in (here / "shipped" / "tiny", here.parent / "weights" / "tiny"):
         if (folder / "config.json").is_file():
             return folder

@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minivlm.answer import Answer, Inputs
 from minivlm.checkpoints import Report
 from minivlm.errors import PromptError
-from minivlm.generate import Generation, Step, steps
+from minivlm.inference.answer import Answer, Inputs
+from minivlm.inference.generate import Generation, Step, steps
+from minivlm.inference.trace import Trace, Tracer
+from minivlm.inference.writer import Writer
 from minivlm.inputs.image import ImageRecipe, load_image, to_pixels
 from minivlm.inputs.prompt import Batch, Prompt, Span, as_turns, build_prompt, pad_batch, require_question
 from minivlm.inputs.tokenizer import Tokenizer
 from minivlm.model import Effect, Llava, Mitigation
 from minivlm.model.effect import WHY
-from minivlm.tracing import Trace, Tracer
-from minivlm.writer import Writer
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ class VLM:
         )
 
     def steps(self, inputs: Inputs, settings: Generation, **how: Any) -> Iterator[Step]:
-        """Write an answer to prepared inputs step by step; `how` goes to `minivlm.generate.steps`."""
+        """Write an answer to prepared inputs step by step; `how` goes to `minivlm.inference.generate.steps`."""
         return steps(
             self.model,
             **inputs,

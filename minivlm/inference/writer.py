@@ -1,6 +1,6 @@
 """From new tokens to text: one answer being written."""
 
-from minivlm.generate import Generation
+from minivlm.inference.generate import Generation
 from minivlm.inputs.tokenizer import Tokenizer
 
 

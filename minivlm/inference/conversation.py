@@ -6,11 +6,11 @@ from typing import Any
 import torch
 
 from minivlm.errors import GenerationError
-from minivlm.generate import Generation, new_cache
+from minivlm.inference.generate import Generation, new_cache
+from minivlm.inference.vlm import VLM, Answer, as_pictures, each_effect
+from minivlm.inference.writer import Writer
 from minivlm.inputs.prompt import Turn, pad_batch
 from minivlm.model import NO_MITIGATION, Mitigation
-from minivlm.vlm import VLM, Answer, as_pictures, each_effect
-from minivlm.writer import Writer
 
 ROOM = 1024  # tokens that the cache of a conversation holds at first
 

@@ -15,9 +15,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from minivlm.answer import Answer, Inputs
 from minivlm.errors import CheckpointError, GenerationError
-from minivlm.generate import Step
+from minivlm.inference.answer import Answer, Inputs
+from minivlm.inference.generate import Step
 from minivlm.inputs.prompt import Span
 from minivlm.inputs.tokenizer import Tokenizer
 from minivlm.model import Layout, Llava, Output

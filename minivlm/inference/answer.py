@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from minivlm.generate import Generation
+from minivlm.inference.generate import Generation
 from minivlm.inputs.prompt import Span
 from minivlm.model import Effect
 
