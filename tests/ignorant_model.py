@@ -8,9 +8,9 @@ import torch
 from minivlm.checkpoints.save import save_checkpoint
 from minivlm.inference.generate import choose
 from minivlm.toyworld import TRAINING
-from minivlm.toyworld.recipe import Recipe
-from minivlm.toyworld.train import new_model, sentences
-from minivlm.toyworld.vocabulary import save_tokenizer, train_tokenizer
+from minivlm.training.recipe import Recipe
+from minivlm.training.train import new_model, sentences
+from minivlm.training.vocabulary import save_tokenizer, train_tokenizer
 
 
 def save_ignorant_model(folder: Path, layers: int = 4) -> Path:

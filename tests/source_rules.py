@@ -15,12 +15,13 @@ FILES = sorted(file.relative_to(PACKAGE).as_posix() for file in PACKAGE.rglob("*
 FLOORS = [
     "errors",
     "stats",
-    "model",
+    "model toyworld",
     "inputs checkpoints",
     "inference",
-    "lens toyworld",
+    "training",
+    "lens",
     "evaluation",
-    "bench course figures harness model_card",
+    "experiments course harness",
     "cli",
     "__main__",
 ]
@@ -103,7 +104,7 @@ def upward_imports(code: str, file: str) -> list[str]:
     faults = []
     for module, line in imported(ast.parse(code), file):
         above = module.startswith("minivlm.") and rank(room_of(module), FLOORS) >= rank(room, FLOORS)
-        if module == "minivlm" and rank(room, FLOORS) < rank("bench", FLOORS):
+        if module == "minivlm" and rank(room, FLOORS) < rank("experiments", FLOORS):
             faults.append(f"{file}:{line} imports the whole package")
         elif above and room_of(module) != room:
             faults.append(f"{file}:{line} imports {module}")

@@ -10,8 +10,9 @@ import pytest
 import torch
 from tiny_model import PATCHES, tiny_vlm
 
-from minivlm import CLVA, EAH, bench
+from minivlm import CLVA, EAH
 from minivlm.errors import ConfigError, PromptError
+from minivlm.experiments import bench
 
 PHASES = ("prefill", "decode")
 LENGTH, NEW = 60, 4

@@ -21,13 +21,13 @@ from minivlm.cli import ask as commands
 from minivlm.cli import main as cli
 from minivlm.cli import train as workshop
 from minivlm.evaluation import settings as method_settings
+from minivlm.experiments.card import CAPTION_ROWS, HEAD
+from minivlm.experiments.demo import save
+from minivlm.experiments.exam import SKILLS, asker, examine
 from minivlm.inference.generate import Generation
 from minivlm.inference.load import load, shipped_model
 from minivlm.toyworld import HELD_OUT, TRAINING
-from minivlm.toyworld.card import CAPTION_ROWS, HEAD
-from minivlm.toyworld.demo import WORLDS, save
-from minivlm.toyworld.exam import SKILLS, asker, examine
-from minivlm.toyworld.world import SUBSTITUTIONS
+from minivlm.toyworld.world import SUBSTITUTIONS, WORLDS
 
 SHORT = ("--max-new-tokens", "6", "--device", "cpu")
 
@@ -495,7 +495,7 @@ def test_download_prints_the_folder(monkeypatch, capsys):
 
 def test_train_hands_over_the_recipe_and_never_overwrites(monkeypatch, tmp_path, checkpoint, capsys):
     calls = []
-    monkeypatch.setattr("minivlm.toyworld.train.train", lambda *args: calls.append(args))
+    monkeypatch.setattr("minivlm.training.train.train", lambda *args: calls.append(args))
     out = tmp_path / "new"
     assert cli.main(["train", "--out", str(out), "--quick", "--seed", "7", "--device", "cpu"]) == 0
     folder, recipe, world, device = calls.pop()
@@ -523,7 +523,7 @@ def figures_of(model: str) -> dict:
 
 
 def test_exam_prints_tables_and_writes_its_figures(monkeypatch, tmp_path, checkpoint, capsys):
-    monkeypatch.setattr("minivlm.toyworld.exam.examine", lambda vlm, scenes: figures_of(vlm.name))
+    monkeypatch.setattr("minivlm.experiments.exam.examine", lambda vlm, scenes: figures_of(vlm.name))
     words = ["exam", "--model", str(checkpoint), "--scenes", "5", "--out", str(tmp_path / "new")]
     expected = {"minivlm": __version__, **figures_of(str(checkpoint))}
     assert cli.main(words) == 0
@@ -540,12 +540,12 @@ def test_exam_replaces_a_card_but_no_other_readme(monkeypatch, tmp_path, checkpo
     training = {"recipe": {"scenes": 9, "seed": 0}, "device": "cpu", "threads": 1, "seconds": {"all": 60}}
     (trained / "training.json").write_text(json.dumps(training))
     words = ["exam", "--model", str(trained), "--out", str(tmp_path)]
-    monkeypatch.setattr("minivlm.toyworld.exam.examine", lambda vlm, scenes: pytest.fail("the exam began"))
+    monkeypatch.setattr("minivlm.experiments.exam.examine", lambda vlm, scenes: pytest.fail("the exam began"))
     readme.write_text("# My project\n")
     assert cli.main(words) == 1
     assert f"{readme} is not a card" in capsys.readouterr().err
     assert readme.read_text() == "# My project\n"
-    monkeypatch.setattr("minivlm.toyworld.exam.examine", lambda vlm, scenes: figures_of(vlm.name))
+    monkeypatch.setattr("minivlm.experiments.exam.examine", lambda vlm, scenes: figures_of(vlm.name))
     readme.write_text(HEAD.partition("\n")[0] + "\nof last year")
     assert cli.main(words) == 0
     assert "of last year" not in readme.read_text(encoding="utf-8")
@@ -556,8 +556,8 @@ def test_exam_replaces_a_card_but_no_other_readme(monkeypatch, tmp_path, checkpo
 def test_exam_tries_the_methods_and_draws_the_figures(monkeypatch, tmp_path, capsys):
     known = json.loads((shipped_model() / "methods.json").read_text(encoding="utf-8"))
     tables = {HELD_OUT: known["methods"], SUBSTITUTIONS: known["substitutions"]}
-    monkeypatch.setattr("minivlm.toyworld.methods.run", lambda vlm, scenes, world=HELD_OUT, **how: tables[world])
-    monkeypatch.setattr("minivlm.toyworld.anatomy.anatomy", lambda vlm, scenes: known["anatomy"])
+    monkeypatch.setattr("minivlm.experiments.conditions.run", lambda vlm, scenes, world=HELD_OUT, **how: tables[world])
+    monkeypatch.setattr("minivlm.experiments.layers.anatomy", lambda vlm, scenes: known["anatomy"])
     assert cli.main(["exam", "--methods", "--scenes", "3", "--device", "cpu", "--out", str(tmp_path)]) == 0
     assert capsys.readouterr().out.count("| CLVA, shuffled anchor |") == 1 + 3 + 1  # captions, three splits; captions
     found = json.loads((tmp_path / "methods.json").read_text(encoding="utf-8"))
@@ -581,7 +581,7 @@ def test_a_skill_that_no_scene_serves_is_no_error(checkpoint):
 
 def test_a_place_that_cannot_be_written_is_found_before_the_work(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(workshop, "load_vlm", lambda args: pytest.fail("the exam began"))
-    monkeypatch.setattr("minivlm.toyworld.train.train", lambda *args: pytest.fail("the training began"))
+    monkeypatch.setattr("minivlm.training.train.train", lambda *args: pytest.fail("the training began"))
     (tmp_path / "file").write_text("")
     for command in ("exam", "train"):
         assert cli.main([command, "--out", str(tmp_path / "file" / "folder")]) == 1

@@ -7,8 +7,8 @@ import torch
 from tiny_model import picture, tiny_vlm
 
 import minivlm
-from minivlm.toyworld.recipe import Recipe
-from minivlm.toyworld.train import train
+from minivlm.training.recipe import Recipe
+from minivlm.training.train import train
 
 pytestmark = [
     pytest.mark.cuda,

@@ -19,8 +19,8 @@ from minivlm.evaluation.datasets import open_dataset
 from minivlm.evaluation.items import as_question, chair_items, pope_items
 from minivlm.evaluation.pope import Question
 from minivlm.evaluation.scenes import SceneWords
+from minivlm.experiments.exam import draw
 from minivlm.inputs.pictures import load_image
-from minivlm.toyworld.exam import draw
 from minivlm.toyworld.questions import DESCRIBE, about
 from minivlm.toyworld.themes import OBJECT_NAMES
 from minivlm.toyworld.words import caption, counted, mentions

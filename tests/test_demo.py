@@ -14,13 +14,13 @@ from PIL import Image
 from minivlm import Effect, MinivlmError
 from minivlm.cli import main as cli
 from minivlm.cli import options
+from minivlm.experiments.demo import DESCRIBE, Shown, is_right, save, save_row, totals, yes_no
+from minivlm.experiments.demo_text import LEGEND, MARKED, Page, describe, mark, summary, tell, try_next
 from minivlm.inference import load as loading
 from minivlm.inference.answer import Answer
 from minivlm.inference.load import load, shipped_model
 from minivlm.toyworld import HELD_OUT, SUBSTITUTIONS
-from minivlm.toyworld.demo import DESCRIBE, Shown, is_right, save, save_row, totals, yes_no
 from minivlm.toyworld.questions import about
-from minivlm.toyworld.telling import LEGEND, MARKED, Page, describe, mark, summary, tell, try_next
 from minivlm.toyworld.themes import missing_companions
 
 

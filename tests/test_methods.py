@@ -14,16 +14,19 @@ import torch
 from tiny_model import tiny_config, tiny_vlm
 
 from minivlm.errors import ConfigError, EvaluationError
+from minivlm.evaluation.pope_questions import pope_questions
+from minivlm.experiments import conditions as methods
+from minivlm.experiments import methods_card
+from minivlm.experiments.exam import caption_figures, draw, pope_figures
+from minivlm.experiments.layers import anatomy, beginnings, relative, word_sums
+from minivlm.experiments.oracle import Guide, Oracle, aimed_captions, boxes, write_aimed
+from minivlm.experiments.trials import PLAIN, Condition, answer_yes_no, ask, caption_ratios, pope_ratios, write_captions
+from minivlm.experiments.tuning import Tuned, best, default_settings, grid, tune
 from minivlm.model import CLVA, EAH
 from minivlm.stats import Ratio, compared, difference, estimate, resamples
-from minivlm.toyworld import CROWDED, HELD_OUT, Scene, Thing, methods, methods_card, pope_questions
-from minivlm.toyworld.anatomy import anatomy, beginnings, relative, word_sums
-from minivlm.toyworld.exam import caption_figures, draw, pope_figures
+from minivlm.toyworld import CROWDED, HELD_OUT, Scene, Thing
 from minivlm.toyworld.labels import coverage
-from minivlm.toyworld.oracle import Guide, Oracle, aimed_captions, boxes, write_aimed
 from minivlm.toyworld.questions import DESCRIBE
-from minivlm.toyworld.trials import PLAIN, Condition, answer_yes_no, ask, caption_ratios, pope_ratios, write_captions
-from minivlm.toyworld.tuning import Tuned, best, default_settings, grid, tune
 
 QUESTION = DESCRIBE[0]
 
@@ -32,9 +35,9 @@ QUESTION = DESCRIBE[0]
 def short_captions():
     """A random model does not know when to stop: the table's captions end after eight tokens here."""
     with pytest.MonkeyPatch.context() as patch:
-        for room in ("oracle", "trials", "anatomy"):
-            patch.setattr(f"minivlm.toyworld.{room}.MOST", 8)
-        patch.setattr("minivlm.toyworld.trials.LAYOUTS", 50)
+        for file in ("oracle", "trials", "layers"):
+            patch.setattr(f"minivlm.experiments.{file}.MOST", 8)
+        patch.setattr("minivlm.experiments.trials.LAYOUTS", 50)
         yield
 
 
@@ -164,7 +167,7 @@ def test_a_question_of_several_splits_is_asked_once(vlm, scenes, monkeypatch):
         asked.extend(zip((scene.seed for scene in scenes), questions, strict=True))
         return ["No"] * len(questions)
 
-    monkeypatch.setattr("minivlm.toyworld.trials.ask", counted)
+    monkeypatch.setattr("minivlm.experiments.trials.ask", counted)
     answers = answer_yes_no(vlm, scenes, sets)
     everything = [(scenes[n].seed, q.text) for split in sets.values() for n, own in enumerate(split) for q in own]
     assert len(asked) == len(set(asked)) == len(answers) == len(set(everything)) < len(everything)
@@ -318,7 +321,7 @@ def test_the_table_renders(table):
     text = methods_card.methods(table)
     for name in table["conditions"]:
         assert f"| {name} |" in text
-    assert "python -m minivlm.toyworld.methods --scenes 4 --dtype float32 --yes-no 2 --tuning 0\n" in text
+    assert "python -m minivlm.experiments.conditions --scenes 4 --dtype float32 --yes-no 2 --tuning 0\n" in text
     assert "The methods have their default settings." in text
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from minivlm.cli.main import main
-from minivlm.toyworld.telling import mark
+from minivlm.experiments.demo_text import mark
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

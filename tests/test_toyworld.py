@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from minivlm.errors import ConfigError
+from minivlm.evaluation.pope_questions import SPLITS, pope_questions
 from minivlm.toyworld import (
     CROWDED,
     HELD_OUT,
@@ -25,11 +26,9 @@ from minivlm.toyworld import (
     caption,
     mentions,
     pictures,
-    pope_questions,
     questions,
 )
 from minivlm.toyworld.objects import COLORS_OF, OBJECTS
-from minivlm.toyworld.pope import SPLITS
 from minivlm.toyworld.themes import COMPANION_OF, OBJECT_NAMES, THEME_OF, THEMES
 from minivlm.toyworld.words import NUMBERS, STYLES
 

@@ -10,20 +10,20 @@ import torch
 from PIL import Image
 
 import minivlm
-from minivlm.model_card import evaluation
-from minivlm.toyworld.card import card
-from minivlm.toyworld.exam import caption_figures, invention_figures
+from minivlm.experiments.card import card
+from minivlm.experiments.exam import caption_figures, invention_figures
+from minivlm.experiments.methods_card import sections
+from minivlm.experiments.model_card import evaluation
 from minivlm.toyworld.labels import BACKGROUND, COLOR_NUMBER, OBJECT_NUMBER, label
-from minivlm.toyworld.lessons import IGNORED, Lessons, Teacher, lesson_loss
-from minivlm.toyworld.methods_card import sections
-from minivlm.toyworld.reader import SoftWords, drilled, forget, lesson
-from minivlm.toyworld.recipe import Recipe, Stage
 from minivlm.toyworld.scenes import Scene, Thing
-from minivlm.toyworld.schedule import rate
-from minivlm.toyworld.tower import mirror_patches
-from minivlm.toyworld.train import new_model, normalise, sentences, train
-from minivlm.toyworld.vocabulary import train_tokenizer
 from minivlm.toyworld.world import TRAINING
+from minivlm.training.lessons import IGNORED, Lessons, Teacher, lesson_loss
+from minivlm.training.reader import SoftWords, drilled, forget, lesson
+from minivlm.training.recipe import Recipe, Stage
+from minivlm.training.schedule import rate
+from minivlm.training.tower import mirror_patches
+from minivlm.training.train import new_model, normalise, sentences, train
+from minivlm.training.vocabulary import train_tokenizer
 
 PAIRS = [("Is there a dog in the image?", "Yes, there is a dog."), ("Where is the dog?", "The dog is on the left.")]
 

@@ -10,7 +10,7 @@ from PIL import Image
 import minivlm
 from minivlm.checkpoints.save import save_checkpoint
 from minivlm.model import Llava, LlavaConfig, TextConfig, VisionConfig
-from minivlm.toyworld.vocabulary import save_tokenizer, train_tokenizer
+from minivlm.training.vocabulary import save_tokenizer, train_tokenizer
 
 SIZE = 12  # of the square picture, in pixels
 PATCHES = 9

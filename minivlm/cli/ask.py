@@ -27,8 +27,8 @@ INTERRUPTED = 130
 
 def demo(args: Namespace) -> int | None:
     """draw new scenes, describe them plain, under EAH and under CLVA, and mark what is invented"""
+    from minivlm.experiments import demo, demo_text
     from minivlm.inference.load import LOADING
-    from minivlm.toyworld import demo, telling
 
     start = time.perf_counter()
     seed = int(time.time()) if args.seed is None else args.seed
@@ -40,10 +40,10 @@ def demo(args: Namespace) -> int | None:
         about = {"seed": seed, "world": args.world, "model": vlm.name, "methods": settings}
         print_json({**about, "totals": demo.totals(shown), "scenes": [one.as_dict() for one in shown]})
     else:
-        page = telling.Page.of(sys.stdout)
+        page = demo_text.Page.of(sys.stdout)
         kinds = (("scenes", "world"), ("model", *LOADING), ("out",))
-        proposals = telling.try_next(shown, seed, *(retyped(args, *options) for options in kinds), page)
-        print(telling.tell(shown, seed, time.perf_counter() - start, page), proposals, sep="\n\n")
+        proposals = demo_text.try_next(shown, seed, *(retyped(args, *options) for options in kinds), page)
+        print(demo_text.tell(shown, seed, time.perf_counter() - start, page), proposals, sep="\n\n")
     return INTERRUPTED if any(one.interrupted for one in shown) else None
 
 

@@ -64,7 +64,7 @@ def _measure(args: Namespace, folders: Mapping[str, Path]) -> int | None:
     """Run each task in its folder and tell what was found; FAILED if pictures are missing that should not be."""
     from minivlm.evaluation import ranks, table
     from minivlm.evaluation.runner import require_free
-    from minivlm.model_card import require_card, require_same_model, write_evaluation
+    from minivlm.experiments.model_card import require_card, require_same_model, write_evaluation
 
     chosen, settings, card = _methods(args), generation(args), args.card and Path(args.card).expanduser()
     if card:

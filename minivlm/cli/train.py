@@ -41,9 +41,9 @@ def make_random(args: Namespace) -> None:
 def train(args: Namespace) -> None:
     """make the small model anew, from nothing"""
     from minivlm.checkpoints.devices import default_device, parse_device
-    from minivlm.toyworld.recipe import Recipe
-    from minivlm.toyworld.train import train
     from minivlm.toyworld.world import TRAINING
+    from minivlm.training.recipe import Recipe
+    from minivlm.training.train import train
 
     folder = _writable(args.out)
     if any(folder.glob("*.safetensors")):
@@ -58,12 +58,12 @@ def train(args: Namespace) -> None:
 def exam(args: Namespace) -> None:
     """measure how much a model sees and how much it invents, on new scenes"""
     from minivlm.checkpoints.save import write_json
-    from minivlm.figures import card_figures
-    from minivlm.model_card import write_card
-    from minivlm.toyworld import card, methods_card
-    from minivlm.toyworld.anatomy import anatomy
-    from minivlm.toyworld.exam import card_file, examine
-    from minivlm.toyworld.methods import run
+    from minivlm.experiments import card, methods_card
+    from minivlm.experiments.conditions import run
+    from minivlm.experiments.exam import card_file, examine
+    from minivlm.experiments.figures import card_figures
+    from minivlm.experiments.layers import anatomy
+    from minivlm.experiments.model_card import write_card
     from minivlm.toyworld.world import SUBSTITUTIONS
 
     out = _writable(args.out) if args.out else None
@@ -91,7 +91,7 @@ def exam(args: Namespace) -> None:
 
 def bench(args: Namespace) -> None:
     """measure what EAH, CLVA and a trace cost, as ratios to plain in one run"""
-    from minivlm import bench
+    from minivlm.experiments import bench
     from minivlm.model import CLVA, EAH
 
     given = {"eah": EAH, "clva": CLVA}

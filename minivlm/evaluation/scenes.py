@@ -19,11 +19,10 @@ from PIL import Image
 
 from minivlm.errors import EvaluationError, ImageError
 from minivlm.evaluation.lexicon import Mention
-from minivlm.toyworld.demo import WORLDS
 from minivlm.toyworld.questions import about
 from minivlm.toyworld.themes import OBJECT_NAMES
 from minivlm.toyworld.words import FORM, FORMS
-from minivlm.toyworld.world import World
+from minivlm.toyworld.world import WORLDS, World
 
 BLOCK = 1000  # scenes of one seed
 PROBES = 3  # pictures whose pixels stand for the generator in the fingerprint

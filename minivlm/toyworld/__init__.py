@@ -1,7 +1,6 @@
 """The toy world: little pictures of which everything is known, and English about them."""
 
 from minivlm.toyworld.bulk import pictures, stream
-from minivlm.toyworld.pope import pope_questions
 from minivlm.toyworld.questions import Question, questions
 from minivlm.toyworld.scenes import Scene, Thing
 from minivlm.toyworld.words import caption, mentions
@@ -20,7 +19,6 @@ __all__ = [
     "caption",
     "mentions",
     "pictures",
-    "pope_questions",
     "questions",
     "stream",
 ]

@@ -96,6 +96,13 @@ CLEAR_TRAINING = replace(  # all can be seen, and what goes together is often ap
     other_palette=0.0,
 )
 CLEAR = replace(CLEAR_TRAINING, stream="held out")
+WORLDS = {
+    "held-out": HELD_OUT,
+    "rare-companions": RARE_COMPANIONS,
+    "substitutions": SUBSTITUTIONS,
+    "crowded": CROWDED,
+    "clear": CLEAR,
+}  # by the name that one types
 
 
 # --- the cast: which objects appear ------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from minivlm.evaluation.pope import Question
 from minivlm.inputs.tokenizer import Tokenizer
 from minivlm.model import Llava, LlavaConfig, TextConfig, VisionConfig
 from minivlm.model.layout import Layout
-from minivlm.toyworld.vocabulary import save_tokenizer, train_tokenizer
+from minivlm.training.vocabulary import save_tokenizer, train_tokenizer
 
 SIDE = 12  # of the square picture, in pixels; patches have 4
 PATCHES = 9  # of a picture

@@ -14,9 +14,9 @@ from random import Random
 from tqdm import tqdm
 
 from minivlm.errors import EvaluationError
+from minivlm.evaluation.pope_questions import SPLITS, pope_questions
+from minivlm.experiments.card import HEAD
 from minivlm.inference.vlm import VLM
-from minivlm.toyworld.card import HEAD
-from minivlm.toyworld.pope import SPLITS, pope_questions
 from minivlm.toyworld.questions import ASK, DESCRIBE, Question
 from minivlm.toyworld.scenes import Scene
 from minivlm.toyworld.themes import OBJECT_NAMES, THEMES, missing_companions

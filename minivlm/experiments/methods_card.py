@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from minivlm.toyworld.card import percent, table
-from minivlm.toyworld.pope import SPLITS
+from minivlm.evaluation.pope_questions import SPLITS
+from minivlm.experiments.card import percent, table
 from minivlm.toyworld.questions import DESCRIBE
 
 HEAD = """\
@@ -49,7 +49,7 @@ def methods(figures: Mapping) -> str:
 
 def command(figures: Mapping) -> str:
     """What makes the table again, with the options that are not at their default."""
-    parts = ["python -m minivlm.toyworld.methods", f"--scenes {figures['scenes']} --dtype {figures['dtype']}"]
+    parts = ["python -m minivlm.experiments.conditions", f"--scenes {figures['scenes']} --dtype {figures['dtype']}"]
     parts.append(f"--yes-no {figures['yes-no scenes']} --tuning {figures['tuning']['scenes']}")
     if figures["world"] != "held-out":
         parts.append(f"--world {figures['world']}")
@@ -122,7 +122,7 @@ def signed(share: float) -> str:
 ANATOMY = """\
 ## Where its layers look
 
-    python -m minivlm.toyworld.anatomy --scenes {scenes} --dtype {dtype}
+    python -m minivlm.experiments.layers --scenes {scenes} --dtype {dtype}
 
 {scenes} captions, at the tokens that begin an object's name. *Boxes*: mean attention inside, 1 is what looking
 everywhere alike gives; *anchor's box*: while its companion is named. *Lens*: the probability of the word read from the

@@ -17,15 +17,8 @@ from minivlm.toyworld.questions import DESCRIBE, Question, about
 from minivlm.toyworld.scenes import Scene
 from minivlm.toyworld.themes import OBJECT_NAMES, missing_companions
 from minivlm.toyworld.words import mentions
-from minivlm.toyworld.world import CLEAR, CROWDED, HELD_OUT, RARE_COMPANIONS, SUBSTITUTIONS
+from minivlm.toyworld.world import WORLDS
 
-WORLDS = {
-    "held-out": HELD_OUT,
-    "rare-companions": RARE_COMPANIONS,
-    "substitutions": SUBSTITUTIONS,
-    "crowded": CROWDED,
-    "clear": CLEAR,
-}
 SIDE = 384  # pixels at least, so that eyes can see what is there
 MARGIN = 12  # pixels between two pictures in a row
 ROW = "demo.png"  # all pictures of the last demo

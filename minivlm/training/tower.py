@@ -15,9 +15,9 @@ from minivlm.model import LlavaConfig
 from minivlm.model.projector import select_features
 from minivlm.model.vision import VisionTower
 from minivlm.toyworld.labels import COLOR_NUMBER, Labels
-from minivlm.toyworld.recipe import Stage
-from minivlm.toyworld.schedule import Training
 from minivlm.toyworld.themes import OBJECT_NAMES
+from minivlm.training.recipe import Stage
+from minivlm.training.schedule import Training
 
 ToPixels = Callable[[Tensor], Tensor]  # (N, S, S, 3) uint8 to normalised (N, 3, S, S)
 

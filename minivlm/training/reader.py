@@ -16,14 +16,14 @@ from torch import Tensor
 
 from minivlm.model import Llava
 from minivlm.toyworld.labels import COLOR_NUMBER, OBJECT_NUMBER, Labels, label
-from minivlm.toyworld.lessons import Teacher, lesson_loss
 from minivlm.toyworld.questions import DESCRIBE, MIX, is_there, questions
-from minivlm.toyworld.recipe import Recipe
 from minivlm.toyworld.scenes import Scene
-from minivlm.toyworld.schedule import Training
 from minivlm.toyworld.themes import THEMES
 from minivlm.toyworld.words import caption
 from minivlm.toyworld.world import World
+from minivlm.training.lessons import Teacher, lesson_loss
+from minivlm.training.recipe import Recipe
+from minivlm.training.schedule import Training
 
 STYLE_OF = dict(zip(DESCRIBE, ("canonical", "places", "canonical", "colors"), strict=True))
 Lesson = Callable[[Scene, Random], list[tuple[str, str]]]  # questions and answers about a scene

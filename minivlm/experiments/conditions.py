@@ -1,6 +1,6 @@
 """The table of the methods: plain, EAH, CLVA and both between the oracle, their ceiling, and the controls, their floor.
 
-    python -m minivlm.toyworld.methods FOLDER --scenes 1000 --out methods.json
+    python -m minivlm.experiments.conditions FOLDER --scenes 1000 --out methods.json
 
 Every condition answers greedily about the same scenes, and is held against the plain model scene by scene. A method
 is believed when its gain is clear of zero, keeps the recall, and is not there under its own controls.
@@ -15,17 +15,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from minivlm.checkpoints.save import write_json
-from minivlm.inference.load import load
-from minivlm.inference.vlm import VLM
-from minivlm.model import CLVA, EAH, LlavaConfig
-from minivlm.stats import RESAMPLES, Ratio, compared, resamples
-from minivlm.toyworld import methods_card
-from minivlm.toyworld.demo import WORLDS
-from minivlm.toyworld.exam import circumstances, draw
-from minivlm.toyworld.oracle import Oracle
-from minivlm.toyworld.questions import DESCRIBE
-from minivlm.toyworld.scenes import Scene
-from minivlm.toyworld.trials import (
+from minivlm.experiments import methods_card
+from minivlm.experiments.exam import circumstances, draw
+from minivlm.experiments.oracle import Oracle
+from minivlm.experiments.trials import (
     PLAIN,
     Condition,
     Sets,
@@ -35,8 +28,14 @@ from minivlm.toyworld.trials import (
     pope_sets,
     write_captions,
 )
-from minivlm.toyworld.tuning import Tuned, as_dict, default_settings, tune
-from minivlm.toyworld.world import HELD_OUT, World
+from minivlm.experiments.tuning import Tuned, as_dict, default_settings, tune
+from minivlm.inference.load import load
+from minivlm.inference.vlm import VLM
+from minivlm.model import CLVA, EAH, LlavaConfig
+from minivlm.stats import RESAMPLES, Ratio, compared, resamples
+from minivlm.toyworld.questions import DESCRIBE
+from minivlm.toyworld.scenes import Scene
+from minivlm.toyworld.world import HELD_OUT, WORLDS, World
 
 TUNING_SCENES = 300
 RANDOM_HEADS = (1, 2, 3)  # seeds

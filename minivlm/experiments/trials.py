@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass
 
 import torch
 
+from minivlm.evaluation.pope_questions import SPLITS, pope_questions
+from minivlm.experiments.oracle import BATCH, MOST, Oracle, aimed_captions
 from minivlm.inference.vlm import VLM
 from minivlm.model import CLVA, EAH, Aim, LlavaConfig, Mitigation
 from minivlm.stats import Ratio
-from minivlm.toyworld.oracle import BATCH, MOST, Oracle, aimed_captions
-from minivlm.toyworld.pope import SPLITS, pope_questions
 from minivlm.toyworld.questions import Question
 from minivlm.toyworld.scenes import Scene
 from minivlm.toyworld.words import mentions

@@ -26,12 +26,12 @@ from minivlm.model import Llava
 from minivlm.model.projector import select_features
 from minivlm.toyworld.bulk import pictures
 from minivlm.toyworld.labels import label
-from minivlm.toyworld.reader import align_projector, lesson, side_of, teach_text, tune
-from minivlm.toyworld.recipe import Recipe
-from minivlm.toyworld.schedule import Training
-from minivlm.toyworld.tower import School, teach_tower
-from minivlm.toyworld.vocabulary import save_tokenizer, train_tokenizer
 from minivlm.toyworld.world import TRAINING, World
+from minivlm.training.reader import align_projector, lesson, side_of, teach_text, tune
+from minivlm.training.recipe import Recipe
+from minivlm.training.schedule import Training
+from minivlm.training.tower import School, teach_tower
+from minivlm.training.vocabulary import save_tokenizer, train_tokenizer
 
 RECIPE = Recipe()
 NAMED = {"bos": "<s>", "eos": "</s>", "pad": "<pad>"}

@@ -14,9 +14,9 @@ from minivlm.checkpoints.save import write_json
 from minivlm.errors import EvaluationError
 from minivlm.evaluation import table
 from minivlm.evaluation.card import file_digest, weight_files
+from minivlm.experiments import card, methods_card
+from minivlm.experiments.exam import card_file
 from minivlm.inference.vlm import VLM
-from minivlm.toyworld import card, methods_card
-from minivlm.toyworld.exam import card_file
 
 EVALUATED = """\
 ## CHAIR and POPE

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
+from minivlm.experiments.demo import PLAIN, Account, Shown, is_right, totals
 from minivlm.model import Effect
 from minivlm.shell import quoted, shows_colors
-from minivlm.toyworld.demo import PLAIN, Account, Shown, is_right, totals
 from minivlm.toyworld.scenes import Scene
 from minivlm.toyworld.themes import COMPANION_OF
 from minivlm.toyworld.words import FORM, FORMS, a

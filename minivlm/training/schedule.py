@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
-from minivlm.toyworld.recipe import Stage
+from minivlm.training.recipe import Stage
 
 Loss = Callable[[Tensor, Generator], Tensor]  # the loss of the rows (batch,) that were drawn, and dice for the rest
 

@@ -1,6 +1,6 @@
 """The anatomy of a model: where each layer looks while an object is named, and how far it matters.
 
-    python -m minivlm.toyworld.anatomy FOLDER --scenes 200 --out anatomy.json
+    python -m minivlm.experiments.layers FOLDER --scenes 200 --out anatomy.json
 
 Curves over the layers, each the mean over words of many captions, with 95 % intervals over scenes. A word counts at
 the token that begins it: "true" where an object is named that is there, "invented" where one is not, "other" at every
@@ -18,18 +18,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from minivlm.checkpoints.save import write_json
+from minivlm.experiments import methods_card
+from minivlm.experiments.exam import circumstances, draw
+from minivlm.experiments.oracle import MOST, boxes, patch_side
+from minivlm.experiments.trials import Condition, caption_ratios, write_captions
 from minivlm.inference.load import load
 from minivlm.inference.trace import Trace
 from minivlm.inference.vlm import VLM
 from minivlm.model import CLVA, EAH
 from minivlm.stats import Ratio, compared, estimate, resamples
-from minivlm.toyworld import methods_card
-from minivlm.toyworld.exam import circumstances, draw
-from minivlm.toyworld.oracle import MOST, boxes, patch_side
 from minivlm.toyworld.questions import DESCRIBE
 from minivlm.toyworld.scenes import Scene
 from minivlm.toyworld.themes import COMPANION_OF
-from minivlm.toyworld.trials import Condition, caption_ratios, write_captions
 from minivlm.toyworld.words import FORM, FORMS
 from minivlm.toyworld.world import HELD_OUT, World
 

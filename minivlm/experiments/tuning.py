@@ -6,12 +6,12 @@ from itertools import product
 
 from tqdm import tqdm
 
+from minivlm.experiments.trials import Condition, caption_ratios, plain_types, write_captions
 from minivlm.inference.vlm import VLM
 from minivlm.model import CLVA, EAH, LlavaConfig
 from minivlm.model.clva import usual_layers
 from minivlm.toyworld.questions import DESCRIBE
 from minivlm.toyworld.scenes import Scene
-from minivlm.toyworld.trials import Condition, caption_ratios, plain_types, write_captions
 
 KEPT_RECALL = 0.95  # of the plain model's: naming less is no cure for naming too much
 EAH_LAYERS = (0, 1, 2, 3)

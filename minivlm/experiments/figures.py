@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from minivlm.experiments.exam import draw
 from minivlm.inference.trace import Trace
 from minivlm.inference.vlm import VLM
 from minivlm.lens import drift, plots
 from minivlm.lens.trace import patch_mask, words
 from minivlm.model import CLVA, EAH
-from minivlm.toyworld.exam import draw
 from minivlm.toyworld.questions import DESCRIBE
 from minivlm.toyworld.scenes import Scene
 from minivlm.toyworld.words import FORM, FORMS
