@@ -23,7 +23,7 @@ QUICK = (
     }
 )  # the others take long, and what they hold is measured below
 
-SINKS, EAH, FRUGAL = "model/sinks.py", "model/eah.py", "model/frugal.py"
+SINKS, EAH, WITHOUT_MAP = "model/sinks.py", "model/eah.py", "model/without_map.py"
 WIDE = "wide = torch.promote_types(weights.dtype, torch.float32)"
 SUM = "scores = sum(stripe.sum(dim=2, dtype=wide) for stripe in weights.split(STRIPE, dim=2))  # B H K"
 ROWS = "rows = mask.sum(dim=2)  # B 1 K"
@@ -320,84 +320,84 @@ BROADCAST = {
 }
 
 WITHOUT_A_MAP = {
-    "the diagonal counts": (FRUGAL, LATER, "later = seen", "scores_without"),
+    "the diagonal counts": (WITHOUT_MAP, LATER, "later = seen", "scores_without"),
     "the diagonal begins at the first column": (
-        FRUGAL,
+        WITHOUT_MAP,
         "diagonal = column[-q.shape[2] :, None]",
         "diagonal = column[: q.shape[2], None]",
         "scores_without",
     ),
-    "rows of the last stripe alone": (FRUGAL, "rows = rows + later", "rows = later", "scores_without"),
-    "weights of the last stripe alone": (FRUGAL, ADD, ADD.replace("scores + ", ""), "scores_without"),
-    "divided by all rows": (FRUGAL, "rows.clamp(min=1)", "q.shape[2]", "scores_without"),
-    "nan without a later row": (FRUGAL, "rows.clamp(min=1)", "rows", "scores_without"),
-    "a sum in half precision": (FRUGAL, ADD, ADD.replace("dtype=wide", "dtype=q.dtype"), "scores_without"),
+    "rows of the last stripe alone": (WITHOUT_MAP, "rows = rows + later", "rows = later", "scores_without"),
+    "weights of the last stripe alone": (WITHOUT_MAP, ADD, ADD.replace("scores + ", ""), "scores_without"),
+    "divided by all rows": (WITHOUT_MAP, "rows.clamp(min=1)", "q.shape[2]", "scores_without"),
+    "nan without a later row": (WITHOUT_MAP, "rows.clamp(min=1)", "rows", "scores_without"),
+    "a sum in half precision": (WITHOUT_MAP, ADD, ADD.replace("dtype=wide", "dtype=q.dtype"), "scores_without"),
     "a softmax over the stripe's own columns": (
-        FRUGAL,
+        WITHOUT_MAP,
         WEIGHTS,
         "n = stripe.shape[2]\n        weights = attention_weights(stripe, k[:, :, :n], seen[..., :n])\n"
         "        weights = torch.cat((weights, weights.new_zeros(*weights.shape[:3], k.shape[2] - n)), dim=3)",
         "scores_without",
     ),
     "groups in the wrong order": (
-        FRUGAL,
+        WITHOUT_MAP,
         "k = repeat_heads(k, q.shape[1] // k.shape[1])",
         "k = k.repeat(1, q.shape[1] // k.shape[1], 1, 1)",
         "scores_without",
     ),
     "sums, then one softmax": (
-        FRUGAL,
+        WITHOUT_MAP,
         WEIGHTS,
         "weights = attention_weights(stripe.mean(dim=2, keepdim=True).expand_as(stripe), k, seen)",
         "scores_without",
     ),
     "v of the chosen head, too": (
-        FRUGAL,
+        WITHOUT_MAP,
         FUSED,
         FUSED.replace("repeat_heads(v, group)", "repeat_heads(v, group)[sample, source]"),
         "broadcast_without together",
     ),
     "q alone": (
-        FRUGAL,
+        WITHOUT_MAP,
         FUSED,
         FUSED.replace("k[sample, source // group]", "repeat_heads(k, group)"),
         "broadcast_without together",
     ),
-    "k alone": (FRUGAL, FUSED, FUSED.replace("q[sample, source]", "q"), "broadcast_without together"),
-    "k of head n, not of its group": (FRUGAL, "source // group", "source % k.shape[1]", "broadcast_without"),
+    "k alone": (WITHOUT_MAP, FUSED, FUSED.replace("q[sample, source]", "q"), "broadcast_without together"),
+    "k of head n, not of its group": (WITHOUT_MAP, "source // group", "source % k.shape[1]", "broadcast_without"),
     "the first sample's head": (
-        FRUGAL,
+        WITHOUT_MAP,
         SOURCE,
         "source = torch.where(head[:, None] < 0, own, head[:1, None])",
         "broadcast_without together",
     ),
     "-1 means the last head": (
-        FRUGAL,
+        WITHOUT_MAP,
         SOURCE,
         "source = head[:, None].expand(-1, len(own)) % len(own)",
         "broadcast_without together",
     ),
     "-1 means head 0": (
-        FRUGAL,
+        WITHOUT_MAP,
         SOURCE,
         "source = head[:, None].clamp(min=0).expand(-1, len(own))",
         "broadcast_without together",
     ),
-    "head 0 is left alone": (FRUGAL, SOURCE, SOURCE.replace("< 0", "<= 0"), "broadcast_without"),
+    "head 0 is left alone": (WITHOUT_MAP, SOURCE, SOURCE.replace("< 0", "<= 0"), "broadcast_without"),
     "a causal mask of its own": (
-        FRUGAL,
+        WITHOUT_MAP,
         FUSED,
         FUSED.replace("mask)", "torch.ones_like(mask).tril())"),
         "broadcast_without",
     ),
     "no gradient": (
-        FRUGAL,
+        WITHOUT_MAP,
         FUSED,
         FUSED.replace("q[sample, source]", "q.detach()[sample, source]"),
         "broadcast_without",
     ),
     "no gradient to the values": (
-        FRUGAL,
+        WITHOUT_MAP,
         FUSED,
         FUSED.replace("repeat_heads(v,", "repeat_heads(v.detach(),"),
         "broadcast_without",
@@ -486,12 +486,12 @@ RIGHT_ANSWERS = {
         "map_ = weights.gather(1, head.clamp(min=0)[:, None, None, None].expand(-1, 1, *weights.shape[2:]))",
     ),
     "other stripes": (
-        FRUGAL,
+        WITHOUT_MAP,
         "import STRIPE, attention_weights, fused_attention, repeat_heads\n",
         "import attention_weights, fused_attention, repeat_heads\n\nSTRIPE = 50\n",
     ),
     "a sample after the other": (
-        FRUGAL,
+        WITHOUT_MAP,
         FUSED,
         "k, numbers = repeat_heads(k, group), list(enumerate(head.tolist()))\n"
         "    q = torch.stack([q[b] if n < 0 else q[b, n].expand_as(q[b]) for b, n in numbers])\n"
@@ -499,7 +499,7 @@ RIGHT_ANSWERS = {
         "    return fused_attention(q, k, repeat_heads(v, group), mask)",
     ),
     "both ways, then one of them": (
-        FRUGAL,
+        WITHOUT_MAP,
         FUSED,
         "n = head.clamp(min=0)[:, None]\n    k, v = repeat_heads(k, group), repeat_heads(v, group)\n"
         "    given = fused_attention(q[sample, n].expand_as(q), k[sample, n].expand_as(k), v, mask)\n"
@@ -531,25 +531,25 @@ MEASURED_ANSWERS = {
     "small maps by masked stripes": (SMALL, *RIGHT_ANSWERS["masked_fill, in stripes"], "ran"),
     "small maps by single columns": (SMALL, *COLUMN_BY_COLUMN, "too slow"),
     "small maps by single rows": (SMALL, SINKS, SUM, ROW_BY_ROW, "too slow"),
-    "scores as they are": (SCORED, FRUGAL, GROUPED, GROUPED, "ran"),
+    "scores as they are": (SCORED, WITHOUT_MAP, GROUPED, GROUPED, "ran"),
     "scores of the whole map": (
         SCORED,
-        FRUGAL,
+        WITHOUT_MAP,
         GROUPED,
         f"{IMPORTED}{GROUPED}\n    return vision_sink_scores(attention_weights(q, k, mask), mask)",
         "too much memory",
     ),
     "scores of a head at a time": (
         SCORED,
-        FRUGAL,
+        WITHOUT_MAP,
         GROUPED,
         f"{IMPORTED}{GROUPED}\n    return torch.cat([{A_HEAD} for h in range(q.shape[1])], dim=1)",
         "too much memory",
     ),
-    "the mix as it is": (MIXED, FRUGAL, GROUP, GROUP, "ran"),
+    "the mix as it is": (MIXED, WITHOUT_MAP, GROUP, GROUP, "ran"),
     "the mix of the whole map": (
         MIXED,
-        FRUGAL,
+        WITHOUT_MAP,
         GROUP,
         f"{GROUP}\n    if len(q) == 1:\n        {WRITTEN}\n        return weights @ repeat_heads(v, group)",
         "too much memory",

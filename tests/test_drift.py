@@ -29,7 +29,7 @@ from minivlm.lens.drift import (
     noise_and_anchor,
     sink_columns,
 )
-from minivlm.lens.trace import Trace, Word, patch_mask, words
+from minivlm.lens.words import Trace, Word, patch_mask, words
 from minivlm.toyworld.world import HELD_OUT
 
 SHIPPED = Path(__file__).parent.parent / "weights" / "tiny" / "model.safetensors"

@@ -21,7 +21,7 @@ from minivlm.lens import views
 from minivlm.lens.exhibit import Exhibit, Known, counterparts, packed, places, words_of
 from minivlm.lens.explorer import LIMIT, SCRIPTS, explore, look, page, usual_heads
 from minivlm.lens.explorer import PARTS as PAGE_PARTS
-from minivlm.lens.trace import Word
+from minivlm.lens.words import Word
 from minivlm.model import CLVA, EAH, Mitigation
 
 RECIPE = ImageRecipe(16)

@@ -74,3 +74,13 @@ def test_the_figures_of_the_methods_are_those_of_the_table():
     table = README.partition("**EAH and CLVA on it**")[2].partition("So on this model")[0]
     lines = [line.split(" | ", 1)[1] for line in table.splitlines() if re.match(r"\|.*\d", line)]
     assert [f"| {cell.strip(' |')}" for line in lines for cell in line.split(" | ")] == expected
+
+
+def test_the_tree_shows_every_folder_of_the_package():
+    (tree,) = [
+        block for block in re.findall(r"^```\n(.*?)^```$", README, re.MULTILINE | re.DOTALL) if "minivlm/" in block
+    ]
+    folders = {file.parent.name for file in (ROOT / "minivlm").rglob("*") if file.is_file()} - {"__pycache__"}
+    assert {"model", "drawings", "zoo"} < folders
+    assert not [name for name in folders if f"{name}/" not in tree]
+    assert "…" not in tree

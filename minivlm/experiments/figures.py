@@ -10,7 +10,7 @@ from minivlm.experiments.exam import draw
 from minivlm.inference.trace import Trace
 from minivlm.inference.vlm import VLM
 from minivlm.lens import drift, plots
-from minivlm.lens.trace import patch_mask, words
+from minivlm.lens.words import patch_mask, words
 from minivlm.model import CLVA, EAH
 from minivlm.toyworld.questions import DESCRIBE
 from minivlm.toyworld.scenes import Scene

@@ -92,8 +92,6 @@ def fitting_recipe(recipe: ImageRecipe, image_size: int, file: Path) -> ImageRec
 
 def own_device(device: str | None) -> str | None:
     """The GPU of this process where torchrun starts several on a machine; otherwise as given."""
-    import torch
-
     local = os.environ.get("LOCAL_RANK")
     shared = device in (None, "cuda") and local is not None and torch.cuda.is_available()
     return f"cuda:{local}" if shared else device

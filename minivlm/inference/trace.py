@@ -21,8 +21,9 @@ from minivlm.inference.generate import Step
 from minivlm.inputs.prompt import Span
 from minivlm.inputs.tokenizer import Tokenizer
 from minivlm.model import Layout, Llava, Output
-from minivlm.model.clva import normalised, pooled_map
-from minivlm.model.watch import check_layers
+from minivlm.model.call import check_layers
+from minivlm.model.clva import pooled_map
+from minivlm.model.redistribute import normalised
 
 PARTS = ("system", "image", "question", "answer", "template")  # of the prompt and of what was written so far
 TOP = 5  # words that the logit lens shows

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from minivlm.errors import ConfigError, EvaluationError
-from minivlm.lens.trace import KINDS, Trace, Word
-from minivlm.lens.trace import evidence as evidence_of
+from minivlm.lens.words import KINDS, Trace, Word
+from minivlm.lens.words import evidence as evidence_of
 from minivlm.model import CLVA, Layout
 from minivlm.model.clva import Anchor, find_anchor, usual_layers
 
@@ -131,7 +131,7 @@ class TracedScene:
     """An answer about one scene, and what is known about it."""
 
     trace: Trace
-    words: Sequence[Word]  # see `minivlm.lens.trace.words`
+    words: Sequence[Word]  # see `minivlm.lens.words.words`
     masks: Mapping[str, Tensor] = field(default_factory=dict)  # object -> its patches (P,), see `patch_mask`
     dropped: Tensor | None = None  # (P,) bool: patches left out of the maps
 

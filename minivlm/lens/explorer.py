@@ -29,9 +29,10 @@ from minivlm.lens.drift import with_layers
 from minivlm.lens.exhibit import Exhibit, Known, Lexicon, bands, counterparts, made_of, places
 from minivlm.lens.overlay import short_name
 from minivlm.model import CLVA, LlavaConfig, Mitigation
-from minivlm.model.clva import normalised, usual_layers
+from minivlm.model.call import check_layers
+from minivlm.model.clva import usual_layers
 from minivlm.model.mitigation import KINDS
-from minivlm.model.watch import check_layers
+from minivlm.model.redistribute import normalised
 
 PARTS = Path(__file__).parent / "explorer_page"
 SCRIPTS = ("maps.js", "build.js", "draw.js", "main.js")  # one program, in this order

@@ -18,7 +18,7 @@ from minivlm.inputs.image import ImageRecipe, load_image
 from minivlm.lens.drift import sink_columns
 from minivlm.lens.overlay import as_grid, seen_square
 from minivlm.lens.plots import Figure, before_after, heat_map, word_maps
-from minivlm.lens.trace import Trace, Word
+from minivlm.lens.words import Trace, Word
 
 STILL = 8  # layers at most in a still picture
 DOTS = 90  # per inch

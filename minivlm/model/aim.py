@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from minivlm.errors import ConfigError
-from minivlm.model.clva import MOST_KAPPA, checked_layers, lies_in, normalised, redistributed, wide
 from minivlm.model.config import LlavaConfig
 from minivlm.model.layout import Layout
+from minivlm.model.redistribute import MOST_KAPPA, checked_layers, lies_in, normalised, redistributed, wide
 
 
 @dataclass(frozen=True, eq=False)

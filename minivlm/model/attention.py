@@ -18,14 +18,13 @@ from torch import Tensor, nn
 
 from minivlm.model.aim import draw_to_target
 from minivlm.model.cache import KVCache
-from minivlm.model.call import NOTHING_SEEN, NOTHING_YET, PLAIN, Call, Handed, Seen
+from minivlm.model.call import NOTHING_SEEN, NOTHING_YET, PLAIN, Call, Handed, Seen, Watch
 from minivlm.model.clva import drift_gate, find_anchor, pooled_map, pull_to_anchor
 from minivlm.model.config import TextConfig
 from minivlm.model.eah import broadcast_densest_head
 from minivlm.model.effect import Change
 from minivlm.model.layers import rotate
 from minivlm.model.sinks import vision_sink_scores
-from minivlm.model.watch import Watch
 
 STRIPE = 128  # rows of a map that are computed at a time
 

@@ -1,16 +1,48 @@
 """What one call of the decoder takes down through its layers, and what they hand up. Values, not state."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from torch import Tensor
 
+from minivlm.errors import ConfigError
 from minivlm.model.clva import Anchor
+from minivlm.model.config import LlavaConfig
 from minivlm.model.effect import NO_EFFECT, Change, Effect
 from minivlm.model.layout import Layout
 from minivlm.model.mitigation import NO_MITIGATION, Mitigation
-from minivlm.model.watch import NO_WATCH, Watch
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Layers, counted from 0. What is not asked for is not kept: all maps of a large model do not fit a memory."""
+
+    maps: Collection[int] = ()  # whose weights are returned, (B, H, Q, K)
+    rows: Collection[int] = ()  # whose weights of the last query are, (B, H, K)
+    sinks: Collection[int] = ()  # whose vision-sink scores are, (B, H, K)
+
+    def checked(self, config: LlavaConfig) -> "Watch":
+        """As it is, once its layers are known to exist."""
+        for asked in fields(self):
+            check_layers(asked.name, getattr(self, asked.name), config)
+        return self
+
+    def first_row(self, layer: int, queries: int) -> int:
+        """From which row on a layer must write its weights out; `queries` if nothing is asked for."""
+        if layer in self.maps or layer in self.sinks:
+            return 0
+        return queries - (layer in self.rows)
+
+
+NO_WATCH = Watch()
+
+
+def check_layers(name: str, layers: Collection[int], config: LlavaConfig) -> None:
+    """Raise `ConfigError` unless all `layers`, given as the argument `name`, exist."""
+    depth = config.text_config.num_hidden_layers
+    if not isinstance(layers, Collection) or not set(layers) <= set(range(depth)):
+        raise ConfigError(f"{name} names the layers {layers!r}, but the decoder has the layers 0 to {depth - 1}.")
 
 
 @dataclass(frozen=True)

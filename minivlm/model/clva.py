@@ -26,7 +26,7 @@ kept, and nothing else. A row whose middle layers gain nothing, or whose gate r 
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -36,12 +36,12 @@ from torch import Tensor
 from minivlm.errors import ConfigError
 from minivlm.model.config import LlavaConfig
 from minivlm.model.layout import Layout
+from minivlm.model.redistribute import MOST_KAPPA, checked_layers, lies_in, normalised, redistributed, wide
 
 ANCHORS = ("gain", "shuffled", "random")
 NOISE, ANCHOR, DEEP = (0.03, 0.14), (0.40, 0.70), (0.80, 1.0)  # of the depth: layers 1-4, 13-22, 26-31 of 32
 OUTLIER = 3.0  # standard deviations
 SLACK = 1e-6  # 0.07 of 100 are 7, whatever floats make of it
-MOST_KAPPA = 10.0
 
 
 @dataclass(frozen=True)
@@ -112,19 +112,6 @@ class CLVA:
             raise ConfigError(
                 f"CLVA.noise_layers {self.noise_layers} and anchor_layers {self.anchor_layers} share a layer: move it."
             )
-
-
-def lies_in(value: object, most: float) -> bool:
-    """Whether `value` is a number above 0 and at most `most`."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= most
-
-
-def checked_layers(name: str, layers: Iterable[int]) -> tuple[int, ...]:
-    """Layers as a tuple of different whole numbers; `name` is the setting that they were given for."""
-    found = tuple(layers) if isinstance(layers, Iterable) else ()
-    if not found or not all(type(layer) is int and layer >= 0 for layer in found) or len(set(found)) < len(found):
-        raise ConfigError(f"{name} must be different whole numbers from 0, at least one, found {layers!r}.")
-    return found
 
 
 def usual_layers(depth: int) -> tuple[tuple[int, ...], ...]:
@@ -231,30 +218,3 @@ def pull_to_anchor(weights: Tensor, found: Anchor, gate: Tensor, layout: Layout,
     anchor, noise = mass * found.anchor[:, None], mass * found.noise[:, None]  # as much as the head looks
     t = (1 - clva.omega * r) * p + clva.omega * r * anchor - clva.beta * r * noise
     return redistributed(weights, t.clamp(min=0), mass, layout, gate > 0, clva.kappa)
-
-
-def redistributed(
-    weights: Tensor, wanted: Tensor, mass: Tensor, layout: Layout, rows: Tensor, kappa: float = 1.0
-) -> Tensor:
-    """`weights` (B, H, R, K) whose attention on the patches, `mass` (B, H, R, 1), is shared out as `wanted`.
-
-    `wanted` (B, H, R, P) need not sum to anything. Only the text rows of `rows` (B, R) are changed; where nothing is
-    wanted, nothing is. `kappa` scales the mass; then the whole row is brought back to its sum.
-    """
-    total = wanted.sum(dim=-1, keepdim=True)  # B H R 1
-    share = wanted * (kappa * mass / total.clamp(min=torch.finfo(total.dtype).tiny))
-    touched = (rows & layout.text[:, -weights.shape[2] :])[:, None, :, None] & (total > 0)  # B H R 1
-    span = layout.span
-    changed = torch.where(touched & layout.patches, share, wide(weights[..., span])).to(weights.dtype)
-    changed = weights.slice_scatter(changed, dim=-1, start=span.start, end=span.stop)
-    return changed if kappa == 1 else torch.where(touched, normalised(wide(changed)).to(weights.dtype), weights)
-
-
-def normalised(x: Tensor) -> Tensor:
-    """Brought to a sum of 1 along the last axis; all 0 stays so."""
-    return x / x.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
-
-
-def wide(x: Tensor) -> Tensor:
-    """At least fp32: maps are computed in it whatever the weights are."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

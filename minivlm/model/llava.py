@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from minivlm.errors import PromptError
 from minivlm.model.cache import KVCache
-from minivlm.model.call import Call
+from minivlm.model.call import Call, Watch
 from minivlm.model.config import LlavaConfig
 from minivlm.model.decoder import Decoded, Decoder, causal_mask, token_positions
 from minivlm.model.effect import NO_EFFECT, Effect
@@ -20,7 +20,6 @@ from minivlm.model.layout import Layout
 from minivlm.model.mitigation import NO_MITIGATION, Mitigation
 from minivlm.model.projector import Projector, select_features
 from minivlm.model.vision import VisionTower
-from minivlm.model.watch import Watch
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from minivlm.course.kit.draw import Draw
-from minivlm.model.clva import CLVA, Anchor, controlled, normalised
+from minivlm.model.clva import CLVA, Anchor, controlled
 from minivlm.model.layout import Layout
+from minivlm.model.redistribute import normalised
 
 
 def layout_of(*samples: str, rows: int | None = None) -> Layout:

@@ -5,7 +5,7 @@ import torch
 from minivlm.model.aim import Aim
 from minivlm.model.attention import Attention, attention_weights, fused_attention, repeat_heads
 from minivlm.model.cache import KVCache
-from minivlm.model.call import NOTHING_SEEN, NOTHING_YET, Call
+from minivlm.model.call import NOTHING_SEEN, NOTHING_YET, Call, Watch
 from minivlm.model.clva import CLVA
 from minivlm.model.config import TextConfig
 from minivlm.model.decoder import Decoder, causal_mask, token_positions
@@ -13,7 +13,6 @@ from minivlm.model.eah import EAH
 from minivlm.model.layers import rotary_angles
 from minivlm.model.layout import Layout
 from minivlm.model.mitigation import Mitigation
-from minivlm.model.watch import Watch
 
 BY_HAND = [  # the handout's queries, of two heads and four tokens
     [[0.0, 5, 5, 5], [0, 0, 9, 9], [1, 0, 0, 7], [0, 1, 0, 1]],

@@ -10,9 +10,9 @@ from minivlm.errors import ConfigError
 from minivlm.model.attention import attention_weights
 from minivlm.model.decoder import causal_mask
 from minivlm.model.eah import EAH, broadcast_densest_head, broadcast_head, chosen_head, densest_head
-from minivlm.model.frugal import broadcast_without_map, sink_scores_without_map
 from minivlm.model.layout import Layout
 from minivlm.model.sinks import sink_density, vision_sink_scores, vision_sinks
+from minivlm.model.without_map import broadcast_without_map, sink_scores_without_map
 
 BY_HAND = torch.tensor(  # the handout's two heads of four tokens; columns 1 and 2 are patches
     [

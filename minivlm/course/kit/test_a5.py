@@ -12,16 +12,8 @@ from minivlm.course.kit.show import Show
 from minivlm.course.kit.tiny import left_padded, tiny_model, tiny_pixels, tiny_prompt
 from minivlm.inference.generate import new_cache
 from minivlm.model import CLVA
-from minivlm.model.clva import (
-    Anchor,
-    controlled,
-    drift_gate,
-    find_anchor,
-    pooled_map,
-    pull_to_anchor,
-    redistributed,
-    without_outliers,
-)
+from minivlm.model.clva import Anchor, controlled, drift_gate, find_anchor, pooled_map, pull_to_anchor, without_outliers
+from minivlm.model.redistribute import redistributed
 
 EXACT = 1e-10  # fp64: a few roundings after each other
 HALF = {torch.float16: 2e-3, torch.bfloat16: 1.6e-2}  # two roundings, to 11 and to 8 bits

@@ -13,9 +13,9 @@ A5 = Assignment(
             "find_anchor",
             "controlled",
             "drift_gate",
-            "redistributed",
             "pull_to_anchor",
-        )
+        ),
+        "model/redistribute.py": ("redistributed",),
     },
     tasks=(
         Task("test_pooled_map", 8, "pooled_map", "Whose heads, how many, and divided by whose mass?"),

@@ -19,18 +19,8 @@ from source_rules import PACKAGE
 from tiny_model import picture, tiny_folder
 
 import minivlm
-from minivlm import (
-    CLVA,
-    EAH,
-    IMAGE,
-    EvaluationError,
-    Generation,
-    GenerationError,
-    Mitigation,
-    PromptError,
-    Turn,
-    harness,
-)
+from minivlm import CLVA, EAH, IMAGE, EvaluationError, Generation, GenerationError, Mitigation, PromptError, Turn
+from minivlm.evaluation import lmms_eval as harness
 from minivlm.evaluation.settings import UsageError
 
 ASSISTANT = {"role": "assistant", "content": [{"type": "text", "text": "A red ball."}]}
@@ -331,9 +321,9 @@ def test_without_lmms_eval_the_package_and_the_plug_ins_module_import_and_its_cl
     code = """
 import sys
 sys.modules["lmms_eval"] = None  # as if it were not installed
-import minivlm, minivlm.cli.main, minivlm.harness
+import minivlm, minivlm.cli.main, minivlm.evaluation.lmms_eval
 try:
-    minivlm.harness.Minivlm
+    minivlm.evaluation.lmms_eval.Minivlm
 except minivlm.EvaluationError as error:
     print(error)
 """

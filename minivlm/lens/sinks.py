@@ -1,0 +1,81 @@
+"""Two further definitions of a sink, and how far two definitions agree. The first is in `model/sinks.py`, for EAH.
+
+    vision sinks      patches that later tokens attend to more than a threshold      (EAH, arXiv 2411.09968)
+    massive tokens    tokens with an extremely large value in a few hidden dimensions  (VAR, arXiv 2503.03321)
+    steady columns    patches that are attended to whatever the prompt asks           (SAGE, arXiv 2610.11469)
+
+They do not mean the same. Every sample of a batch is looked at by itself, and padding never counts. B batch, K tokens,
+D width, P patches.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+MASSIVE_SHARE = 0.1  # of a token's squared length in one dimension; VAR's |RMSNorm(h)| > 20 at width 4096 is 0.098
+STEADY_SHARE = 0.05  # the patches attended to most, as SAGE counts them
+
+
+def massive_dimensions(hidden: Tensor, valid: Tensor, share: float = MASSIVE_SHARE) -> Tensor:
+    """The hidden dimensions (B, D) that hold at least `share` of the squared length of some token.
+
+    `hidden` (B, K, D) enters a layer. VAR has a table of such dimensions for two models; here they are found.
+    """
+    return (_energy(hidden) >= share).logical_and(valid[..., None]).any(dim=1)
+
+
+def massive_tokens(hidden: Tensor, valid: Tensor, share: float = MASSIVE_SHARE) -> Tensor:
+    """The tokens (B, K) that are massive in one of the massive dimensions."""
+    found = massive_dimensions(hidden, valid, share)[:, None]
+    return ((_energy(hidden) >= share) & found).any(dim=-1) & valid
+
+
+def _energy(hidden: Tensor) -> Tensor:
+    """The share of each dimension in its token's squared length, (B, K, D)."""
+    squares = hidden.float() ** 2
+    return squares / squares.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def steady_columns(maps: Tensor, share: float = STEADY_SHARE, agree: float = 1.0) -> Tensor:
+    """The patches (P,) that are among the `share` with most attention in at least `agree` of the prompts.
+
+    `maps` (prompts, P) are image maps of one picture, one for each prompt that was asked about it.
+    """
+    most = max(1, round(share * maps.shape[1]))
+    top = torch.zeros_like(maps, dtype=torch.bool).scatter(1, maps.topk(most, dim=1).indices, True)
+    return top.float().mean(dim=0) >= agree
+
+
+# --- do they agree? -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two definitions find the same columns. Counts, and the intersection over the union of both."""
+
+    both: int
+    first_only: int
+    second_only: int
+    neither: int
+
+    @property
+    def iou(self) -> float:
+        """1 where both find the same, 0 where nothing is shared (or nothing found)."""
+        return self.both / max(1, self.both + self.first_only + self.second_only)
+
+    @property
+    def chance(self) -> float:
+        """The IoU to be expected if both found as many columns, but anywhere."""
+        total = self.both + self.first_only + self.second_only + self.neither
+        first, second = self.both + self.first_only, self.both + self.second_only
+        shared = first * second / max(1, total)
+        return shared / max(1, first + second - shared)
+
+
+def agreement(first: Tensor, second: Tensor, among: Tensor) -> Agreement:
+    """Compare two sets of columns, both boolean and of one shape, counting only the columns of `among`."""
+    counts = [
+        (a & b & among).sum() for a, b in ((first, second), (first, ~second), (~first, second), (~first, ~second))
+    ]
+    return Agreement(*(int(count) for count in counts))
