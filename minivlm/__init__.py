@@ -26,7 +26,7 @@ HOME = {
     "Aim": "model",
     "Mitigation": "model",
     "NO_MITIGATION": "model",
-    "Effect": "model",
+    "Effect": "inference.effect",
     "MinivlmError": "errors",
     "CheckpointError": "errors",
     "ConfigError": "errors",

@@ -9,6 +9,7 @@ from tiny_model import picture, tiny_vlm
 from minivlm.errors import EvaluationError, GenerationError
 from minivlm.evaluation.asking import Asker
 from minivlm.evaluation.methods import CONTROLS, METHODS, methods
+from minivlm.inference.effect import effect_of
 from minivlm.inference.generate import Generation, new_cache
 from minivlm.inputs.prompt import pad_batch
 from minivlm.model import CLVA, EAH, Llava, Mitigation
@@ -74,7 +75,7 @@ def test_behind_a_shared_prefix_the_logits_are_the_same(vlm, pixels, mitigation,
     if mitigation is not None:
         assert not split.effect.nothing
         for row in range(len(ROWS)):
-            mine, other = (output.effect.of(row).layers for output in (split, whole))
+            mine, other = (effect_of(output).of(row).layers for output in (split, whole))
             assert [(part.layer, part.rows, part.columns) for part in mine] == [
                 (part.layer, part.rows, part.columns) for part in other
             ]

@@ -18,6 +18,7 @@ from tiny_model import tiny_config
 from torch.testing import assert_close
 
 from minivlm.errors import ConfigError
+from minivlm.inference.effect import effect_of
 from minivlm.inference.generate import new_cache
 from minivlm.model import CLVA, EAH, Layout
 from minivlm.model.clva import (
@@ -496,7 +497,7 @@ def test_padding_behind_the_text_changes_nothing():
     found = MODEL(longer, image, valid=torch.arange(length + 5)[None] < length, mitigation=CLVA())
     expected = MODEL(tokens, image, mitigation=CLVA())
     assert difference(found.logits[:, :length], expected.logits) < CLOSE
-    assert found.effect.layers[0].rows == expected.effect.layers[0].rows
+    assert effect_of(found).layers[0].rows == effect_of(expected).layers[0].rows
 
 
 @pytest.mark.parametrize("cut", [1, 2, 12, 15])
@@ -545,7 +546,7 @@ def test_gradients_flow_even_beside_a_sample_without_a_picture(variant):
         warnings.simplefilter("error")
         output = model(**batch(), mitigation=CLVA(**variant))
         output.logits[:, -1].square().sum().backward()
-        output.effect.as_dict()
+        effect_of(output).as_dict()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
     assert all(block.self_attn.q_proj.weight.grad.any() for block in model.text.layers)
 

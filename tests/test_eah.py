@@ -18,6 +18,7 @@ from tiny_model import tiny_config
 from torch.testing import assert_close
 
 from minivlm.errors import ConfigError
+from minivlm.inference.effect import effect_of
 from minivlm.inference.generate import new_cache
 from minivlm.model import EAH, Layout
 from minivlm.model.decoder import causal_mask, token_positions
@@ -167,7 +168,7 @@ def test_the_model_equals_the_reference(model, layer, pictures):
     assert_close(output.maps[layer][0].double(), torch.from_numpy(expected), rtol=0, atol=1e-6)
     counts = reference.sink_counts(before[layer][0].double().numpy(), image_columns(pictures), THRESHOLD)
     assert len(set(counts)) > 1  # the heads differ: it matters which is chosen
-    assert output.effect.layers[0].chosen == (reference.densest_head(counts),)
+    assert effect_of(output).layers[0].chosen == (reference.densest_head(counts),)
     assert all(torch.equal(output.maps[below], before[below]) for below in range(layer))
     assert not torch.equal(output.maps[layer + 1], before[layer + 1])
 
@@ -177,7 +178,7 @@ def test_the_densest_is_not_always_head_0():
     found = set()
     for seed in range(5):
         model = sharp_llava(seed=seed)
-        found.add(model(**single(1), mitigation=SETTINGS).effect.layers[0].chosen[0])
+        found.add(effect_of(model(**single(1), mitigation=SETTINGS)).layers[0].chosen[0])
     assert len(found) > 1
     assert 0 in found
 
@@ -196,7 +197,7 @@ def test_without_a_sink_the_call_is_the_plain_one():
     assert torch.equal(found.logits, expected.logits)  # both in the visible lane
     assert all(torch.equal(found.maps[layer], expected.maps[layer]) for layer in LAYERS)
     assert found.effect.nothing
-    assert found.effect.layers[0].chosen == (-1, -1, -1)
+    assert effect_of(found).layers[0].chosen == (-1, -1, -1)
 
 
 @FAST_LANE
@@ -207,7 +208,7 @@ def test_without_a_sink_the_lanes_are_close():
 def test_a_sample_without_a_picture_is_left_alone():
     output = MODEL(**batch(), maps=[1], mitigation=SETTINGS)
     plain = MODEL(**batch(), maps=[1])
-    assert output.effect.layers[0].chosen[1] == -1
+    assert effect_of(output).layers[0].chosen[1] == -1
     assert torch.equal(output.maps[1][1], plain.maps[1][1])
     assert not torch.equal(output.maps[1][0], plain.maps[1][0])
 
@@ -217,7 +218,7 @@ def test_expanded_queries_and_keys_give_the_same_with_the_fused_kernel():
     sample = single(1)
     tokens = sample["tokens"]
     shown = MODEL(**sample, hidden=True, mitigation=SETTINGS)
-    block, head = MODEL.text.layers[1], shown.effect.layers[0].chosen[0]
+    block, head = MODEL.text.layers[1], effect_of(shown).layers[0].chosen[0]
     attention, valid = block.self_attn, torch.ones_like(tokens, dtype=torch.bool)
     rope = rotary_angles(token_positions(valid, tokens.shape[1]), attention.head_dim, 10000.0, torch.float32)
     q, k, v = attention.project(block.input_layernorm(shown.hidden[1]))
@@ -241,7 +242,7 @@ def test_a_padded_batch_equals_its_samples_alone(extra):
             warnings.simplefilter("ignore")
             alone = EXACT(**single(pictures, torch.float64), mitigation=SETTINGS)
         assert difference(together.logits[row, -length:], alone.logits[0]) < CLOSE
-        assert together.effect.layers[0].chosen[row] == alone.effect.layers[0].chosen[0]
+        assert effect_of(together).layers[0].chosen[row] == effect_of(alone).layers[0].chosen[0]
 
 
 def test_padding_behind_the_text_changes_nothing():
@@ -253,7 +254,7 @@ def test_padding_behind_the_text_changes_nothing():
     for threshold in (0.02, 0.04, 0.06, 0.08, 0.1, 0.15):
         eah = EAH(threshold=threshold)
         found, expected = MODEL(longer, image, valid=valid, mitigation=eah), MODEL(tokens, image, mitigation=eah)
-        assert found.effect.layers[0].chosen == expected.effect.layers[0].chosen
+        assert effect_of(found).layers[0].chosen == effect_of(expected).layers[0].chosen
         assert difference(found.logits[:, :length], expected.logits) < CLOSE
 
 
@@ -268,14 +269,14 @@ def test_with_a_cache_as_without(decode):
     expected = EXACT(tokens, sample["pixels"], valid=valid, prompt=rows, mitigation=eah).logits[:, -4:]
     cache = new_cache(EXACT, 3, 64)
     output = EXACT(**sample, cache=cache, mitigation=eah)
-    logits, effect = [output.logits[:, -1]], output.effect
+    logits, effect = [output.logits[:, -1]], effect_of(output)
     for step in range(3):
         seen = valid[:, : rows + step + 1]
         output = EXACT(more[:, [step]], valid=seen, cache=cache, prompt=rows, mitigation=eah, before=effect)
         logits.append(output.logits[:, -1])
         acted = [change.method for change in output.effect.calls[0]]
         assert acted == (["EAH"] if decode == "keep" else [])
-        effect = effect.then(output.effect)
+        effect = effect.then(effect_of(output))
     assert difference(torch.stack(logits, dim=1), expected) < CLOSE
     other = EXACT(tokens, sample["pixels"], valid=valid, prompt=rows, mitigation=SETTINGS).logits[:, -4:]
     assert (difference(other, expected) > 100 * CLOSE) == (decode == "keep")  # keeping the head does matter
@@ -307,7 +308,7 @@ def test_heads_that_share_keys_share_the_map_too(groups):
     model = sharp_llava(groups=groups)
     before = model(**single(1), maps=[1]).maps[1]
     output = model(**single(1), maps=[1], mitigation=SETTINGS)
-    head = output.effect.layers[0].chosen[0]
+    head = effect_of(output).layers[0].chosen[0]
     assert torch.equal(output.maps[1], before[:, [head]].expand_as(before))
 
 
@@ -317,9 +318,9 @@ def test_gradients_flow_through_the_chosen_map():
         warnings.simplefilter("error")
         output = model(**batch(), mitigation=SETTINGS)
         output.logits[0, -1].square().sum().backward()  # the sample with one picture
-        output.effect.as_dict()
+        effect_of(output).as_dict()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
-    head = output.effect.layers[0].chosen[0]
+    head = effect_of(output).layers[0].chosen[0]
     by_head = model.text.layers[1].self_attn.q_proj.weight.grad.unflatten(0, (4, 8)).abs().sum(dim=(1, 2))
     assert (by_head > 0).tolist() == [h == head for h in range(4)]  # the other heads' queries are not looked at
     assert (model.text.layers[DEPTH - 1].self_attn.q_proj.weight.grad != 0).any()
@@ -331,9 +332,9 @@ def test_controls_give_every_head_another_map():
     expected = {"densest": reference.densest_head(counts), "second": reference.second_head(counts)}
     for head, number in expected.items():
         output = MODEL(**single(1), maps=[1], mitigation=EAH(threshold=THRESHOLD, head=head))
-        assert output.effect.layers[0].chosen == (number,)
+        assert effect_of(output).layers[0].chosen == (number,)
         assert torch.equal(output.maps[1], before[:, [number]].expand_as(before))
-    random = {MODEL(**single(1), mitigation=EAH(head="random", seed=s)).effect.layers[0].chosen for s in range(12)}
+    random = {effect_of(MODEL(**single(1), mitigation=EAH(head="random", seed=s))).layers[0].chosen for s in range(12)}
     assert random == {(0,), (1,), (2,), (3,)}
 
 

@@ -19,9 +19,10 @@ from torch.testing import assert_close
 
 import minivlm
 from minivlm.errors import ConfigError, GenerationError
+from minivlm.inference.effect import Effect, change_of, effect_of, summed
 from minivlm.inference.generate import Generation, generate, new_cache, steps
-from minivlm.model import CLVA, EAH, NO_MITIGATION, Aim, Effect, Mitigation
-from minivlm.model.effect import Change, summed
+from minivlm.model import CLVA, EAH, NO_MITIGATION, Aim, Mitigation
+from minivlm.model.effect import Change
 from minivlm.model.layout import Layout
 
 CLOSE = 2e-5
@@ -94,8 +95,8 @@ def test_neutral_settings_equal_the_plain_model():
         found = MODEL(**batch(), maps=LAYERS, mitigation=NOTHING)
     assert torch.equal(found.logits, MODEL(**batch(), maps=LAYERS).logits)
     assert found.effect.nothing
-    assert str(found.effect) == "nothing was changed"
-    assert not any(layer.rows or layer.heads or layer.columns or layer.moved_max for layer in found.effect.layers)
+    assert str(effect_of(found)) == "nothing was changed"
+    assert not any(layer.rows or layer.heads or layer.columns or layer.moved_max for layer in effect_of(found).layers)
 
 
 def test_no_mitigation_has_no_effect_and_no_warning():
@@ -215,7 +216,7 @@ def test_a_change_by_hand():
     assert (layer.heads, layer.rows, layer.columns) == ((0, 1), 4, 3)
     assert layer.moved_mean == pytest.approx(0.3)
     assert layer.moved_max == pytest.approx(0.5)
-    assert change.of(1).moved.tolist() == change.moved[1:].tolist()
+    assert change_of(change, 1).moved.tolist() == change.moved[1:].tolist()
 
 
 def test_the_effect_of_a_call_is_the_difference_of_its_weights():
@@ -224,7 +225,7 @@ def test_the_effect_of_a_call_is_the_difference_of_its_weights():
     only_eah = MODEL(**batch(), maps=LAYERS, mitigation=PASS.eah).maps
     output = MODEL(**batch(), maps=LAYERS, mitigation=PASS)
     rows = batch()["valid"][:, None]
-    layers = {(layer.layer, layer.method): layer for layer in output.effect.layers}
+    layers = {(layer.layer, layer.method): layer for layer in effect_of(output).layers}
     assert list(layers) == [(1, "EAH"), (6, "CLVA"), (7, "CLVA")]
     for (number, method), before in (((1, "EAH"), plain), ((6, "CLVA"), only_eah)):
         difference_ = (output.maps[number] - before[number]).abs() * rows[..., None]  # B H Q K
@@ -462,7 +463,7 @@ def test_a_gpu_does_what_the_cpu_does(control):
     model = sharp_llava(dtype=torch.float64).cuda()
     found = model(**there, mitigation=mitigation)
     assert difference(found.logits.cpu(), expected.logits) < CLOSE
-    for one, other in zip(found.effect.layers, expected.effect.layers, strict=True):
+    for one, other in zip(effect_of(found).layers, effect_of(expected).layers, strict=True):
         assert (one.heads, one.rows, one.chosen) == (other.heads, other.rows, other.chosen)
         assert one.moved_mean == pytest.approx(other.moved_mean, abs=1e-5)
     how = {"settings": Generation(8), "mitigation": mitigation}

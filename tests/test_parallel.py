@@ -24,6 +24,7 @@ from torch.distributed.device_mesh import init_device_mesh
 
 import minivlm
 from minivlm.errors import ConfigError
+from minivlm.inference.effect import effect_of
 from minivlm.inference.generate import Generation, new_cache, steps
 from minivlm.inference.load import shipped_model
 from minivlm.inference.tensor_parallel import split, tensor_mesh
@@ -82,7 +83,7 @@ def compare(size: int, device: str) -> dict[str, Any]:
 def methods(single: Llava, parts: Llava, mitigation: Any) -> dict[str, Any]:
     """Logits, effects and tokens under one method, of one process and of several."""
     outputs = [read(model, mitigation) for model in (single, parts)]
-    effects = [None if output.effect is None else output.effect.as_dict() for output in outputs]
+    effects = [None if output.effect is None else effect_of(output).as_dict() for output in outputs]
     return {
         "logits": distance(*(output.logits for output in outputs)),
         "effects": effects,

@@ -16,8 +16,9 @@ from minivlm.evaluation.items import Item
 from minivlm.evaluation.methods import methods
 from minivlm.evaluation.records import Recorder, answered, cut_half_line, failed, held, read_records
 from minivlm.inference.answer import Answer
+from minivlm.inference.effect import NO_EFFECT
 from minivlm.inference.generate import Generation
-from minivlm.model import EAH, NO_EFFECT
+from minivlm.model import EAH
 
 ITEM = Item("random/7", "7", "Is there a dog?")
 RECORDS = [

@@ -11,10 +11,10 @@ from sharp_model import LAYERS, PROMPTS, batch, image_columns, sharp_llava, sing
 from torch.testing import assert_close
 
 from minivlm.inference.generate import new_cache
-from minivlm.lens.sinks import agreement, massive_dimensions, massive_tokens, steady_columns
+from minivlm.lens.sinks import agreement, dense_heads, massive_dimensions, massive_tokens, steady_columns
 from minivlm.model import EAH
 from minivlm.model.decoder import causal_mask
-from minivlm.model.sinks import dense_heads, sink_density, sinks_per_head, vision_sink_scores, vision_sinks
+from minivlm.model.sinks import sink_density, sinks_per_head, vision_sink_scores, vision_sinks
 
 CLOSE = {"rtol": 0, "atol": 1e-6}
 MODEL = sharp_llava()

@@ -24,6 +24,7 @@ from minivlm.course.kit.tiny import (
 )
 from minivlm.errors import CheckpointError
 from minivlm.evaluation.pope import pope
+from minivlm.inference.effect import effect_of
 from minivlm.inference.generate import Generation, steps
 from minivlm.inputs.prompt import Prompt, Turn, build_prompt, pad_batch
 from minivlm.inputs.templates import TEMPLATES
@@ -170,7 +171,7 @@ def other_head_zero(draw, show):
 def other_short_slice(draw, show):
     """CLVA without a gate touches every patch."""
     model, tokens, pixels = tiny_model(draw), torch.tensor([tiny_prompt(draw)]), tiny_pixels(draw)
-    effect = model(tokens, pixels, mitigation=ALL_PATCHES).effect
+    effect = effect_of(model(tokens, pixels, mitigation=ALL_PATCHES))
     assert effect.layers[0].columns == PATCHES
 
 

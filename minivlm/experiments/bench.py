@@ -31,10 +31,11 @@ from torch.profiler import ProfilerActivity, profile
 from minivlm import __version__
 from minivlm.errors import ConfigError, PromptError
 from minivlm.inference.answer import Inputs
+from minivlm.inference.effect import Effect
 from minivlm.inference.generate import Generation, fitting_steps, steps
 from minivlm.inference.trace import Tracer
 from minivlm.inference.vlm import VLM
-from minivlm.model import CLVA, EAH, Effect, Mitigation
+from minivlm.model import CLVA, EAH, Mitigation
 from minivlm.toyworld import HELD_OUT
 
 METHODS = ("plain", "eah", "clva", "both", "trace")

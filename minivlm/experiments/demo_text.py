@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from minivlm.experiments.demo import PLAIN, Account, Shown, is_right, totals
-from minivlm.model import Effect
+from minivlm.inference.effect import Effect
 from minivlm.shell import quoted, shows_colors
 from minivlm.toyworld.scenes import Scene
 from minivlm.toyworld.themes import COMPANION_OF

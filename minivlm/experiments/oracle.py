@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minivlm.errors import ConfigError
+from minivlm.inference.effect import NO_EFFECT
 from minivlm.inference.generate import GREEDY, Chooser, fitting_steps, new_cache
 from minivlm.inference.vlm import VLM
 from minivlm.inference.writer import Writer
-from minivlm.model import NO_EFFECT, Aim
+from minivlm.model import Aim
 from minivlm.toyworld.labels import coverage
 from minivlm.toyworld.scenes import Scene, Thing
 from minivlm.toyworld.words import mentions

@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
+from minivlm.inference.effect import Effect
 from minivlm.inference.generate import Generation
 from minivlm.inputs.prompt import Span
-from minivlm.model import Effect
 
 
 @dataclass(frozen=True)

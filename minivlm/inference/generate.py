@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from minivlm.errors import GenerationError
-from minivlm.model import NO_EFFECT, NO_MITIGATION, Effect, KVCache, Llava, Mitigation, Output
+from minivlm.inference.effect import NO_EFFECT, Effect, effect_of
+from minivlm.model import NO_MITIGATION, KVCache, Llava, Mitigation, Output
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class Reader:
             kl = self._distance(output, tokens, valid, **pictures) if self.compare else None
             if self.cache is None:  # then each step does everything once more
                 self.effect = replace(self.effect, calls=())
-            self.effect = self.effect.then(replace(output.effect, kl=kl))
+            self.effect = self.effect.then(effect_of(output, kl))
         return output
 
     def _distance(self, output: Output, tokens: Tensor, valid: Tensor, **pictures: Tensor | None) -> Tensor:

@@ -12,13 +12,14 @@ from torch import Tensor
 from minivlm.checkpoints import Report
 from minivlm.errors import PromptError
 from minivlm.inference.answer import Answer, Inputs
+from minivlm.inference.effect import Effect
 from minivlm.inference.generate import Generation, Step, steps
 from minivlm.inference.trace import Trace, Tracer
 from minivlm.inference.writer import Writer
 from minivlm.inputs.image import ImageRecipe, load_image, to_pixels
 from minivlm.inputs.prompt import Batch, Prompt, Span, as_turns, build_prompt, pad_batch, require_question
 from minivlm.inputs.tokenizer import Tokenizer
-from minivlm.model import Effect, Llava, Mitigation
+from minivlm.model import Llava, Mitigation
 from minivlm.model.effect import WHY
 
 

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from minivlm.inference.effect import LayerEffect, told
 from minivlm.inputs.image import Box, ImageRecipe
 from minivlm.lens.drift import TracedScene, drift, evidence, image_share, maps_at, noise_and_anchor
 from minivlm.lens.overlay import as_grid, seen_square, short_name
 from minivlm.lens.words import Trace, Word, patch_mask, words
 from minivlm.model import CLVA
-from minivlm.model.effect import LayerEffect, told
 from minivlm.model.mitigation import KINDS
 
 DIGITS = 4  # that count, of a number on the page

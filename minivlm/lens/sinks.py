@@ -17,6 +17,11 @@ MASSIVE_SHARE = 0.1  # of a token's squared length in one dimension; VAR's |RMSN
 STEADY_SHARE = 0.05  # the patches attended to most, as SAGE counts them
 
 
+def dense_heads(density: Tensor, share: float = 0.2) -> Tensor:
+    """Which heads (B, H) are dense: at least `share` of their patches are vision sinks. EAH's paper: 15 or 20 %."""
+    return density >= share
+
+
 def massive_dimensions(hidden: Tensor, valid: Tensor, share: float = MASSIVE_SHARE) -> Tensor:
     """The hidden dimensions (B, D) that hold at least `share` of the squared length of some token.
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from minivlm.errors import ConfigError
 from minivlm.model.clva import Anchor
 from minivlm.model.config import LlavaConfig
-from minivlm.model.effect import NO_EFFECT, Change, Effect
+from minivlm.model.effect import NO_CHANGES, Change, Changes
 from minivlm.model.layout import Layout
 from minivlm.model.mitigation import NO_MITIGATION, Mitigation
 
@@ -52,7 +52,7 @@ class Call:
     layout: Layout | None = None  # where the patches are; needed by a mitigation
     mitigation: Mitigation = NO_MITIGATION
     watch: Watch = NO_WATCH
-    before: Effect = NO_EFFECT  # what was done in earlier calls of the same generation
+    before: Changes = NO_CHANGES  # what was done in earlier calls of the same generation
 
     def first_visible_row(self, layer: int, queries: int) -> int:
         """From which row on `layer` writes its weights out, because a step needs them or they were asked for."""

@@ -9,7 +9,7 @@ from minivlm.model.attention import Attended, Attention
 from minivlm.model.cache import KVCache
 from minivlm.model.call import NOTHING_YET, PLAIN, Call, Seen
 from minivlm.model.config import TextConfig
-from minivlm.model.effect import Effect
+from minivlm.model.effect import Changes
 from minivlm.model.layers import GatedMLP, RMSNorm, rotary_angles
 from minivlm.model.mitigation import NO_MITIGATION
 
@@ -21,7 +21,7 @@ class Decoded:
     states: Tensor  # (B, Q, D), normalised, ready for the head
     hidden: tuple[Tensor, ...] | None  # the embedding and each block's output, (B, Q, D) each
     seen: tuple[Seen, ...]  # for each layer, what it was asked to show
-    effect: Effect | None  # what a mitigation did; None if there was none
+    effect: Changes | None  # what a mitigation did; None if there was none
 
     def shown(self, what: str) -> dict[int, Tensor]:
         """One field of `Seen`, by layer, where it was asked for."""
@@ -76,7 +76,7 @@ class Decoder(nn.Module):
                 states.append(x)
         if cache is not None:
             cache.length = mask.shape[-1]
-        effect = None if call.mitigation == NO_MITIGATION else Effect((handed.changes,))
+        effect = None if call.mitigation == NO_MITIGATION else Changes((handed.changes,))
         return Decoded(self.norm(x), tuple(states) if hidden else None, tuple(seen), effect)
 
 

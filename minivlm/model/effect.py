@@ -1,10 +1,10 @@
-"""Proof of effect: what a mitigation did to the attention, layer by layer, and to the next token.
+"""What a mitigation changed in the attention, layer by layer, noted while the network runs.
 
-Published codes of this field have been silently inactive: an effect says what was touched, or that nothing was.
+Published codes of this field have been silently inactive. `minivlm.inference.effect` sums and tells what stands here.
 """
 
 import warnings
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -38,56 +38,17 @@ class Change:
             columns |= (difference > 0).any(dim=1).any(dim=1)
         return cls(method, layer, torch.cat(moved, dim=2), columns, **facts)
 
-    def of(self, sample: int) -> "Change":
-        """The part of one sample, with a batch of 1."""
-        part = slice(sample, sample + 1)
-        head, gate = (None if fact is None else fact[part] for fact in (self.head, self.gate))
-        return replace(self, moved=self.moved[part], columns=self.columns[part], head=head, gate=gate)
-
 
 @dataclass(frozen=True)
-class LayerEffect:
-    """What a method did in one layer, over all samples and calls that an effect covers."""
-
-    method: str
-    layer: int
-    heads: tuple[int, ...]  # that were changed in some row
-    rows: int  # that were changed in some head
-    columns: int  # whose weight changed in some row of the call that touched most
-    moved_mean: float  # share of a row's attention that went elsewhere, over the changed rows of each head
-    moved_max: float
-    chosen: tuple[int, ...]  # EAH: the head each sample was given, -1 for none
-    gate_mean: float | None  # CLVA: mean of the drift gate over its text rows
-    gate_max: float | None
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What a mitigation did: the changes of each call (a prefill, then one a token), and their sum by layer."""
+class Changes:
+    """What a mitigation did: the changes of each call (a prefill, then one a token)."""
 
     calls: tuple[tuple[Change, ...], ...] = ()
-    kl: Tensor | None = None  # (B, calls) or (calls,): nats from the plain model's distribution of the next token
 
     @property
     def nothing(self) -> bool:
         """Whether not a single weight was changed."""
         return not any(bool((change.moved > 0).any()) for call in self.calls for change in call)
-
-    @property
-    def layers(self) -> tuple[LayerEffect, ...]:
-        """The sum by method and layer, in order of the layers."""
-        keys = sorted({(change.layer, change.method) for call in self.calls for change in call})
-        return tuple(summed(*key, self._changes(*key)) for key in keys)
-
-    def of(self, sample: int, calls: int | None = None) -> "Effect":
-        """The effect on one sample of a batch, in its first `calls` calls."""
-        kept = tuple(tuple(change.of(sample) for change in call) for call in self.calls[:calls])
-        return Effect(kept, None if self.kl is None else self.kl[sample, :calls])
-
-    def then(self, later: "Effect") -> "Effect":
-        """This effect and what came after it."""
-        kls = [kl for kl in (self.kl, later.kl) if kl is not None]
-        return Effect(self.calls + later.calls, torch.cat(kls, dim=-1) if kls else None)
 
     def chosen_head(self, layer: int) -> Tensor | None:
         """The head (B,) that EAH chose at the prefill, None if it did not act in this layer."""
@@ -102,67 +63,5 @@ class Effect:
                 stacklevel=3,
             )
 
-    def as_dict(self) -> dict:
-        """The sums and the KL, in JSON types."""
-        kl = None if self.kl is None else self.kl.tolist()
-        return {"nothing": self.nothing, "layers": [asdict(layer) for layer in self.layers], "kl": kl}
 
-    def _changes(self, layer: int, method: str) -> list[Change]:
-        return [change for call in self.calls for change in call if (change.layer, change.method) == (layer, method)]
-
-    def __str__(self) -> str:
-        """One line."""
-        if self.nothing:
-            return "nothing was changed"
-        methods = dict.fromkeys(layer.method for layer in self.layers)
-        parts = [told([layer for layer in self.layers if layer.method == method]) for method in methods]
-        if self.kl is not None and self.kl.numel():
-            parts.append(f"{float(self.kl.mean()):.3g} nats a token from plain")
-        return "; ".join(parts)
-
-
-def summed(layer: int, method: str, changes: list[Change]) -> LayerEffect:
-    """The sum of all changes that one method made in one layer."""
-    touched = [(change.moved > 0).any(dim=2).any(dim=0) for change in changes]  # H each
-    moved = torch.cat([change.moved.flatten() for change in changes])
-    moved = moved[moved > 0]
-    gates = [change.gate.flatten() for change in changes if change.gate is not None]
-    gate = torch.cat(gates).cpu().double() if gates else None  # not every GPU has float64
-    gate = gate[~gate.isnan()] if gates else None
-    known = gate is not None and len(gate) > 0
-    heads = [change.head for change in changes if change.head is not None]
-    return LayerEffect(
-        method=method,
-        layer=layer,
-        heads=tuple(torch.stack(touched).any(dim=0).nonzero().flatten().tolist()),
-        rows=sum(int((change.moved > 0).any(dim=1).sum()) for change in changes),
-        columns=max(int(change.columns.any(dim=0).sum()) for change in changes),
-        moved_mean=float(moved.mean()) if len(moved) else 0.0,
-        moved_max=float(moved.max()) if len(moved) else 0.0,
-        chosen=tuple(heads[0].tolist()) if heads else (),
-        gate_mean=float(gate.mean()) if known else None,
-        gate_max=float(gate.max()) if known else None,
-    )
-
-
-def told(layers: list[LayerEffect]) -> str:
-    """What one method did, in all its layers, as a phrase."""
-    numbers = ", ".join(str(layer.layer) for layer in layers)
-    moving = [layer for layer in layers if layer.rows]
-    if not moving:
-        return f"{layers[0].method} changed nothing in layer{'s' * (len(layers) > 1)} {numbers}"
-    mean = sum(layer.moved_mean for layer in moving) / len(moving)
-    most = max(layer.moved_max for layer in moving)
-    facts = [f"{max(layer.rows for layer in moving)} rows", f"{max(len(layer.heads) for layer in moving)} heads"]
-    facts += [
-        f"{max(layer.columns for layer in moving)} columns",
-        f"{mean:.1%} of attention moved (at most {most:.1%})",
-    ]
-    if layers[0].chosen:
-        facts.insert(0, f"map of head {', '.join('none' if head < 0 else str(head) for head in layers[0].chosen)}")
-    if layers[0].gate_mean is not None:
-        facts.append(f"gate {sum(layer.gate_mean for layer in layers) / len(layers):.2f}")
-    return f"{layers[0].method} in layer{'s' * (len(layers) > 1)} {numbers}: {', '.join(facts)}"
-
-
-NO_EFFECT = Effect()
+NO_CHANGES = Changes()

@@ -15,7 +15,7 @@ from minivlm.model.cache import KVCache
 from minivlm.model.call import Call, Watch
 from minivlm.model.config import LlavaConfig
 from minivlm.model.decoder import Decoded, Decoder, causal_mask, token_positions
-from minivlm.model.effect import NO_EFFECT, Effect
+from minivlm.model.effect import NO_CHANGES, Changes
 from minivlm.model.layout import Layout
 from minivlm.model.mitigation import NO_MITIGATION, Mitigation
 from minivlm.model.projector import Projector, select_features
@@ -52,7 +52,7 @@ class Output:
         return self.decoded.hidden
 
     @property
-    def effect(self) -> Effect | None:
+    def effect(self) -> Changes | None:
         """What the mitigation did; None if there was none."""
         return self.decoded.effect
 
@@ -86,7 +86,7 @@ class Llava(nn.Module):
         hidden: bool = False,
         last: bool = False,
         prompt: int | None = None,
-        before: Effect | None = None,
+        before: Changes | None = None,
     ) -> Output:
         """Logits of the next token at every position. Layers count from 0.
 
@@ -102,7 +102,7 @@ class Llava(nn.Module):
             cache.require_room(*tokens.shape)
         watch = Watch(maps, rows, sinks).checked(self.config)
         layout = self.layout(tokens, valid, cache, prompt)
-        call = Call(layout, Mitigation.of(mitigation).fitted(self.config), watch, before or NO_EFFECT)
+        call = Call(layout, Mitigation.of(mitigation).fitted(self.config), watch, before or NO_CHANGES)
         features, vision_hidden = self.see(pixels, hidden) if pixels is not None else (features, None)
         x = self.embed(tokens, features)  # B Q D
         positions, mask = token_positions(layout.valid, layout.queries), causal_mask(layout.valid, layout.queries)

@@ -42,8 +42,3 @@ def sinks_per_head(sinks: Tensor) -> Tensor:
 def sink_density(sinks: Tensor, image: Tensor) -> Tensor:
     """The share of each head's patches that are sinks, (B, H); 0 without a picture. Its mean is the layer's density."""
     return sinks.sum(dim=-1) / image.sum(dim=-1, keepdim=True).clamp(min=1)
-
-
-def dense_heads(density: Tensor, share: float = 0.2) -> Tensor:
-    """Which heads (B, H) are dense: at least `share` of their patches are sinks. The paper tries 15 and 20 %."""
-    return density >= share

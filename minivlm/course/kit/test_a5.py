@@ -10,6 +10,7 @@ from minivlm.course.kit.draw import Draw
 from minivlm.course.kit.samples import anchor_of, attention, crowd, layout_of, maps_of
 from minivlm.course.kit.show import Show
 from minivlm.course.kit.tiny import left_padded, tiny_model, tiny_pixels, tiny_prompt
+from minivlm.inference.effect import effect_of
 from minivlm.inference.generate import new_cache
 from minivlm.model import CLVA
 from minivlm.model.clva import Anchor, controlled, drift_gate, find_anchor, pooled_map, pull_to_anchor, without_outliers
@@ -248,5 +249,5 @@ def test_the_model_with_your_clva(draw: Draw, show: Show) -> None:
         read = model(tokens, pixels, valid=valid, cache=cache, mitigation=clva)
         written = model(word, cache=cache, mitigation=clva)
         show(1e-4, **{f"{name}, read": read.logits[:, -3:], f"{name}, written": written.logits})  # eight layers in fp32
-        changed = [[layer.layer, layer.rows] for layer in read.effect.layers + written.effect.layers]
+        changed = [[layer.layer, layer.rows] for layer in effect_of(read).layers + effect_of(written).layers]
         show(**{f"{name}, rows changed": changed})
