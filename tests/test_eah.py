@@ -20,7 +20,7 @@ from torch.testing import assert_close
 from minivlm.errors import ConfigError
 from minivlm.inference.effect import effect_of
 from minivlm.inference.generate import new_cache
-from minivlm.model import EAH, Layout
+from minivlm.model import EAH, Earlier, Layout
 from minivlm.model.decoder import causal_mask, token_positions
 from minivlm.model.eah import broadcast_head, chosen_head, densest_head
 from minivlm.model.layers import rotary_angles, rotate
@@ -266,19 +266,19 @@ def test_with_a_cache_as_without(decode):
     more = torch.tensor([[7, 8, 9], [10, 11, 12], [13, 14, 15]])
     tokens = torch.cat((sample["tokens"], more), dim=1)
     valid = F.pad(sample["valid"], (0, 3), value=True)
-    expected = EXACT(tokens, sample["pixels"], valid=valid, prompt=rows, mitigation=eah).logits[:, -4:]
+    expected = EXACT(tokens, sample["pixels"], valid=valid, earlier=Earlier(rows), mitigation=eah).logits[:, -4:]
     cache = new_cache(EXACT, 3, 64)
     output = EXACT(**sample, cache=cache, mitigation=eah)
     logits, effect = [output.logits[:, -1]], effect_of(output)
     for step in range(3):
         seen = valid[:, : rows + step + 1]
-        output = EXACT(more[:, [step]], valid=seen, cache=cache, prompt=rows, mitigation=eah, before=effect)
+        output = EXACT(more[:, [step]], valid=seen, cache=cache, mitigation=eah, earlier=Earlier(rows, effect))
         logits.append(output.logits[:, -1])
         acted = [change.method for change in output.effect.calls[0]]
         assert acted == (["EAH"] if decode == "keep" else [])
         effect = effect.then(effect_of(output))
     assert difference(torch.stack(logits, dim=1), expected) < CLOSE
-    other = EXACT(tokens, sample["pixels"], valid=valid, prompt=rows, mitigation=SETTINGS).logits[:, -4:]
+    other = EXACT(tokens, sample["pixels"], valid=valid, earlier=Earlier(rows), mitigation=SETTINGS).logits[:, -4:]
     assert (difference(other, expected) > 100 * CLOSE) == (decode == "keep")  # keeping the head does matter
 
 

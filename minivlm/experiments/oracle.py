@@ -13,11 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minivlm.errors import ConfigError
-from minivlm.inference.effect import NO_EFFECT
 from minivlm.inference.generate import GREEDY, Chooser, fitting_steps, new_cache
 from minivlm.inference.vlm import VLM
 from minivlm.inference.writer import Writer
-from minivlm.model import Aim
+from minivlm.model import NO_CHANGES, Aim, Earlier
 from minivlm.toyworld.labels import coverage
 from minivlm.toyworld.scenes import Scene, Thing
 from minivlm.toyworld.words import mentions
@@ -98,7 +97,7 @@ def write_aimed(vlm: VLM, scenes: Sequence[Scene], question: str, oracle: Oracle
     chooser = Chooser(len(scenes), GREEDY, vlm.allowed.to(vlm.device), vlm.tokenizer.stops, vlm.device)
     writers = [Writer(vlm.tokenizer, GREEDY) for _ in scenes]
     guides = [Guide(scene, patch_side(vlm)) for scene in scenes]
-    how = {"cache": cache, "prompt": prompt, "last": True, "before": NO_EFFECT}
+    how = {"cache": cache, "last": True, "earlier": Earlier(prompt, NO_CHANGES)}
     for _ in range(most):
         aim = oracle.aim(guides, [writer.text for writer in writers], vlm.device)
         output = vlm.model(tokens, pixels, valid=valid, mitigation=aim, **how)

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from minivlm.errors import GenerationError
 from minivlm.inference.effect import NO_EFFECT, Effect, effect_of
-from minivlm.model import NO_MITIGATION, KVCache, Llava, Mitigation, Output
+from minivlm.model import NO_MITIGATION, Earlier, KVCache, Llava, Mitigation, Output
 
 
 @dataclass(frozen=True)
@@ -119,14 +119,15 @@ class Reader:
     ) -> None:
         self.model, self.cache = model, cache
         self.effect = None if mitigation == NO_MITIGATION else NO_EFFECT
-        self.how = {"mitigation": mitigation, "prompt": prompt, "last": True, **watch}
+        self.prompt, self.how = prompt, {"mitigation": mitigation, "last": True, **watch}
         self.compare = compare and self.effect is not None  # the plain model need not be held against itself
         if self.compare and cache is not None:
             self.plain_cache = cache.branch(range(cache.rows), cache.capacity)
 
     def read(self, tokens: Tensor, valid: Tensor, **pictures: Tensor | None) -> Output:
         """One forward, and its effect."""
-        output = self.model(tokens, valid=valid, cache=self.cache, before=self.effect, **pictures, **self.how)
+        earlier = Earlier(self.prompt, self.effect)
+        output = self.model(tokens, valid=valid, cache=self.cache, earlier=earlier, **pictures, **self.how)
         if self.effect is not None:
             kl = self._distance(output, tokens, valid, **pictures) if self.compare else None
             if self.cache is None:  # then each step does everything once more

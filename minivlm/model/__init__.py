@@ -11,6 +11,7 @@ through the layers and comes up), `mitigation` (which step acts), `sinks` and `e
 
 from minivlm.model.aim import Aim
 from minivlm.model.cache import KVCache
+from minivlm.model.call import Earlier, Watch
 from minivlm.model.clva import CLVA
 from minivlm.model.config import LlavaConfig, TextConfig, VisionConfig
 from minivlm.model.eah import EAH
@@ -26,6 +27,7 @@ __all__ = [
     "NO_MITIGATION",
     "Aim",
     "Changes",
+    "Earlier",
     "KVCache",
     "Layout",
     "Llava",
@@ -34,4 +36,5 @@ __all__ = [
     "Output",
     "TextConfig",
     "VisionConfig",
+    "Watch",
 ]

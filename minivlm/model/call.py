@@ -1,7 +1,7 @@
 """What one call of the decoder takes down through its layers, and what they hand up. Values, not state."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -21,11 +21,12 @@ class Watch:
     maps: Collection[int] = ()  # whose weights are returned, (B, H, Q, K)
     rows: Collection[int] = ()  # whose weights of the last query are, (B, H, K)
     sinks: Collection[int] = ()  # whose vision-sink scores are, (B, H, K)
+    hidden: bool = False  # the states behind every layer, of the decoder and of the tower
 
     def checked(self, config: LlavaConfig) -> "Watch":
         """As it is, once its layers are known to exist."""
-        for asked in fields(self):
-            check_layers(asked.name, getattr(self, asked.name), config)
+        for name, layers in (("maps", self.maps), ("rows", self.rows), ("sinks", self.sinks)):
+            check_layers(name, layers, config)
         return self
 
     def first_row(self, layer: int, queries: int) -> int:
@@ -43,6 +44,17 @@ def check_layers(name: str, layers: Collection[int], config: LlavaConfig) -> Non
     depth = config.text_config.num_hidden_layers
     if not isinstance(layers, Collection) or not set(layers) <= set(range(depth)):
         raise ConfigError(f"{name} names the layers {layers!r}, but the decoder has the layers 0 to {depth - 1}.")
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What earlier calls of the same generation hand on, beside the cache."""
+
+    prompt: int | None = None  # how many of the columns are no answer; None: the cached ones, else all
+    changes: Changes | None = None  # what the mitigation did so far; None for a call that stands alone
+
+
+FIRST_CALL = Earlier()
 
 
 @dataclass(frozen=True)

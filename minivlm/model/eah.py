@@ -88,7 +88,7 @@ def broadcast_densest_head(
     if head is None:
         raise ConfigError(
             'EAH(decode="keep") goes on with the head of the prefill, but this call does not know it. '
-            "Pass the effect of the prefill on: model(..., before=output.effect)."
+            "Pass the effect of the prefill on: model(..., earlier=Earlier(changes=output.effect))."
         )
     return broadcast_head(weights, head, rows), head
 

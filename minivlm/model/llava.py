@@ -3,7 +3,6 @@
 Beside the letters of `attention.py`: N pictures, S their side in pixels, P placeholders a picture, V vocabulary.
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from minivlm.errors import PromptError
 from minivlm.model.cache import KVCache
-from minivlm.model.call import Call, Watch
+from minivlm.model.call import FIRST_CALL, Call, Earlier, Watch
 from minivlm.model.config import LlavaConfig
 from minivlm.model.decoder import Decoded, Decoder, causal_mask, token_positions
 from minivlm.model.effect import NO_CHANGES, Changes
@@ -80,34 +79,29 @@ class Llava(nn.Module):
         valid: Tensor | None = None,
         cache: KVCache | None = None,
         mitigation: Any = NO_MITIGATION,
-        maps: Collection[int] = (),
-        rows: Collection[int] = (),
-        sinks: Collection[int] = (),
-        hidden: bool = False,
         last: bool = False,
-        prompt: int | None = None,
-        before: Changes | None = None,
+        earlier: Earlier = FIRST_CALL,
+        **watch: Any,
     ) -> Output:
         """Logits of the next token at every position. Layers count from 0.
 
         `tokens` (B, Q) hold one `image_token_index` for each patch of the pictures `pixels` (N, 3, S, S), in order, row
         by row; instead of pixels, `features` (N, P, D) may be given, which `see` made of them before. `valid` (B, K) is
-        False at padding; with a `cache` it speaks of the cached tokens and the new ones, of which the first `prompt`
-        are no answer (by default the cached ones, else all). `mitigation`: see `Mitigation.of`; what was done `before`
-        in one generation is passed on. `maps`, `rows` and `sinks` name layers whose weights, last query's weights and
-        sink scores are wanted, `last` wants the last logits only. Raises `PromptError` for tokens, pixels and masks
-        that do not fit, `ConfigError` for layers that do not exist.
+        False at padding; with a `cache` it speaks of the cached tokens and the new ones. `mitigation`: see
+        `Mitigation.of`. `last` wants the last logits only. `earlier`: what earlier calls of one generation hand on.
+        `watch`: the fields of `Watch`, such as `maps=[1]`. Raises `PromptError` for tokens, pixels and masks that do
+        not fit, `ConfigError` for layers that do not exist.
         """
         if cache is not None:
             cache.require_room(*tokens.shape)
-        watch = Watch(maps, rows, sinks).checked(self.config)
-        layout = self.layout(tokens, valid, cache, prompt)
-        call = Call(layout, Mitigation.of(mitigation).fitted(self.config), watch, before or NO_CHANGES)
-        features, vision_hidden = self.see(pixels, hidden) if pixels is not None else (features, None)
+        asked = Watch(**watch).checked(self.config)
+        layout = self.layout(tokens, valid, cache, earlier.prompt)
+        call = Call(layout, Mitigation.of(mitigation).fitted(self.config), asked, earlier.changes or NO_CHANGES)
+        features, vision_hidden = self.see(pixels, asked.hidden) if pixels is not None else (features, None)
         x = self.embed(tokens, features)  # B Q D
         positions, mask = token_positions(layout.valid, layout.queries), causal_mask(layout.valid, layout.queries)
-        decoded = self.text(x, positions, mask, cache=cache, call=call, hidden=hidden)
-        if decoded.effect and before is None:
+        decoded = self.text(x, positions, mask, cache=cache, call=call, hidden=asked.hidden)
+        if decoded.effect and earlier.changes is None:
             decoded.effect.warn_if_nothing()
         logits = self.lm_head(decoded.states[:, -1:] if last else decoded.states)
         return Output(logits, features, decoded, vision_hidden)
