@@ -99,7 +99,5 @@ def causal_mask(valid: Tensor, queries: int) -> Tensor:
     """
     key = torch.arange(valid.shape[1], device=valid.device)
     query = key[-queries:, None]
-    both = (
-        valid[:, -queries:, None] & valid[:, None]
-    )  # a padded query must not count as an attending row, on whichever side
+    both = valid[:, -queries:, None] & valid[:, None]  # a padded query must not count as an attending row
     return ((key < query) & both | (key == query))[:, None]
