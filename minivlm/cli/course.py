@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minivlm.cli import arguments
-from minivlm.cli.terminal import harmless, print_json, remark
+from minivlm.cli.terminal import print_json, remark
 from minivlm.course.assignments import ASSIGNMENTS, assignment
 from minivlm.errors import CourseError
+from minivlm.files import harmless
 
 if TYPE_CHECKING:
     from minivlm.course.grade import Graded

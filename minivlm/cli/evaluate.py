@@ -21,6 +21,7 @@ from minivlm.cli.score import compare, score_chair, score_pope
 from minivlm.cli.terminal import print_json, remark
 from minivlm.errors import EvaluationError
 from minivlm.evaluation.settings import UsageError, method
+from minivlm.files import write_text
 
 if TYPE_CHECKING:
     from minivlm.evaluation.datasets import Dataset
@@ -118,7 +119,7 @@ def _run(
         remark(f"\nminivlm: What was answered is kept in {out}; the same command with --resume goes on.")
         raise
     if place.first:
-        (out / REPORT).write_text(report(out, dataset, items), encoding="utf-8")
+        write_text(out / REPORT, report(out, dataset, items))
         remark(f"minivlm: {out / REPORT}")
     return found
 

@@ -12,7 +12,6 @@ allocator counts. On a CPU it is what torch's profiler sees the allocator hand o
 blind for what the mathematical libraries set aside for themselves. Other devices count nothing, and report none.
 """
 
-import json
 import os
 import platform
 import time
@@ -30,6 +29,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from minivlm import __version__
 from minivlm.errors import ConfigError, PromptError
+from minivlm.files import parse_json
 from minivlm.inference.answer import Inputs
 from minivlm.inference.effect import Effect
 from minivlm.inference.generate import Generation, fitting_steps, steps
@@ -168,7 +168,7 @@ def peak_memory(work: Callable[[], Any], device: torch.device) -> int | None:
     with TemporaryDirectory() as folder:
         file = Path(folder) / "profile.json"
         profiled.export_chrome_trace(str(file))
-        events = json.loads(file.read_text(encoding="utf-8"))["traceEvents"]
+        events = parse_json(file.read_bytes())["traceEvents"]
     changes = sorted((event for event in events if event["name"] == "[memory]"), key=lambda event: event["ts"])
     return max(accumulate((event["args"]["Bytes"] for event in changes), initial=0))
 
