@@ -43,6 +43,8 @@ FORBIDDEN_IMPORTS = {"transformers", "pickle", "cPickle", "_pickle", "dill", "cl
 FORBIDDEN_CALLS = {"eval", "exec", "setattr", "delattr", "compile", "__import__"}
 HOOKS = re.compile(r"register_\w*hook\w*")
 FORBIDDEN_PATHS = {"torch.load", "torch.save", "torch.jit.load", "sys.modules"}
+ARGPARSE_IN = {"experiments/conditions.py", "experiments/layers.py"}  # until these two are commands
+MAKES_REQUESTS = "cli/arguments.py:request"  # what argparse parsed goes in, a frozen request comes out
 JSON_READER = "files.py"
 READS_JSON_ITSELF = "course/kit/"  # runs in a student's process, on what its own supervisor wrote
 CALLS_IN = {"course/compiled.py": {"compile"}}  # of the package's own text, for a student's folder
@@ -165,6 +167,23 @@ def _faults_of(node: ast.AST, modules: set[str]) -> Iterator[str]:
                 yield "loads a state that need not fit"
         if any(word.arg in ("trust_remote_code", "allow_pickle") for word in node.keywords):
             yield "trusts foreign code"
+
+
+def namespaces(code: str, file: str) -> list[str]:
+    """argparse below the command line; there, what takes a Namespace and is not `MAKES_REQUESTS`; writing into one."""
+    tree = ast.parse(code)
+    faults = []
+    if not file.startswith("cli/") and file not in ARGPARSE_IN:
+        faults += [f"{file}:{line} imports argparse" for name, line in imported(tree, file) if name == "argparse"]
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and f"{file}:{node.name}" != MAKES_REQUESTS:
+            given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            named = [arg.arg for arg in given if arg.annotation and "Namespace" in ast.unparse(arg.annotation)]
+            faults += [f"{file}:{node.lineno} {node.name} takes a Namespace as {name}" for name in named]
+        written = isinstance(node, ast.Attribute) and isinstance(node.ctx, (ast.Store, ast.Del))
+        if written and dotted(node.value) == "args":
+            faults.append(f"{file}:{node.lineno} writes into args")
+    return faults
 
 
 def other_json_readers(code: str, file: str) -> list[str]:

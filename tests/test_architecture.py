@@ -16,6 +16,7 @@ from source_rules import (
     PATCHES_IN,
     forbidden,
     image_numbers,
+    namespaces,
     other_json_readers,
     rank,
     source,
@@ -63,6 +64,11 @@ BAD = {
             "def f():\n    from matplotlib import pyplot",
             "n.load(f, allow_pickle=True)",
         ],
+    },
+    namespaces: {
+        "evaluation/x.py": ["import argparse", "from argparse import Namespace", "def f(a: 'Namespace'):\n    pass"],
+        "cli/x.py": ["def f(a, *, b: Namespace):\n    pass", "def f(args: argparse.Namespace):\n    pass"],
+        "cli/y.py": ["args.device = 1", "del args.device", "args.x += 1"],
     },
     other_json_readers: {
         "course/x.py": ["import json\njson.loads(s)", "import json\nread = json.load", "from json import loads"],
