@@ -25,12 +25,10 @@ from minivlm.cli.options import (
 from minivlm.cli.terminal import print_json, questions, remark, say, warnings_afterwards
 from minivlm.errors import CheckpointError, MinivlmError
 from minivlm.evaluation.settings import UsageError, value_of
-from minivlm.shell import END_OF_INPUT
+from minivlm.shell import END_OF_INPUT, FAILED, INTERRUPTED
 
 if TYPE_CHECKING:
     from minivlm.inference.answer import Answer
-
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +171,7 @@ def doctor(request: DoctorRequest) -> int | None:
         print_json(facts)
     else:
         print(doctor.as_text(facts))
-    return 1 if facts["problems"] else None
+    return FAILED if facts["problems"] else None
 
 
 def explore(request: ExploreRequest) -> None:

@@ -15,11 +15,10 @@ from minivlm.cli.terminal import print_json, remark
 from minivlm.course.assignments import ASSIGNMENTS, assignment
 from minivlm.errors import CourseError
 from minivlm.files import harmless
+from minivlm.shell import FAILED
 
 if TYPE_CHECKING:
     from minivlm.course.grade import Graded
-
-UNFINISHED = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +74,10 @@ def start_assignment(request: StartRequest) -> None:
 
 
 def check_folder(request: CheckRequest) -> int:
-    """run the tests of a student's folder: points so far, and the next thing to do"""
+    """run the tests of a student's folder: points so far, and the next thing to do
+
+    The exit code says whether all of them pass.
+    """
     from minivlm.course.check import check
     from minivlm.course.project import Folder
 
@@ -83,7 +85,7 @@ def check_folder(request: CheckRequest) -> int:
     remark(f"Checking {folder.assignment.name} …")
     report = check(folder, request.only)
     print_json(report.as_dict()) if request.json else print(harmless(str(report)))
-    return 0 if report.next is None else UNFINISHED
+    return 0 if report.next is None else FAILED
 
 
 def grade_folders(request: GradeRequest) -> None:

@@ -28,9 +28,9 @@ from minivlm.cli.options import (
 )
 from minivlm.cli.terminal import print_json, remark
 from minivlm.errors import EvaluationError
-from minivlm.evaluation.settings import UsageError
+from minivlm.evaluation.settings import CONTROLS, GROUPS, METHODS, PLAIN, UsageError
 from minivlm.files import write_text
-from minivlm.shell import quoted
+from minivlm.shell import FAILED, quoted
 
 if TYPE_CHECKING:
     from minivlm.evaluation.datasets import Dataset
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from minivlm.inference.vlm import VLM
     from minivlm.model import Mitigation
 
-FAILED = 1
 LONGEST = {"chair": 512, "pope": 10}  # tokens of an answer, as in the published runs
 REPORT = "report.html"
 DATA = ("data", "images", "ids", "synonyms", "limit", "question", "questions", "split", "suffix")
@@ -62,7 +61,7 @@ class RunRequest(ModelRequest, MethodRequest, AnswerRequest):
     suffix: str = ""
     out: str
     resume: bool = False
-    method: str = "plain"
+    method: str = PLAIN
     batch: int = 16
     tensor_parallel: int = 1
     allow_missing: bool = False
@@ -213,7 +212,7 @@ def _retyped(request: RunRequest) -> str:
 
 
 SPEC = "coco:DIR (a folder of COCO), scenes:SEED (drawn, see minivlm.evaluation.scenes) or a file (…evaluation.listing)"
-NAMES = "plain, eah, clva, both, a control such as clva-shuffled-anchor, or a group of them: methods, controls, all"
+NAMES = f"{', '.join(METHODS)}, a control such as {CONTROLS[2]}, or a group of them: {', '.join(GROUPS)}"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -271,7 +270,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--resume", action="store_true", help="go on with the run in RUN, if all that decides it is equal"
     )
-    group.add_argument("--method", metavar="LIST", help=f"{NAMES} (default: plain)")
+    group.add_argument("--method", metavar="LIST", help=f"{NAMES} (default: {RunRequest.method})")
     arguments.methods(group)
     batch = f"asked at once (default: {RunRequest.batch})"
     group.add_argument("--batch", type=arguments.whole(1), metavar="B", help=batch)

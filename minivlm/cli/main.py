@@ -17,8 +17,9 @@ from minivlm.cli.options import Request
 from minivlm.cli.terminal import allow_any_text, forget_stdout, is_closed_pipe, remark, short_warnings
 from minivlm.errors import MinivlmError
 from minivlm.evaluation.settings import UsageError
+from minivlm.shell import FAILED, INTERRUPTED, MISUSED
 
-FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+# Those of toyworld/world.py, which imports numpy and Pillow and would make `minivlm --help` three times as slow.
 WORLDS = ("held-out", "rare-companions", "substitutions", "crowded", "clear")
 BEGIN = """begin with
   minivlm demo                                    three new pictures and what the model says about them

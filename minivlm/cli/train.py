@@ -15,6 +15,7 @@ from minivlm import __version__
 from minivlm.cli.options import MethodRequest, ModelRequest, Request, load_vlm, method_settings
 from minivlm.cli.terminal import print_json, remark
 from minivlm.errors import CheckpointError
+from minivlm.evaluation.settings import BENCHED
 
 if TYPE_CHECKING:
     from minivlm.model import LlavaConfig
@@ -60,7 +61,7 @@ class BenchRequest(ModelRequest, MethodRequest):
 
     prompt: int | None = None
     new: int = 16
-    methods: str = "plain,eah,clva,both,trace"
+    methods: str = ",".join(BENCHED)
     repeats: int = 5
     json: bool = False
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from minivlm.errors import EvaluationError, GenerationError, PromptError
 from minivlm.evaluation.methods import methods
 from minivlm.evaluation.ranks import place
+from minivlm.evaluation.settings import PLAIN
 from minivlm.evaluation.settings import method as settings_of
 from minivlm.inference.answer import Answer
 from minivlm.inference.generate import Generation
@@ -63,7 +64,7 @@ class Harness:
     def __init__(
         self,
         pretrained: str = "",
-        method: str = "plain",
+        method: str = PLAIN,
         eah: str = "",
         clva: str = "",
         batch_size: int | str = 1,

@@ -29,6 +29,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from minivlm import __version__
 from minivlm.errors import ConfigError, PromptError
+from minivlm.evaluation.settings import BENCHED, PLAIN
 from minivlm.files import parse_json
 from minivlm.inference.answer import Inputs
 from minivlm.inference.effect import Effect
@@ -38,7 +39,6 @@ from minivlm.inference.vlm import VLM
 from minivlm.model import CLVA, EAH, Mitigation
 from minivlm.toyworld import HELD_OUT
 
-METHODS = ("plain", "eah", "clva", "both", "trace")
 QUESTION = "What is in the image?"
 FILLING = (" and", " a")  # words that make a question longer: one of them is a single token in any tokenizer
 
@@ -54,7 +54,7 @@ class Run:
 
 def measure(
     vlm: VLM,
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] = BENCHED,
     *,
     prompt: int | None = None,
     new: int = 16,
@@ -92,10 +92,10 @@ def measure(
 
 
 def ordered(methods: Sequence[str]) -> tuple[str, ...]:
-    """The methods in the order of METHODS, plain first, which all others are held against."""
-    if unknown := set(methods) - set(METHODS):
-        raise ConfigError(f"A bench knows the methods {', '.join(METHODS)}, found {', '.join(sorted(unknown))}.")
-    return tuple(method for method in METHODS if method in {"plain", *methods})
+    """The methods in the order of BENCHED, plain first, which all others are held against."""
+    if unknown := set(methods) - set(BENCHED):
+        raise ConfigError(f"A bench knows the methods {', '.join(BENCHED)}, found {', '.join(sorted(unknown))}.")
+    return tuple(method for method in BENCHED if method in {PLAIN, *methods})
 
 
 # --- one answer -----------------------------------------------------------------------------------------------------
@@ -192,11 +192,11 @@ def figures(method: str, rounds: Sequence[dict[str, Run]], memory: dict[str, int
     """What one method took, and how much that is of plain."""
     found: dict[str, Any] = {}
     for phase in ("prefill", "decode"):
-        own, plain = ([getattr(one[name], phase) for one in rounds] for name in (method, "plain"))
+        own, plain = ([getattr(one[name], phase) for one in rounds] for name in (method, PLAIN))
         found[phase] = {"seconds": spread(own), "ratio": spread([a / b for a, b in zip(own, plain, strict=True)])}
     known = memory[method] is not None
-    extra = memory[method] - memory["plain"] if known else None
-    ratio = memory[method] / memory["plain"] if known else None
+    extra = memory[method] - memory[PLAIN] if known else None
+    ratio = memory[method] / memory[PLAIN] if known else None
     effect = rounds[0][method].effect
     return {
         **found,
