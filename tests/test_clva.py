@@ -124,7 +124,7 @@ def test_layers_in_the_wrong_order_are_refused():
         CLVA(anchor_layers=(3, 5), deep_layers=(5, 6))
     with pytest.raises(ConfigError, match="before it is written"):
         CLVA(noise_layers=(7,), deep_layers=(6,))
-    with pytest.raises(ConfigError, match=r"\(1, 2\) and anchor_layers \(2, 3\) share a layer"):
+    with pytest.raises(ConfigError, match=r"\(1, 2\) and anchor_layers \(2, 3\) share one"):
         CLVA(noise_layers=(1, 2), anchor_layers=(2, 3))
 
 

@@ -15,7 +15,7 @@ from minivlm.course.assignments import ASSIGNMENTS, assignment
 from minivlm.course.holes import functions, hollowed, is_hollow
 from minivlm.course.kit.compare import first_difference
 from minivlm.course.kit.draw import Draw
-from minivlm.course.kit.show import Show, Shown
+from minivlm.course.kit.show import DTYPES, Show, Shown
 from minivlm.course.package import PACKAGE, handout
 from minivlm.course.zoo import EXAMPLE
 from minivlm.errors import CourseError
@@ -180,6 +180,17 @@ def test_what_is_shown_survives_a_file(tmp_path: Path):
     assert torch.equal(after.tensors["x"], values["x"])
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", [(), (0,), (3, 2), (2, 0, 5)], ids=str)
+def test_tensors_of_every_kind_survive_beside_others(tmp_path: Path, dtype, shape):
+    x = Draw(1).whole(0, 2, *shape).to(dtype)
+    shown(before=torch.ones(3, dtype=torch.bool), x=x, after=X).save(tmp_path / "t.safetensors")
+    after = Shown.load(tmp_path / "t.safetensors").tensors
+    assert (after["x"].dtype, after["x"].shape) == (dtype, shape)
+    assert torch.equal(after["x"], x)
+    assert torch.equal(after["after"], X)
+
+
 def test_a_test_that_shows_nothing_can_be_kept(tmp_path: Path):
     Shown().save(tmp_path / "t.safetensors")
     assert Shown.load(tmp_path / "t.safetensors") == Shown()
@@ -188,6 +199,8 @@ def test_a_test_that_shows_nothing_can_be_kept(tmp_path: Path):
 def test_what_cannot_be_shown_says_what_can():
     with pytest.raises(TypeError, match=r"things\[1\] is a set: expected a tensor, a number"):
         shown(things=[1, {2}])
+    with pytest.raises(TypeError, match=r"z is a tensor of torch\.complex64: expected one of .*torch\.float32"):
+        shown(z=torch.zeros(2, dtype=torch.complex64))
     show = Show()
     show(x=1)
     with pytest.raises(ValueError, match="shows 'x' twice"):

@@ -107,7 +107,7 @@ def test_no_mitigation_has_no_effect_and_no_warning():
 
 
 def test_a_question_without_a_picture_is_answered_plainly():
-    with pytest.warns(UserWarning, match="no text stands behind a picture"):
+    with pytest.warns(UserWarning, match="no text follows a picture"):
         found = MODEL(**single(0), mitigation=PASS)
     assert found.effect.nothing
     assert difference(found.logits, MODEL(**single(0)).logits) < CLOSE

@@ -72,7 +72,7 @@ for module in pkgutil.walk_packages(minivlm.__path__, "minivlm."):
     if not module.name.startswith(alone):
         importlib.import_module(module.name)
 for words in (["doctor"], ["demo", "--seed", "1", "--scenes", "1"], ["ask", "demo/scene-1.png", "Is there a dog?"]):
-    assert minivlm.cli.main(words) == 0, words
+    assert minivlm.cli.main.main(words) == 0, words
 """
 
 

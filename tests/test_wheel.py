@@ -1,4 +1,4 @@
-"""The installed wheel, without the repository: it finds the shipped model, runs the demo, gives and grades the course."""
+"""The installed wheel, without the repository: it finds the shipped model, runs the demo, grades an assignment."""
 
 import json
 import os

@@ -1,12 +1,12 @@
-"""The network: tensors in, tensors out. Imports torch and einops, nothing else.
+"""The network: tensors in, tensors out. Imports torch and einops, and the package's errors.
 
-Read the plain network first: `config` (sizes), `layers` (norms, rotary positions, MLP), `cache` (keys and values),
-`attention` (two lanes, numbered steps), `decoder` (blocks, mask), `vision` (pixels to patches), `projector` (patches to
-vectors among those of words), `llava` (all of it: pixels and tokens in, logits out).
+Read the plain network first: `config` (sizes), `layers` (norms, rotary positions, MLP), `vision` (pixels to patches),
+`projector` (patches to vectors among those of words), `attention` without its steps 3 to 5 (letters, two lanes),
+`cache` (keys and values), `decoder` (blocks, mask), `llava` (all of it: pixels and tokens in, logits out).
 
-Then the steps of the two papers inside the attention: `layout` (where patches and text stand), `call` (what goes down
-through the layers and comes up), `mitigation` (which step acts), `sinks` and `eah` (step 3), `redistribute` and `clva`
-(step 4a), `aim` (step 4b), `effect` (what was changed); `without_map` has sinks and EAH without a written-out map.
+Then the steps of the two papers inside the attention: `layout` (where patches and text stand), `effect` (what was
+changed), `sinks` and `eah` (step 3), `clva` with `redistribute` (step 4a), `aim` (step 4b), `mitigation` (which layer
+does what), `call` (what goes through the layers), `attention` again, now steps 3 to 5. `without_map` is for study.
 """
 
 from minivlm.model.aim import Aim

@@ -3,7 +3,8 @@
 Shapes, here and in the decoder:
 
     B batch · Q queries (the new tokens) · K keys (all tokens so far) · H heads · G key/value heads
-    D width · d head width · P patches · R rows (the last queries, those whose weights are written out)
+    D width · d head width · P patches · R rows (the last queries, whose weights are written out;
+    those of CLVA and `aim`: from the first text after a picture on)
 
 Each query takes the *fast lane*, a fused kernel that never shows its weights, unless something needs its weights in
 this very layer: then it takes the *visible lane*, where the softmax is written out. Both give the same, up to rounding.
@@ -70,7 +71,7 @@ class Attention(nn.Module):
     ) -> Attended:
         """Let the tokens `x` (B, Q, D) look at all tokens so far.
 
-        `rope`: cosine and sine, (B, Q, d) each; `mask` (B, 1, Q, K): True where a query may see a key, one at least.
+        `rope`: cosine and sine, (B, Q, d) each; `mask` (B, 1, Q, K): True where a query may attend, to one at least.
         """
         # 1. project, rotate, remember
         q, k, v = self.project(x)
@@ -78,7 +79,7 @@ class Attention(nn.Module):
         if cache is not None:
             k, v = cache.write(self.layer, k, v)
 
-        # 2a. fast lane: the queries whose weights nobody needs
+        # 2a. fast lane: the queries whose weights neither a step nor `Watch` needs
         first = call.first_visible_row(self.layer, q.shape[2])
         fast = fused_attention(q[:, :, :first], k, v, mask[:, :, :first]) if first else q[:, :, :0]
         if first == q.shape[2]:
@@ -90,9 +91,9 @@ class Attention(nn.Module):
 
         # 3. EAH: in its layer, every head gets the map of the head that has most vision sinks
         weights, handed = self.broadcast(plain, visible, call, handed)
-        # 4a. CLVA: noise and anchor layers hand their maps up, deep layers are pulled from the noise to the anchor
+        # 4a. CLVA: noise and anchor layers save their maps for later layers, deep layers are corrected by them
         weights, handed = self.anchor(weights, call, handed)
-        weights, handed = self.aim(weights, call, handed)  # 4b. the ceiling: drawn to where someone who knows points
+        weights, handed = self.aim(weights, call, handed)  # 4b. an upper bound: moved to a given target
         # 5. record what was asked for
         seen = self.record(plain, weights, visible, call.watch)
 
@@ -110,7 +111,7 @@ class Attention(nn.Module):
         return changed, handed.with_change(change)
 
     def anchor(self, weights: Tensor, call: Call, handed: Handed) -> tuple[Tensor, Handed]:
-        """Step 4a, see `clva.py`. It acts on the text behind the picture: the last of the R rows."""
+        """Step 4a, see `clva.py`. It acts on the text after the picture: the last of the R rows."""
         clva, layout = call.mitigation.clva, call.layout
         if clva is None or not layout.text_rows:
             return weights, handed

@@ -22,7 +22,7 @@ class KVCache:
         self, config: TextConfig, batch: int, capacity: int, *, device: torch.device | str, dtype: torch.dtype
     ) -> None:
         shape = (config.num_hidden_layers, batch, config.num_key_value_heads, capacity, config.head_dim)
-        self.keys = torch.zeros(shape, device=device, dtype=dtype)  # (L, B, G, capacity, d)
+        self.keys = torch.zeros(shape, device=device, dtype=dtype)  # (layers, B, G, capacity, d)
         self.values = torch.zeros(shape, device=device, dtype=dtype)
         self.image = torch.zeros(batch, capacity, device=device, dtype=torch.bool)  # which of the tokens are patches
         self.length = 0

@@ -1,4 +1,5 @@
-"""What one call of the decoder takes down through its layers, and what they hand up. Values, not state."""
+"""What goes through the layers of one forward pass, as values: `Call` is the same for every layer, `Handed` goes from
+each layer to the next, `Seen` is what a layer returns to be looked at."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,12 +17,12 @@ from minivlm.model.mitigation import NO_MITIGATION, Mitigation
 
 @dataclass(frozen=True)
 class Watch:
-    """Layers, counted from 0. What is not asked for is not kept: all maps of a large model do not fit a memory."""
+    """What to return, by layer, counted from 0. Nothing else is kept: the maps of all layers do not fit into memory."""
 
-    maps: Collection[int] = ()  # whose weights are returned, (B, H, Q, K)
-    rows: Collection[int] = ()  # whose weights of the last query are, (B, H, K)
-    sinks: Collection[int] = ()  # whose vision-sink scores are, (B, H, K)
-    hidden: bool = False  # the states behind every layer, of the decoder and of the tower
+    maps: Collection[int] = ()  # layers that return their attention weights (B, H, Q, K)
+    rows: Collection[int] = ()  # layers that return those of the last query alone, (B, H, K)
+    sinks: Collection[int] = ()  # layers that return vision-sink scores (B, H, K), of all columns
+    hidden: bool = False  # the states after every layer, of the decoder and of the tower
 
     def checked(self, config: LlavaConfig) -> "Watch":
         """As it is, once its layers are known to exist."""
@@ -50,7 +51,7 @@ def check_layers(name: str, layers: Collection[int], config: LlavaConfig) -> Non
 class Earlier:
     """What earlier calls of the same generation hand on, beside the cache."""
 
-    prompt: int | None = None  # how many of the columns are no answer; None: the cached ones, else all
+    prompt: int | None = None  # columns of the prompt; None: all that are cached, or all there are
     changes: Changes | None = None  # what the mitigation did so far; None for a call that stands alone
 
 

@@ -3,7 +3,7 @@
 THIS IS A READING OF THE ABSTRACT. The paper's equations, layers and constants were not public to us; every line below
 is our own guess at them, and every constant is a setting.
 
-For one text row behind the picture, with p_h the attention of head h on the patches (sum m_h), in layer l
+For one text row after the picture, with p_h the attention of head h on the patches (sum m_h), in layer l
 
     P_l = sum of p_h / sum of m_h, over the half of the heads with the largest m_h                  the layer's map
 
@@ -21,8 +21,8 @@ and in each deep layer
     p_h <- kappa m_h t / sum of t                              "reinforces" the anchor "while suppressing" the noise
 
 With kappa = 1 the attention on the picture stays as large as it was: only where it looks changes. Otherwise the whole
-row is scaled back to 1. Each row has its own maps, at prefill and at decode; those of the noise and anchor layers are
-kept, and nothing else. A row whose middle layers gain nothing, or whose gate r is 0, is left alone, also by kappa.
+row is scaled back to 1. Each row has its own maps, found anew at prefill and at each decoding step, and kept until its
+deep layers have read them. A row in which no patch gains, or whose gate r is 0, is left alone, also by kappa.
 """
 
 import math
@@ -41,7 +41,7 @@ from minivlm.model.redistribute import MOST_KAPPA, checked_layers, lies_in, norm
 ANCHORS = ("gain", "shuffled", "random")
 NOISE, ANCHOR, DEEP = (0.03, 0.14), (0.40, 0.70), (0.80, 1.0)  # of the depth: layers 1-4, 13-22, 26-31 of 32
 OUTLIER = 3.0  # standard deviations
-SLACK = 1e-6  # 0.07 of 100 are 7, whatever floats make of it
+SLACK = 1e-6  # guards `ceil` against rounding: 0.07 of 100 are 7
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class CLVA:
         return (*(self.noise_layers or ()), *(self.anchor_layers or ()))
 
     def _check_order(self) -> None:
-        """No layer reads what has not been written: maps come from below the deep layers."""
+        """No layer reads what has not been written: all maps are read before the first deep layer."""
         if self.deep_layers and self.read_layers and min(self.deep_layers) <= max(self.read_layers):
             raise ConfigError(
                 f"CLVA.deep_layers begin at {min(self.deep_layers)}, but the noise and anchor layers reach up to "
@@ -110,7 +110,7 @@ class CLVA:
             )
         if set(self.noise_layers or ()) & set(self.anchor_layers or ()):
             raise ConfigError(
-                f"CLVA.noise_layers {self.noise_layers} and anchor_layers {self.anchor_layers} share a layer: move it."
+                f"CLVA.noise_layers {self.noise_layers} and anchor_layers {self.anchor_layers} share one."
             )
 
 
@@ -144,11 +144,11 @@ def pooled_map(weights: Tensor, layout: Layout, heads: float = 0.5) -> Tensor:
 
 @dataclass(frozen=True)
 class Anchor:
-    """What the deep layers are pulled by, (B, R, P) each."""
+    """What the deep layers are corrected by, (B, R, P) each."""
 
-    noise: Tensor  # n
-    middle: Tensor  # c
-    anchor: Tensor  # a; all 0 for a row whose middle layers gain nothing
+    noise: Tensor  # n, pulled away from
+    middle: Tensor  # c, for the gate
+    anchor: Tensor  # a, pulled to; all 0 for a row in which no patch gains
 
 
 def find_anchor(maps: Mapping[int, Tensor], layout: Layout, clva: CLVA) -> Anchor:
@@ -200,7 +200,7 @@ def controlled(anchor: Tensor, layout: Layout, clva: CLVA) -> Tensor:
 
 
 def drift_gate(weights: Tensor, found: Anchor, layout: Layout, clva: CLVA) -> Tensor:
-    """How far each row of this deep layer has regressed, r (B, R): 0 not beyond the middle layers, 1 to the noise."""
+    """How far each row of this deep layer has regressed, r (B, R): 0 as far from the noise as the middle, 1 at it."""
     ready = found.anchor.any(dim=-1)  # B R
     if not clva.gate:
         return ready.to(found.anchor.dtype)

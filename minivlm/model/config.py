@@ -75,7 +75,7 @@ class LlavaConfig:
 
     vision_config: VisionConfig
     text_config: TextConfig
-    image_token_index: int  # the id that holds a patch's place in the prompt; may lie beyond the vocabulary
+    image_token_index: int  # placeholder id of one patch in the prompt; may be ≥ vocab_size
     vision_feature_layer: int | tuple[int, ...] = -2
     vision_feature_select_strategy: str = "default"  # "default": patches only; "full": the class token too
     multimodal_projector_bias: bool = True

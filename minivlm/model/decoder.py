@@ -18,8 +18,8 @@ from minivlm.model.mitigation import NO_MITIGATION
 class Decoded:
     """What the decoder computed."""
 
-    states: Tensor  # (B, Q, D), normalised, ready for the head
-    hidden: tuple[Tensor, ...] | None  # the embedding and each block's output, (B, Q, D) each
+    states: Tensor  # (B, Q, D), after the last norm: what the LM head reads
+    hidden: tuple[Tensor, ...] | None  # the embedding and each block's output, (B, Q, D) each, before the last norm
     seen: tuple[Seen, ...]  # for each layer, what it was asked to show
     effect: Changes | None  # what a mitigation did; None if there was none
 
@@ -81,7 +81,7 @@ class Decoder(nn.Module):
 
 
 def token_positions(valid: Tensor, queries: int) -> Tensor:
-    """Positions (B, Q) of the last `queries` tokens, counted over each row's tokens alone: padding takes none."""
+    """Positions (B, Q) of the last `queries` tokens, counted in each sample by itself, without its padding."""
     return (valid.cumsum(dim=1) - 1).clamp(min=0)[:, -queries:]
 
 
@@ -99,5 +99,7 @@ def causal_mask(valid: Tensor, queries: int) -> Tensor:
     """
     key = torch.arange(valid.shape[1], device=valid.device)
     query = key[-queries:, None]
-    both = valid[:, -queries:, None] & valid[:, None]  # padding behind the text shall not count as one who looked
+    both = (
+        valid[:, -queries:, None] & valid[:, None]
+    )  # a padded query must not count as an attending row, on whichever side
     return ((key < query) & both | (key == query))[:, None]

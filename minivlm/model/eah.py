@@ -27,7 +27,7 @@ from minivlm.model.sinks import sinks_per_head, vision_sink_scores, vision_sinks
 
 HEADS = ("densest", "second", "random")
 DECODE = ("pass", "keep")
-PUBLISHED_THRESHOLD = 0.002  # 1.25 times the share of each token if all of a prompt got the same
+PUBLISHED_THRESHOLD = 0.002  # 1.25 times the uniform share, 1 / 626
 PUBLISHED_LENGTH = 626  # tokens of such a prompt: the patches of a picture and 50 others
 WORDS = 50
 
@@ -70,7 +70,7 @@ class EAH:
         return replace(self, threshold=PUBLISHED_THRESHOLD * PUBLISHED_LENGTH / length)
 
     def acts(self, layer: int, layout: Layout) -> bool:
-        """Whether this call touches `layer`: generated rows alone are left as they are, unless they keep the head."""
+        """Whether this call changes `layer`: one with generated rows alone does not, unless they keep the head."""
         return layer == self.layer and (layout.prompt_rows > 0 or self.decode == "keep")
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from minivlm.model.layout import Layout
 
-WHY = "no sink was found, no text stands behind a picture, the drift gate is shut, or the strength is 0"
+WHY = "no sink was found, no text follows a picture, the drift gate is shut, or the strength is 0"
 COMPARED_ROWS = 32  # rows compared at a time
 
 
@@ -24,7 +24,7 @@ class Change:
     moved: Tensor  # (B, H, R): the share of a row's attention that went elsewhere (total variation)
     columns: Tensor  # (B, K): columns whose weight changed in some row
     head: Tensor | None = None  # (B,): the head that EAH chose, -1 for none
-    gate: Tensor | None = None  # (B, R): CLVA's drift gate; nan on rows that are no text behind a picture
+    gate: Tensor | None = None  # (B, R): CLVA's drift gate; nan on rows that are no text after a picture
 
     @classmethod
     def between(cls, method: str, layer: int, before: Tensor, after: Tensor, layout: Layout, **facts) -> "Change":
@@ -41,7 +41,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Changes:
-    """What a mitigation did: the changes of each call (a prefill, then one a token)."""
+    """What a mitigation did: the changes of each forward pass. One pass gives one entry; the inference appends them."""
 
     calls: tuple[tuple[Change, ...], ...] = ()
 

@@ -11,10 +11,10 @@ from torch import Tensor
 class Layout:
     """The K tokens so far are the columns of the attention; the last `queries` of them are its rows.
 
-         <s> U [ patches ] W h a t ? | A n
-    image       x x x x x                      columns that are patches
-    text                    x x x x x   x x    rows that are text behind a patch
-    prompt   x x  x x x x x  x x x x x          rows of the prompt; those behind it are the answer's
+              <s> U  p p p p p  W h a t ?  A n    p: a patch
+    image            x x x x x                    columns that are patches
+    text                        x x x x x  x x    rows that are text after a patch
+    prompt     x  x  x x x x x  x x x x x         rows of the prompt; those after it are the answer's
     """
 
     valid: Tensor  # (B, K), False at padding
@@ -24,7 +24,7 @@ class Layout:
 
     @property
     def past(self) -> int:
-        """Columns that have no row here, because they came with an earlier call."""
+        """The number of cached columns: keys that have no query in this call."""
         return self.image.shape[1] - self.queries
 
     @property
@@ -40,7 +40,7 @@ class Layout:
 
     @cached_property
     def text_rows(self) -> int:
-        """How many rows there are from the first that is such text in any sample on; 0 if none is."""
+        """The number of rows from the first text row after a patch, in any sample, to the last row; 0 without one."""
         return self.queries - _first(self.text.any(dim=0), self.queries)
 
     @cached_property
@@ -56,7 +56,7 @@ class Layout:
         return self.image[:, None, None, self.span]
 
     def seen(self, rows: int) -> Tensor:
-        """(B, R, P): which of those patches each of the last `rows` rows may see; text between two sees the first."""
+        """(B, R, P): which patches each of the last `rows` rows may see; text between pictures sees the first."""
         column = torch.arange(self.image.shape[1], device=self.image.device)
         return self.patches[:, 0] & (column[self.span] <= column[-rows:, None])
 

@@ -1,6 +1,6 @@
 """LLaVA: pixels and tokens in, logits out. The straight line through the network.
 
-Beside the letters of `attention.py`: N pictures, S their side in pixels, P placeholders a picture, V vocabulary.
+Letters as in `attention.py`, and: N pictures, S their side in pixels, P patches a picture, V vocabulary.
 """
 
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ class Output:
 
 
 class Llava(nn.Module):
-    """A vision tower, a projector, a decoder and a head, named as in the canonical checkpoint."""
+    """A vision tower, a projector, a decoder and an LM head, named as in the canonical checkpoint."""
 
     def __init__(self, config: LlavaConfig) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class Llava(nn.Module):
 
         `tokens` (B, Q) hold one `image_token_index` for each patch of the pictures `pixels` (N, 3, S, S), in order, row
         by row; instead of pixels, `features` (N, P, D) may be given, which `see` made of them before. `valid` (B, K) is
-        False at padding; with a `cache` it speaks of the cached tokens and the new ones. `mitigation`: see
+        False at padding, of the cached tokens, too; with `last`, padding must stand on the left. `mitigation`: see
         `Mitigation.of`. `last` wants the last logits only. `earlier`: what earlier calls of one generation hand on.
         `watch`: the fields of `Watch`, such as `maps=[1]`. Raises `PromptError` for tokens, pixels and masks that do
         not fit, `ConfigError` for layers that do not exist.
@@ -101,7 +101,7 @@ class Llava(nn.Module):
         x = self.embed(tokens, features)  # B Q D
         positions, mask = token_positions(layout.valid, layout.queries), causal_mask(layout.valid, layout.queries)
         decoded = self.text(x, positions, mask, cache=cache, call=call, hidden=asked.hidden)
-        if decoded.effect and earlier.changes is None:
+        if decoded.effect and earlier.changes is None:  # a generation warns at its end
             decoded.effect.warn_if_nothing()
         logits = self.lm_head(decoded.states[:, -1:] if last else decoded.states)
         return Output(logits, features, decoded, vision_hidden)

@@ -4,7 +4,7 @@
 
 A mitigation belongs to one call, never to the model: one set of loaded weights answers plainly and mitigated, side by
 side, and nothing has to be undone. With both methods on, EAH comes first: where its layer is a noise layer of CLVA, as
-by default, the noise holds the map that was broadcast.
+it is at LLaVA's depths, the noise holds the map that was broadcast.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -53,7 +53,7 @@ class Mitigation:
         return replace(self, **{name: part.fitted(config) for name, part in settings.items() if part is not None})
 
     def as_dict(self) -> dict:
-        """The settings of the methods that there are, in JSON types; a target is too large to be told."""
+        """The settings of the methods that there are, in JSON types; `Aim.target` is left out because it is large."""
         found = {}
         for name in KINDS:
             if (part := getattr(self, name)) is not None:

@@ -18,13 +18,15 @@ class Projector(nn.Module):
         self.linear_2 = nn.Linear(width, width, bias=bias)
 
     def forward(self, features: Tensor) -> Tensor:
+        """(N, P, width × layers named) to (N, P, D)."""
         return self.linear_2(F.gelu(self.linear_1(features)))
 
 
 def select_features(states: tuple[Tensor, ...], config: LlavaConfig) -> Tensor:
-    """What the projector reads of the tower's hidden states, (N, patches, width × layers named).
+    """What the projector reads of the tower's hidden states, (N, P, width × layers named).
 
     `states` must reach as deep as the deepest feature layer; indices count over the whole tower, the embedding first.
+    P counts the patches, and the class token where the strategy is "full".
     """
     depth = config.vision_config.num_hidden_layers
     chosen = [states[layer % (depth + 1)] for layer in config.feature_layers]

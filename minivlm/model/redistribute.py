@@ -29,8 +29,8 @@ def redistributed(
 ) -> Tensor:
     """`weights` (B, H, R, K) whose attention on the patches, `mass` (B, H, R, 1), is shared out as `wanted`.
 
-    `wanted` (B, H, R, P) need not sum to anything. Only the text rows of `rows` (B, R) are changed; where nothing is
-    wanted, nothing is. `kappa` scales the mass; then the whole row is brought back to its sum.
+    `wanted` (B, H, R, P), P as in `clva.py`, need not sum to 1. Only the text rows of `rows` (B, R) change, and none
+    whose `wanted` is all 0. `kappa` scales the mass; then the whole row is brought back to its sum.
     """
     total = wanted.sum(dim=-1, keepdim=True)  # B H R 1
     share = wanted * (kappa * mass / total.clamp(min=torch.finfo(total.dtype).tiny))

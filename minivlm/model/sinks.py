@@ -10,9 +10,6 @@ from torch import Tensor
 SUMMED_ROWS = 64  # rows added up at a time: the map is not copied into fp32 as a whole
 
 
-# --- vision sinks ---------------------------------------------------------------------------------------------------
-
-
 def vision_sink_scores(weights: Tensor, mask: Tensor) -> Tensor:
     """The mean attention that each column gets from the later rows that may see it, (B, H, K).
 

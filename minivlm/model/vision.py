@@ -96,7 +96,7 @@ class VisionTower(nn.Module):
     def forward(self, pixels: Tensor, depth: int | None = None) -> tuple[Tensor, ...]:
         """All hidden states up to layer `depth` (default: all), each (B, T, D); the first is the embedding.
 
-        `pixels` (B, 3, S, S) are normalised as the checkpoint says. Layers behind `depth` are not computed.
+        `pixels` (B, 3, S, S) are normalised as the checkpoint says. Layers after `depth` are not computed.
         """
         states = [self.pre_layrnorm(self.embeddings(pixels))]
         for block in self.encoder["layers"][:depth]:

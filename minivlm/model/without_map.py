@@ -1,10 +1,10 @@
-"""The same without a map: what sinks and EAH ask of a layer, from its queries and keys.
+"""Sink scores and EAH without the attention matrix, from a layer's queries and keys alone.
 
 The weights of a long prompt are the largest thing that a layer can write down: H Q K numbers. But a sink score is a
 mean over rows, and rows can be looked at a few at a time; and a head's map is a function of its queries and keys alone,
-so that a head which is given another's queries and keys has the other's map, inside the fused kernel, which shows none.
+so a head that is given another's queries and keys has the other's map, also inside the fused kernel.
 
-The model itself takes the visible lane of `attention.py`, where the shapes are explained.
+For study and for assignment a4: the model takes the visible lane of `attention.py`, where the shapes are explained.
 """
 
 import torch
@@ -16,7 +16,7 @@ from minivlm.model.attention import STRIPE, attention_weights, fused_attention, 
 def sink_scores_without_map(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
     """`vision_sink_scores(attention_weights(q, k, mask), mask)`, (B, H, K), with few rows of weights at a time.
 
-    `q` (B, H, Q, d), `k` (B, G, K, d), `mask` (B, 1, Q, K): True where a row may see a column, one at least.
+    `q` (B, H, Q, d), `k` (B, G, K, d), `mask` (B, 1, Q, K): True where a row may attend; each to a column at least.
     """
     k = repeat_heads(k, q.shape[1] // k.shape[1])
     wide = torch.promote_types(q.dtype, torch.float32)
