@@ -116,6 +116,11 @@ def test_the_package_keeps_the_rules(rule):
     assert not faults, "\n" + "\n".join(faults)
 
 
+def test_the_package_has_few_loose_files():
+    loose = {file for file in FILES if "/" not in file}
+    assert loose == {"__init__.py", "__main__.py", "errors.py", "files.py", "shell.py", "stats.py"}
+
+
 def test_every_file_has_its_floor():
     assert {"inference/vlm.py", "model/attention.py", "inputs/prompt.py"} <= set(FILES)
     for file in FILES:
