@@ -1,4 +1,4 @@
-"""The shell that minivlm was typed into: how a word is written there, and what it calls the end of input."""
+"""The shell that minivlm was typed into: how a word is written there, what ends its input, what exit codes mean."""
 
 import os
 import shlex
@@ -6,6 +6,7 @@ import subprocess
 
 WINDOWS = os.name == "nt"
 END_OF_INPUT = "Ctrl-Z and Enter" if WINDOWS else "Ctrl-D"
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130  # exit codes: it did not go well, it was typed wrong, Ctrl-C
 
 
 def quoted(word: str, windows: bool = WINDOWS) -> str:

@@ -14,7 +14,7 @@ FILES = sorted(file.relative_to(PACKAGE).as_posix() for file in PACKAGE.rglob("*
 # Floors from the ground up. A room imports itself and the floors below it; neighbours on a floor do not meet.
 FLOORS = [
     "errors shell",
-    "stats",
+    "files stats",
     "model toyworld",
     "inputs checkpoints",
     "inference",
@@ -43,6 +43,10 @@ FORBIDDEN_IMPORTS = {"transformers", "pickle", "cPickle", "_pickle", "dill", "cl
 FORBIDDEN_CALLS = {"eval", "exec", "setattr", "delattr", "compile", "__import__"}
 HOOKS = re.compile(r"register_\w*hook\w*")
 FORBIDDEN_PATHS = {"torch.load", "torch.save", "torch.jit.load", "sys.modules"}
+ARGPARSE_IN = {"experiments/conditions.py", "experiments/layers.py"}  # until these two are commands
+MAKES_REQUESTS = "cli/arguments.py:request"  # what argparse parsed goes in, a frozen request comes out
+JSON_READER = "files.py"
+READS_JSON_ITSELF = "course/kit/"  # runs in a student's process, on what its own supervisor wrote
 CALLS_IN = {"course/compiled.py": {"compile"}}  # of the package's own text, for a student's folder
 PATCHES_IN = {"cli/terminal.py": {"warnings.showwarning"}}  # within `catch_warnings`, as its documentation says
 IMAGE_NUMBERS = {35, 36, 575, 576, 577, 611, 336, 32000, 32064}
@@ -163,6 +167,33 @@ def _faults_of(node: ast.AST, modules: set[str]) -> Iterator[str]:
                 yield "loads a state that need not fit"
         if any(word.arg in ("trust_remote_code", "allow_pickle") for word in node.keywords):
             yield "trusts foreign code"
+
+
+def namespaces(code: str, file: str) -> list[str]:
+    """argparse below the command line; there, what takes a Namespace and is not `MAKES_REQUESTS`; writing into one."""
+    tree = ast.parse(code)
+    faults = []
+    if not file.startswith("cli/") and file not in ARGPARSE_IN:
+        faults += [f"{file}:{line} imports argparse" for name, line in imported(tree, file) if name == "argparse"]
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and f"{file}:{node.name}" != MAKES_REQUESTS:
+            given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            named = [arg.arg for arg in given if arg.annotation and "Namespace" in ast.unparse(arg.annotation)]
+            faults += [f"{file}:{node.lineno} {node.name} takes a Namespace as {name}" for name in named]
+        written = isinstance(node, ast.Attribute) and isinstance(node.ctx, (ast.Store, ast.Del))
+        if written and dotted(node.value) == "args":
+            faults.append(f"{file}:{node.lineno} writes into args")
+    return faults
+
+
+def other_json_readers(code: str, file: str) -> list[str]:
+    """Uses of json.load and json.loads outside the one strict reader."""
+    if file == JSON_READER or file.startswith(READS_JSON_ITSELF):
+        return []
+    tree = ast.parse(code)
+    read = [node for node in ast.walk(tree) if dotted(node) in ("json.load", "json.loads")]
+    named = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "json"]
+    return [f"{file}:{node.lineno} reads JSON by itself, not with minivlm.files.parse_json" for node in [*read, *named]]
 
 
 def image_numbers(code: str, file: str) -> list[str]:

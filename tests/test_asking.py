@@ -8,7 +8,8 @@ from tiny_model import picture, tiny_vlm
 
 from minivlm.errors import EvaluationError, GenerationError
 from minivlm.evaluation.asking import Asker
-from minivlm.evaluation.methods import CONTROLS, METHODS, methods
+from minivlm.evaluation.methods import methods
+from minivlm.evaluation.settings import CONTROLS, METHODS
 from minivlm.inference.effect import effect_of
 from minivlm.inference.generate import Generation, new_cache
 from minivlm.inputs.prompt import pad_batch

@@ -1,5 +1,6 @@
 """The command line: what is typed, what is printed where, and the exit code. The model is tiny and random."""
 
+import argparse
 import io
 import json
 import os
@@ -7,6 +8,8 @@ import shutil
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
+from dataclasses import MISSING, FrozenInstanceError, fields
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,8 @@ from minivlm.cli import arguments, doctor, options, terminal
 from minivlm.cli import ask as commands
 from minivlm.cli import main as cli
 from minivlm.cli import train as workshop
+from minivlm.cli.ask import AskRequest
+from minivlm.cli.evaluate import RunRequest
 from minivlm.evaluation import settings as method_settings
 from minivlm.experiments.card import CAPTION_ROWS, HEAD
 from minivlm.experiments.demo import save
@@ -107,6 +112,50 @@ def test_debug_may_stand_before_and_behind_the_command():
     assert not parser.parse_args(["doctor"]).debug
 
 
+def asked(*words: str) -> options.Request:
+    """The request that these words are."""
+    return arguments.request(cli.make_parser().parse_args(words))
+
+
+def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Those of all commands and of their tasks."""
+    chosen = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    for below in (below for action in chosen for below in action.choices.values()):
+        yield below
+        yield from parsers(below)
+
+
+def test_a_request_cannot_be_changed_and_holds_what_was_typed():
+    request = asked("ask", "a.png", "What?", "--also", "b.png", "--also", "c.png", "--stop", "x", "--eah", "layer=2")
+    assert request == AskRequest(
+        image="a.png", question="What?", also=("b.png", "c.png"), stop=("x",), eah="layer=2", json=False
+    )
+    assert hash(request) == hash(
+        asked("ask", "a.png", "What?", "--also", "b.png", "--also", "c.png", "--stop", "x", "--eah", "layer=2")
+    )
+    with pytest.raises(FrozenInstanceError):
+        request.image = "b.png"
+    assert asked("chat").image is None
+    assert asked("course", "check").folder == "."
+    run = ("evaluate", "chair", "--data", "scenes:0", "--out", "run")
+    assert asked(*run) == RunRequest(data="scenes:0", out="run")
+    assert asked(*run, "--batch", "3", "--resume") == RunRequest(data="scenes:0", out="run", batch=3, resume=True)
+
+
+def test_no_option_is_lost_on_the_way_into_a_request():
+    """Every option is a field of its request, and what the request has no default for must be typed."""
+    found = [*parsers(cli.make_parser())]
+    assert len(found) == len(cli.COMMANDS) + 5 + 2 + 4
+    for parser in found:
+        kind = parser.get_default("request")
+        typed = {action.dest: action for action in parser._actions} if kind else {}
+        known = {field.name: field for field in fields(kind)}
+        assert typed.keys() - {"help", "debug", "task", "kind"} <= known.keys(), parser.prog
+        for name, field in known.items():
+            needed = name in typed and typed[name].required
+            assert needed == (field.default is MISSING), f"{parser.prog}: {name}"
+
+
 def test_choices_are_those_of_the_library():
     assert set(arguments.DTYPES) == set(DTYPES)
     assert set(cli.WORLDS) == set(WORLDS)
@@ -120,10 +169,10 @@ def ending(monkeypatch):
     """Make `doctor` end by raising what is given; returns the exit code of main."""
 
     def end(error: BaseException, *words: str) -> int:
-        def run(args):
+        def run(request):
             raise error
 
-        monkeypatch.setitem(cli.COMMANDS, "doctor", (run, arguments.as_json))
+        monkeypatch.setitem(cli.COMMANDS, "doctor", cli.COMMANDS["doctor"]._replace(run=run))
         return cli.main(["doctor", *words])
 
     return end
@@ -316,7 +365,7 @@ IDLE = ("--eah", "threshold=0.99")  # no column gets so much
 
 
 def chosen(*words: str) -> Mitigation:
-    return options.mitigation(cli.make_parser().parse_args(["ask", "a.png", "What?", *words]))
+    return options.mitigation(asked("ask", "a.png", "What?", *words))
 
 
 def test_settings_of_a_mitigation_are_read_by_the_type_of_their_field():
@@ -648,5 +697,4 @@ def test_what_next_depends_on_what_is_there():
 
 
 def test_settings_left_out_are_the_library_s_defaults():
-    args = cli.make_parser().parse_args(["ask", "a.png", "What?"])
-    assert Generation(**commands.generation(args)) == Generation()
+    assert Generation(**options.generation(asked("ask", "a.png", "What?"))) == Generation()

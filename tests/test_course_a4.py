@@ -25,7 +25,7 @@ QUICK = (
 
 SINKS, EAH, WITHOUT_MAP = "model/sinks.py", "model/eah.py", "model/without_map.py"
 WIDE = "wide = torch.promote_types(weights.dtype, torch.float32)"
-SUM = "scores = sum(stripe.sum(dim=2, dtype=wide) for stripe in weights.split(STRIPE, dim=2))  # B H K"
+SUM = "scores = sum(stripe.sum(dim=2, dtype=wide) for stripe in weights.split(SUMMED_ROWS, dim=2))  # B H K"
 ROWS = "rows = mask.sum(dim=2)  # B 1 K"
 OWN = "scores[..., past:] -= weights.diagonal(offset=past, dim1=2, dim2=3)"
 OWN_ROW = "rows[..., past:] -= mask.diagonal(offset=past, dim1=2, dim2=3).long()"
@@ -439,7 +439,7 @@ RIGHT_ANSWERS = {
         SINKS,
         SUM,
         f"{LATER_ROWS}    scores = rows = 0\n"
-        "    for stripe, seen in zip(weights.split(STRIPE, dim=2), later.split(STRIPE, dim=2)):\n"
+        "    for stripe, seen in zip(weights.split(SUMMED_ROWS, dim=2), later.split(SUMMED_ROWS, dim=2)):\n"
         "        scores = scores + stripe.masked_fill(~seen, 0).sum(dim=2, dtype=wide)\n"
         "        rows = rows + seen.sum(dim=2)\n"
         "    return scores / rows.clamp(min=1)",

@@ -12,8 +12,9 @@ from ignorant_model import interrupt_at, save_ignorant_model
 from PIL import Image
 
 from minivlm import Effect, MinivlmError
+from minivlm.cli import arguments, options
 from minivlm.cli import main as cli
-from minivlm.cli import options
+from minivlm.cli.ask import AskRequest, DoctorRequest
 from minivlm.experiments.demo import DESCRIBE, Shown, is_right, save, save_row, totals, yes_no
 from minivlm.experiments.demo_text import LEGEND, MARKED, Page, describe, mark, summary, tell, try_next
 from minivlm.inference import load as loading
@@ -173,16 +174,22 @@ def test_what_to_try_next_can_be_typed(width):
     """Every proposed line is one that the parser takes, and means the same model."""
     many = ["--world", "crowded", "--scenes", "5", "--model", "my models/one", "--dtype", "fp32", "--out", "there"]
     for given in ([], many):
-        args = cli.make_parser().parse_args(["demo", *given])
+        request = asked(["demo", *given])
         kinds = (("scenes", "world"), ("model", *loading.LOADING), ("out",))
-        text = try_next([told()], 17, *(options.retyped(args, *names) for names in kinds), Page(width))
+        text = try_next([told()], 17, *(options.retyped(request, *names) for names in kinds), Page(width))
         lines = [line for line in text.splitlines()[1:] if not line.startswith("  #")]
         typed = [shlex.split(line.split("  ")[1]) for line in lines]
         assert {words[0] for words in typed} == {"minivlm"}
-        parsed = [cli.make_parser().parse_args(words[1:]) for words in typed]
-        assert vars(parsed[1]) == vars(args) | {"seed": 17}  # these scenes once more
-        assert all((one.model, one.dtype) == (args.model, args.dtype) for one in parsed if one.command != "doctor")
-        assert sum(options.mitigation(one).clva is not None for one in parsed if one.command == "ask") == 1
+        *parsed, doctor = [asked(words[1:]) for words in typed]
+        assert isinstance(doctor, DoctorRequest)
+        assert parsed[1] == replace(request, seed=17)  # these scenes once more
+        assert all((one.model, one.dtype) == (request.model, request.dtype) for one in parsed)
+        assert sum(options.mitigation(one).clva is not None for one in parsed if isinstance(one, AskRequest)) == 1
+
+
+def asked(words: list[str]) -> options.Request:
+    """The request that these words are."""
+    return arguments.request(cli.make_parser().parse_args(words))
 
 
 def test_ctrl_c_is_seen_in_every_answer():

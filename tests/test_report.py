@@ -14,17 +14,18 @@ from browser import CHROMIUM, Browser
 from fake_run import METHODS, fake_card
 from PIL import Image
 
-from minivlm.checkpoints.save import write_json
 from minivlm.errors import ImageError
 from minivlm.evaluation import report as page
 from minivlm.evaluation.datasets import Dataset
 from minivlm.evaluation.items import Item
-from minivlm.evaluation.methods import CONTROLS, methods
+from minivlm.evaluation.methods import methods
 from minivlm.evaluation.records import Recorder
 from minivlm.evaluation.report import report
 from minivlm.evaluation.runner import conclude
 from minivlm.evaluation.scenes import SceneWords
+from minivlm.evaluation.settings import CONTROLS
 from minivlm.evaluation.table import as_markdown, as_text, cell, notes, ordered, signed, tables
+from minivlm.files import write_json
 
 HOSTILE = (
     "A dog <script>alert(1)</script> \"and\" 'a' <img src=x onerror=alert()> & a pizza. <i>See</i> https://example.org/"

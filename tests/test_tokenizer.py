@@ -225,7 +225,7 @@ def test_a_damaged_tokenizer_is_a_sentence(tmp_path, content):
 def test_a_huge_tokenizer_is_refused_before_it_is_read(tmp_path):
     with (tmp_path / "tokenizer.json").open("wb") as file:
         file.truncate(2**30)
-    with pytest.raises(ConfigError, match="1073741824 bytes"):
+    with pytest.raises(ConfigError, match="1,073,741,824 bytes"):
         from_folder(tmp_path)
 
 

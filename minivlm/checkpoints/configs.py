@@ -13,8 +13,8 @@ from typing import Any
 
 from minivlm.checkpoints.families import CLIP, LLAVA_TOWER, TEXT_DEFAULTS
 from minivlm.checkpoints.fields import Fields
-from minivlm.checkpoints.files import read_json_file
 from minivlm.errors import ConfigError
+from minivlm.files import read_json_file
 from minivlm.model.config import LlavaConfig, TextConfig, VisionConfig
 
 Shapes = Mapping[str, tuple[int, ...]]

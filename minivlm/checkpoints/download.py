@@ -18,9 +18,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from minivlm.checkpoints.files import listed
 from minivlm.checkpoints.folder import INDEX_FILE, SINGLE_FILE, read_index
 from minivlm.errors import CheckpointError
+from minivlm.files import listed
 
 SMALL = 50_000_000  # bytes; a JSON file larger than this is no configuration
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from minivlm.checkpoints.files import shown
 from minivlm.errors import ConfigError
+from minivlm.files import shown
 
 ASK_THE_FAMILY = object()
 LARGEST = 2**40  # of whole numbers: more than any model counts, and torch and floats can still hold it

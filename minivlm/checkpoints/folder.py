@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from minivlm.checkpoints.files import listed, open_shard, read_json_file, shown
+from minivlm.checkpoints.shards import open_shard
 from minivlm.errors import CheckpointError
+from minivlm.files import listed, read_json_file, shown
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"

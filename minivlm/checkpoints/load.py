@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from minivlm.checkpoints.devices import FILE_DTYPES, choose_dtype, parse_device
-from minivlm.checkpoints.files import open_shard
 from minivlm.checkpoints.plan import Plan, make_plan
 from minivlm.checkpoints.report import Report, report_of
+from minivlm.checkpoints.shards import open_shard
 from minivlm.errors import CheckpointError
 from minivlm.model.config import LlavaConfig
 from minivlm.model.llava import Llava

@@ -16,8 +16,9 @@ from torch import Tensor
 from minivlm.checkpoints.configs import parse_config
 from minivlm.checkpoints.folder import INDEX_FILE, SINGLE_FILE
 from minivlm.checkpoints.plan import blank_model, expected_shapes
-from minivlm.checkpoints.save import HUB, hub_config, write_json
+from minivlm.checkpoints.save import HUB, hub_config
 from minivlm.errors import CheckpointError
+from minivlm.files import write_json
 from minivlm.model.config import LlavaConfig
 
 # config.json of the models whose size can be asked for by name; what is absent is the family's default.

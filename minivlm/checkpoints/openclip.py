@@ -12,8 +12,9 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 from torch import Tensor
 
-from minivlm.checkpoints.files import listed, open_shard, printable
+from minivlm.checkpoints.shards import open_shard
 from minivlm.errors import CheckpointError
+from minivlm.files import listed, printable
 
 OPENAI_TOWER = "openai"
 OPENAI_MODEL = "ViT-L-14-336-quickgelu"  # the name without "-quickgelu" has the same weights and another activation

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from minivlm.checkpoints.configs import ConfigReading, read_config
-from minivlm.checkpoints.files import listed, shown
 from minivlm.checkpoints.folder import BYTES_OF, CheckpointFolder, TensorHeader, open_folder
 from minivlm.checkpoints.names import LAYOUTS, Layout, reason_to_drop, recognise
 from minivlm.checkpoints.openclip import OPENAI_HUB_NAME, OPENAI_TOWER, tower_from_open_clip
 from minivlm.errors import CheckpointError, ConfigError
+from minivlm.files import listed, shown
 from minivlm.model.config import LlavaConfig
 from minivlm.model.llava import Llava
 

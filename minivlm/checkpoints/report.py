@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from minivlm.checkpoints.files import printable
 from minivlm.checkpoints.plan import Plan, expected_shapes
+from minivlm.files import printable
 
 COLUMNS = ("module", "in the file", "count", "shape", "dtype", "MB", "shards", "seconds")
 

@@ -1,7 +1,5 @@
 """Saving in the hub's layout A, so that transformers (old and new), vLLM and minivlm itself load the same model."""
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +12,7 @@ from minivlm.checkpoints.folder import SINGLE_FILE
 from minivlm.checkpoints.names import layout_named
 from minivlm.checkpoints.plan import expected_shapes
 from minivlm.errors import CheckpointError, ConfigError
+from minivlm.files import replace_file, write_json
 from minivlm.model.config import LlavaConfig, TextConfig
 from minivlm.model.llava import Llava
 
@@ -36,7 +35,7 @@ def save_checkpoint(
     tensors = {HUB.key(name): state[name].detach().to("cpu", dtype).contiguous() for name in expected_shapes(model)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _replace(folder / SINGLE_FILE, lambda part: save_file(tensors, part, metadata={"format": "pt"}))
+        replace_file(folder / SINGLE_FILE, lambda part: save_file(tensors, part, metadata={"format": "pt"}))
         write_json(folder / "config.json", config)
     except OSError as cause:
         raise CheckpointError(f"{folder} cannot be written: {cause.strerror or cause}.") from cause
@@ -63,12 +62,6 @@ def hub_config(config: LlavaConfig, dtype: torch.dtype) -> dict[str, Any]:
     }
 
 
-def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Write a JSON object in one piece: `path` holds all of it or what it held before."""
-    text = json.dumps(data, indent=2, allow_nan=False) + "\n"
-    _replace(path, lambda part: part.write_text(text, encoding="utf-8"))
-
-
 def _text_config(text: TextConfig) -> dict[str, Any]:
     """The decoder's fields and the family that computes the same with them."""
     fields = asdict(text)
@@ -82,18 +75,3 @@ def _text_config(text: TextConfig) -> dict[str, Any]:
         return fields | {"model_type": "mistral", "hidden_act": "silu"}
     del fields["sliding_window"]
     return fields | {"model_type": "llama", "hidden_act": "silu", "attention_bias": bias}
-
-
-def _replace(path: Path, write) -> None:
-    """Let `write` make a file beside `path`, see it on the disk, and put it in place of `path` in one step."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.touch()
-        mode = (path if path.exists() else part).stat().st_mode
-        write(part)
-        with part.open("r+b") as file:  # Windows syncs only what is open for writing
-            os.fsync(file.fileno())
-        part.chmod(mode)  # safetensors makes its files readable by their owner alone
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -1,8 +1,47 @@
-"""Options that several commands share, as argparse reads them; what they mean is in `options.py`."""
+"""Commands and options as argparse reads them; what the options that several commands share mean is in `options.py`.
+
+An option that was not typed is not in argparse's result: its default is the request's.
+"""
 
 import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+from minivlm.cli.options import Request
 
 DTYPES = ("float32", "bfloat16", "float16", "float64", "fp32", "bf16", "fp16")
+
+
+class Command(NamedTuple):
+    """A command or a task of one."""
+
+    run: Callable[[Any], int | None]  # does it, and returns the exit code if that is not 0; its docstring is the help
+    request: type[Request]  # what `run` is given
+    add: Callable[[argparse.ArgumentParser], None]  # adds the options
+
+
+def add_commands(parsers: Any, commands: Mapping[str, Command]) -> None:
+    """A parser for each command; what it parses is made a request by `request`."""
+    for name, (run, kind, add) in commands.items():
+        summary = (run.__doc__ or "").partition("\n")[0]
+        parser = parsers.add_parser(name, help=summary, description=summary, argument_default=argparse.SUPPRESS)
+        parser.set_defaults(run=run, request=kind)
+        debug(parser, default=argparse.SUPPRESS)  # or it would undo a --debug in front of the command
+        add(parser)
+
+
+def request(args: argparse.Namespace) -> Request:
+    """What was typed, as the request of its command."""
+    typed = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(args).items()}
+    return args.request(**{field.name: typed[field.name] for field in fields(args.request) if field.name in typed})
+
+
+def nothing(parser: argparse.ArgumentParser) -> None:
+    """No options."""
+
+
+# --- options --------------------------------------------------------------------------------------------------------
 
 
 def model(parser: argparse.ArgumentParser) -> None:

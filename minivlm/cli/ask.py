@@ -7,71 +7,144 @@ from __future__ import annotations
 
 import sys
 import time
-from argparse import Namespace
 from collections.abc import Generator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minivlm.cli.options import generation, load_vlm, mitigation, retyped
+from minivlm.cli.options import (
+    AnswerRequest,
+    MitigationRequest,
+    ModelRequest,
+    Request,
+    generation,
+    load_vlm,
+    mitigation,
+    retyped,
+)
 from minivlm.cli.terminal import print_json, questions, remark, say, warnings_afterwards
 from minivlm.errors import CheckpointError, MinivlmError
 from minivlm.evaluation.settings import UsageError, value_of
-from minivlm.shell import END_OF_INPUT
+from minivlm.shell import END_OF_INPUT, FAILED, INTERRUPTED
 
 if TYPE_CHECKING:
     from minivlm.inference.answer import Answer
 
-INTERRUPTED = 130
+
+@dataclass(frozen=True, kw_only=True)
+class DemoRequest(ModelRequest):
+    """Which scenes of which world; None as `seed` for the clock."""
+
+    seed: int | None = None
+    scenes: int = 3
+    world: str = "held-out"
+    out: str = "demo"
+    json: bool = False
 
 
-def demo(args: Namespace) -> int | None:
+@dataclass(frozen=True, kw_only=True)
+class AskRequest(ModelRequest, MitigationRequest, AnswerRequest):
+    """A question about a picture, or about several."""
+
+    image: str
+    question: str
+    also: tuple[str, ...] = ()
+    json: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatRequest(ModelRequest, MitigationRequest, AnswerRequest):
+    """Questions about a picture; without one, text only."""
+
+    image: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExploreRequest(ModelRequest, MitigationRequest, AnswerRequest):
+    """A page about one answer; `objects` and `heads` as they are typed."""
+
+    image: str
+    question: str
+    out: str = "page.html"
+    objects: str | None = None
+    heads: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorRequest(Request):
+    """The facts, as text or as JSON."""
+
+    json: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckRequest(Request):
+    """A folder, or a hub name that was downloaded before."""
+
+    path: str
+    vision_tower: str | None = None
+    revision: str | None = None
+    json: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloadRequest(Request):
+    """A name on the hub."""
+
+    name: str
+    revision: str | None = None
+
+
+# --- what they do ---------------------------------------------------------------------------------------------------
+
+
+def demo(request: DemoRequest) -> int | None:
     """draw new scenes, describe them plain, under EAH and under CLVA, and mark what is invented"""
     from minivlm.experiments import demo, demo_text
     from minivlm.inference.load import LOADING
 
     start = time.perf_counter()
-    seed = int(time.time()) if args.seed is None else args.seed
-    vlm = load_vlm(args)
+    seed = int(time.time()) if request.seed is None else request.seed
+    vlm = load_vlm(request)
     methods = demo.methods(vlm.model.config)
-    shown = demo.show(vlm, args.world, range(seed, seed + args.scenes), Path(args.out), methods)
-    if args.json:
+    shown = demo.show(vlm, request.world, range(seed, seed + request.scenes), Path(request.out), methods)
+    if request.json:
         settings = {name: asdict(method) for name, method in methods.items()}
-        about = {"seed": seed, "world": args.world, "model": vlm.name, "methods": settings}
+        about = {"seed": seed, "world": request.world, "model": vlm.name, "methods": settings}
         print_json({**about, "totals": demo.totals(shown), "scenes": [one.as_dict() for one in shown]})
     else:
         page = demo_text.Page.of(sys.stdout)
         kinds = (("scenes", "world"), ("model", *LOADING), ("out",))
-        proposals = demo_text.try_next(shown, seed, *(retyped(args, *options) for options in kinds), page)
+        proposals = demo_text.try_next(shown, seed, *(retyped(request, *options) for options in kinds), page)
         print(demo_text.tell(shown, seed, time.perf_counter() - start, page), proposals, sep="\n\n")
     return INTERRUPTED if any(one.interrupted for one in shown) else None
 
 
-def ask(args: Namespace) -> int | None:
+def ask(request: AskRequest) -> int | None:
     """ask a question about a picture; the answer appears as it is written"""
-    settings, asked_for = generation(args), mitigation(args)
-    pictures = [_picture(image) for image in (args.image, *args.also)]
-    vlm = load_vlm(args)
-    how = {"mitigation": asked_for.fitted(vlm.model.config), "compare": args.compare, **settings}
-    if args.json:
-        answer = vlm.ask(pictures, args.question, **how)
+    settings, asked_for = generation(request), mitigation(request)
+    pictures = [_picture(image) for image in (request.image, *request.also)]
+    vlm = load_vlm(request)
+    how = {"mitigation": asked_for.fitted(vlm.model.config), "compare": request.compare, **settings}
+    if request.json:
+        answer = vlm.ask(pictures, request.question, **how)
         print_json(answer.as_dict())
         return INTERRUPTED if answer.finish == "interrupted" else None
     with warnings_afterwards():
-        answer = _written(vlm.stream(pictures, args.question, **how))
+        answer = _written(vlm.stream(pictures, request.question, **how))
     _tell_effect(answer)
     return None
 
 
-def chat(args: Namespace) -> int | None:
+def chat(request: ChatRequest) -> int | None:
     """ask about a picture again and again; questions are read from stdin, one a line"""
     from minivlm.inference.conversation import Conversation
 
-    settings, asked_for = generation(args), mitigation(args)
-    picture = None if args.image is None else _picture(args.image, stdin=False)
-    vlm = load_vlm(args)
+    settings, asked_for = generation(request), mitigation(request)
+    picture = None if request.image is None else _picture(request.image, stdin=False)
+    vlm = load_vlm(request)
     talk = Conversation(vlm, picture)
-    how = {"mitigation": asked_for.fitted(vlm.model.config), "compare": args.compare, **settings}
+    how = {"mitigation": asked_for.fitted(vlm.model.config), "compare": request.compare, **settings}
     for question in questions():
         try:
             answer = talk.ask(question, **how)
@@ -89,62 +162,62 @@ def chat(args: Namespace) -> int | None:
     return None
 
 
-def doctor(args: Namespace) -> int | None:
+def doctor(request: DoctorRequest) -> int | None:
     """say what this machine has, what it can run, and what to type next"""
     from minivlm.cli import doctor
 
     facts = doctor.examine()
-    if args.json:
+    if request.json:
         print_json(facts)
     else:
         print(doctor.as_text(facts))
-    return 1 if facts["problems"] else None
+    return FAILED if facts["problems"] else None
 
 
-def explore(args: Namespace) -> None:
+def explore(request: ExploreRequest) -> None:
     """write one page to look with: where every word of an answer looked, layer by layer"""
     from minivlm.evaluation.lexicon import coco_lexicon
     from minivlm.evaluation.scenes import SceneWords
     from minivlm.lens.explorer import explore, usual_heads
     from minivlm.model import NO_MITIGATION
 
-    settings, asked_for = generation(args), mitigation(args)
-    heads = value_of(tuple[int, ...], args.heads, "--heads") if args.heads else None
-    picture, vlm = _picture(args.image), load_vlm(args)
+    settings, asked_for = generation(request), mitigation(request)
+    heads = value_of(tuple[int, ...], request.heads, "--heads") if request.heads else None
+    picture, vlm = _picture(request.image), load_vlm(request)
     drawn_here = vlm.report is not None and (Path(vlm.report.path) / "training.json").is_file()
-    known = _objects(args.objects, SceneWords() if drawn_here else coco_lexicon()) if args.objects else {}
+    known = _objects(request.objects, SceneWords() if drawn_here else coco_lexicon()) if request.objects else {}
     method = None if asked_for == NO_MITIGATION else asked_for.fitted(vlm.model.config)
     heads = usual_heads(vlm.model.config) if heads is None else heads
-    page = explore(vlm, picture, args.question, method, layers_with_heads=heads, **known, **settings)
-    Path(args.out).expanduser().write_text(page, encoding="utf-8")
-    print(args.out)
+    page = explore(vlm, picture, request.question, method, layers_with_heads=heads, **known, **settings)
+    Path(request.out).expanduser().write_text(page, encoding="utf-8")
+    print(request.out)
 
 
-def check(args: Namespace) -> None:
+def check(request: CheckRequest) -> None:
     """account for every tensor of a checkpoint, without the network"""
     from minivlm.checkpoints import inspect_checkpoint
     from minivlm.checkpoints.download import HUB_NAME, find_in_cache
 
-    folder = Path(args.path).expanduser()
-    if not folder.exists() and HUB_NAME.fullmatch(args.path):
-        folder = find_in_cache(args.path, args.revision)
+    folder = Path(request.path).expanduser()
+    if not folder.exists() and HUB_NAME.fullmatch(request.path):
+        folder = find_in_cache(request.path, request.revision)
         if folder is None:
-            revision = f" --revision {args.revision}" if args.revision else ""
+            revision = f" --revision {request.revision}" if request.revision else ""
             raise CheckpointError(
-                f"{args.path} is no folder, and the hub's cache has no complete copy of a model of that name. "
-                f"Fetch it with `minivlm download {args.path}{revision}`."
+                f"{request.path} is no folder, and the hub's cache has no complete copy of a model of that name. "
+                f"Fetch it with `minivlm download {request.path}{revision}`."
             )
-    report = inspect_checkpoint(folder, vision_tower=args.vision_tower)
-    print_json(report.as_dict()) if args.json else print(report.card())
+    report = inspect_checkpoint(folder, vision_tower=request.vision_tower)
+    print_json(report.as_dict()) if request.json else print(report.card())
 
 
-def download(args: Namespace) -> None:
+def download(request: DownloadRequest) -> None:
     """fetch a model from the hub into its cache, and print the folder"""
     from minivlm.checkpoints.download import HUB_NAME, download
 
-    if not HUB_NAME.fullmatch(args.name):
-        raise UsageError(f"NAME must be a hub name such as llava-hf/llava-1.5-7b-hf, found {args.name!r}.")
-    print(download(args.name, revision=args.revision))
+    if not HUB_NAME.fullmatch(request.name):
+        raise UsageError(f"NAME must be a hub name such as llava-hf/llava-1.5-7b-hf, found {request.name!r}.")
+    print(download(request.name, revision=request.revision))
 
 
 # --- what several commands need ------------------------------------------------------------------------------------

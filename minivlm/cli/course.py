@@ -4,26 +4,56 @@ from __future__ import annotations
 
 import argparse
 import time
-from argparse import Namespace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minivlm.cli import arguments
-from minivlm.cli.terminal import harmless, print_json, remark
+from minivlm.cli.arguments import Command
+from minivlm.cli.options import Request
+from minivlm.cli.terminal import print_json, remark
 from minivlm.course.assignments import ASSIGNMENTS, assignment
 from minivlm.errors import CourseError
+from minivlm.files import harmless
+from minivlm.shell import FAILED
 
 if TYPE_CHECKING:
     from minivlm.course.grade import Graded
 
-UNFINISHED = 1
+
+@dataclass(frozen=True, kw_only=True)
+class StartRequest(Request):
+    """The name of an assignment, and a new folder for it."""
+
+    assignment: str
+    folder: str
 
 
-def course(args: Namespace) -> None:
+@dataclass(frozen=True, kw_only=True)
+class CheckRequest(Request):
+    """A student's folder; `only` tests whose names hold one of these words."""
+
+    folder: str = "."
+    only: tuple[str, ...] = ()
+    json: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradeRequest(Request):
+    """What was handed in; None as `assignment` for what the folders say, `jobs` students at a time."""
+
+    folders: tuple[str, ...]
+    seed: str
+    out: str
+    assignment: str | None = None
+    jobs: int = 1
+
+
+def course(request: Request) -> None:
     """take the course, or give it: parts of this package to write yourself, with points and grades"""
 
 
-def list_assignments(args: Namespace) -> None:
+def list_assignments(request: Request) -> None:
     """say what assignments there are"""
     for row in ASSIGNMENTS.values():
         print(f"{row.name}  {row.title:44} {len(row.tasks):2} tests  {row.minutes:3} minutes")
@@ -32,40 +62,44 @@ def list_assignments(args: Namespace) -> None:
     print("\nminivlm course start a1 DIR   writes the folder of one of them")
 
 
-def start_assignment(args: Namespace) -> None:
+def start_assignment(request: StartRequest) -> None:
     """write a student's folder: the package with holes, its tests and a handout"""
     from minivlm.course.project import start
 
-    row = assignment(args.assignment)
-    remark(f"Writing {args.folder} …" if row.is_zoo else f"Running the tests of {row.name}, for the values to expect …")
-    folder = start(row, Path(args.folder)).path
+    row = assignment(request.assignment)
+    doing = f"Writing {request.folder}" if row.is_zoo else f"Running the tests of {row.name}, for the values to expect"
+    remark(f"{doing} …")
+    folder = start(row, Path(request.folder)).path
     print(f"{folder} is ready for {row.name} · {row.title}. Begin with {folder / row.name}.ipynb.")
 
 
-def check_folder(args: Namespace) -> int:
-    """run the tests of a student's folder: points so far, and the next thing to do"""
+def check_folder(request: CheckRequest) -> int:
+    """run the tests of a student's folder: points so far, and the next thing to do
+
+    The exit code says whether all of them pass.
+    """
     from minivlm.course.check import check
     from minivlm.course.project import Folder
 
-    folder = Folder.read(Path(args.folder))
+    folder = Folder.read(Path(request.folder))
     remark(f"Checking {folder.assignment.name} …")
-    report = check(folder, args.only)
-    print_json(report.as_dict()) if args.json else print(harmless(str(report)))
-    return 0 if report.next is None else UNFINISHED
+    report = check(folder, request.only)
+    print_json(report.as_dict()) if request.json else print(harmless(str(report)))
+    return 0 if report.next is None else FAILED
 
 
-def grade_folders(args: Namespace) -> None:
+def grade_folders(request: GradeRequest) -> None:
     """judge what students handed in, on inputs from a secret seed"""
     from minivlm.course.grade import TABLE, grade
     from minivlm.course.gradescope import require_same_table, write_results, write_table
 
-    folders, out = [Path(folder) for folder in args.folders], Path(args.out)
-    row = assignment(args.assignment or common_assignment(folders))
+    folders, out = [Path(folder) for folder in request.folders], Path(request.out)
+    row = assignment(request.assignment or common_assignment(folders))
     require_same_table(row, out)
     out.mkdir(parents=True, exist_ok=True)
     remark(f"Grading {row.name} · {row.title}, {len(folders)} of them …")
     all_graded, began = [], time.monotonic()
-    for graded in grade(row, folders, args.seed, out, args.jobs):
+    for graded in grade(row, folders, request.seed, out, request.jobs):
         write_results(graded, out)
         all_graded.append(graded)
         write_table(row, all_graded, out)  # each time: what is done survives an interruption
@@ -94,18 +128,8 @@ def line_of(graded: Graded) -> str:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The four things to do, each with its options and, as `run`, its function."""
-    chosen = parser.add_subparsers(dest="task", metavar="TASK", required=True)
-    for name, (run, add) in TASKS.items():
-        summary = (run.__doc__ or "").partition("\n")[0]
-        task = chosen.add_parser(name, help=summary, description=summary)
-        task.set_defaults(run=run)
-        arguments.debug(task, default=argparse.SUPPRESS)
-        add(task)
-
-
-def _list(parser: argparse.ArgumentParser) -> None:
-    """Nothing to choose."""
+    """The four things to do."""
+    arguments.add_commands(parser.add_subparsers(dest="task", metavar="TASK", required=True), TASKS)
 
 
 def _start(parser: argparse.ArgumentParser) -> None:
@@ -114,9 +138,9 @@ def _start(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", nargs="?", default=".", metavar="DIR", help="of the assignment (default: this one)")
+    parser.add_argument("folder", nargs="?", metavar="DIR", help="of the assignment (default: this one)")
     only = "only tests whose names hold this word, such as padding; repeatable"
-    parser.add_argument("--only", action="append", default=[], metavar="WORD", help=only)
+    parser.add_argument("--only", action="append", metavar="WORD", help=only)
     arguments.as_json(parser)
 
 
@@ -127,7 +151,7 @@ def _grade(parser: argparse.ArgumentParser) -> None:
     started = "what they were to do (default: what assignment.json in their folders says)"
     parser.add_argument("--assignment", metavar="NAME", help=started)
     jobs = "students at a time (default: 1, for times that can be compared)"
-    parser.add_argument("--jobs", type=arguments.whole(1), default=1, metavar="N", help=jobs)
+    parser.add_argument("--jobs", type=arguments.whole(1), metavar="N", help=jobs)
 
 
 def secret(text: str) -> str:
@@ -138,8 +162,8 @@ def secret(text: str) -> str:
 
 
 TASKS = {
-    "list": (list_assignments, _list),
-    "start": (start_assignment, _start),
-    "check": (check_folder, _check),
-    "grade": (grade_folders, _grade),
+    "list": Command(list_assignments, Request, arguments.nothing),
+    "start": Command(start_assignment, StartRequest, _start),
+    "check": Command(check_folder, CheckRequest, _check),
+    "grade": Command(grade_folders, GradeRequest, _grade),
 }

@@ -12,12 +12,14 @@ from collections.abc import Sequence
 
 from minivlm import __version__
 from minivlm.cli import arguments, ask, course, evaluate, train
-from minivlm.cli.options import DEMO
+from minivlm.cli.arguments import Command
+from minivlm.cli.options import Request
 from minivlm.cli.terminal import allow_any_text, forget_stdout, is_closed_pipe, remark, short_warnings
 from minivlm.errors import MinivlmError
 from minivlm.evaluation.settings import UsageError
+from minivlm.shell import FAILED, INTERRUPTED, MISUSED
 
-FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+# Those of toyworld/world.py, which imports numpy and Pillow and would make `minivlm --help` three times as slow.
 WORLDS = ("held-out", "rare-companions", "substitutions", "crowded", "clear")
 BEGIN = """begin with
   minivlm demo                                    three new pictures and what the model says about them
@@ -36,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         with short_warnings():
-            code = args.run(args)
+            code = args.run(arguments.request(args))
             sys.stdout.flush()
         return code or 0
     except UsageError as error:
@@ -71,7 +73,7 @@ def one_line(error: Exception) -> str:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; `run` is the function of the one that was chosen."""
+    """The parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="minivlm",
         description="A small vision-language model, written to be read.",
@@ -80,22 +82,16 @@ def make_parser() -> argparse.ArgumentParser:
     )
     arguments.debug(parser, default=False)
     parser.add_argument("--version", action="version", version=f"minivlm {__version__}")
-    chosen = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (run, add_options) in COMMANDS.items():
-        summary = (run.__doc__ or "").partition("\n")[0]
-        command = chosen.add_parser(name, help=summary, description=summary)
-        command.set_defaults(run=run)
-        arguments.debug(command, default=argparse.SUPPRESS)  # or it would undo a --debug in front of the command
-        add_options(command)
+    arguments.add_commands(parser.add_subparsers(dest="command", metavar="COMMAND", required=True), COMMANDS)
     return parser
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=arguments.whole(0), help="which scenes are drawn (default: from the clock)")
-    parser.add_argument("--scenes", type=arguments.whole(1), metavar="N", help="how many (default: 3)")
-    parser.add_argument("--world", choices=WORLDS, help="what kind of scenes (default: held-out)")
-    parser.add_argument("--out", metavar="FOLDER", help="where pictures are saved (default: demo)")
-    parser.set_defaults(**DEMO)
+    usual = ask.DemoRequest
+    parser.add_argument("--scenes", type=arguments.whole(1), metavar="N", help=f"how many (default: {usual.scenes})")
+    parser.add_argument("--world", choices=WORLDS, help=f"what kind of scenes (default: {usual.world})")
+    parser.add_argument("--out", metavar="FOLDER", help=f"where pictures are saved (default: {usual.out})")
     arguments.model(parser)
     arguments.as_json(parser)
 
@@ -103,7 +99,7 @@ def _demo(parser: argparse.ArgumentParser) -> None:
 def _ask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", metavar="IMAGE", help="a picture file, or - to read one from stdin")
     parser.add_argument("question", metavar="QUESTION")
-    parser.add_argument("--also", action="append", default=[], metavar="IMAGE", help="a further picture; repeatable")
+    parser.add_argument("--also", action="append", metavar="IMAGE", help="a further picture; repeatable")
     arguments.model(parser)
     arguments.mitigation(parser)
     arguments.generation(parser)
@@ -120,7 +116,7 @@ def _chat(parser: argparse.ArgumentParser) -> None:
 def _explore(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", metavar="IMAGE", help="a picture file, or - to read one from stdin")
     parser.add_argument("question", metavar="QUESTION")
-    parser.add_argument("--out", default="page.html", metavar="FILE", help="the page (default: page.html)")
+    parser.add_argument("--out", metavar="FILE", help=f"the page (default: {ask.ExploreRequest.out})")
     objects = "what is in the picture, such as dog,cat: whatever else the answer names is marked as invented. "
     objects += "dog=8:9:30:40 also says where (left, top, right, bottom, in pixels), for the curve of evidence"
     parser.add_argument("--objects", metavar="LIST", help=objects)
@@ -145,25 +141,25 @@ def _download(parser: argparse.ArgumentParser) -> None:
 
 def _make_random(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="FOLDER", help="where it is written; must hold no weights yet")
-    like = "llava-1.5-7b, llava-1.5-13b, or a folder whose config.json is taken (default: llava-1.5-7b)"
-    parser.add_argument("--like", default="llava-1.5-7b", metavar="SIZE", help=like)
-    parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16", help="of the file")
-    parser.add_argument("--seed", type=arguments.whole(0), default=0)
+    default = train.RandomRequest.like
+    like = f"llava-1.5-7b, llava-1.5-13b, or a folder whose config.json is taken (default: {default})"
+    parser.add_argument("--like", metavar="SIZE", help=like)
+    parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), help="of the file")
+    parser.add_argument("--seed", type=arguments.whole(0))
     tokenizer = "copy the tokenizer files of this folder, without which a model can be checked but not asked"
     parser.add_argument("--tokenizer", metavar="FOLDER", help=tokenizer)
 
 
 def _train(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", default="weights/tiny-new", metavar="FOLDER", help="default: weights/tiny-new")
+    parser.add_argument("--out", metavar="FOLDER", help=f"default: {train.TrainRequest.out}")
     parser.add_argument("--device", help="default: cuda where there is one, else cpu")
     parser.add_argument("--quick", action="store_true", help="a few steps of each stage, to see that all of it runs")
-    parser.add_argument("--seed", type=arguments.whole(0), default=0)
+    parser.add_argument("--seed", type=arguments.whole(0))
 
 
 def _exam(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--scenes", type=arguments.whole(1), default=1000, metavar="N", help="of each world (default: 1000)"
-    )
+    scenes = f"of each world (default: {train.ExamRequest.scenes})"
+    parser.add_argument("--scenes", type=arguments.whole(1), metavar="N", help=scenes)
     parser.add_argument("--methods", action="store_true", help="try EAH and CLVA with their controls instead (slow)")
     parser.add_argument("--out", metavar="FOLDER", help="write exam.json or methods.json and the model's card here")
     arguments.model(parser)
@@ -174,29 +170,29 @@ def _bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompt", type=arguments.whole(1), metavar="TOKENS", help="length of the prompt, with its picture"
     )
-    parser.add_argument(
-        "--new", type=arguments.whole(2), default=16, metavar="N", help="tokens of an answer (default: 16)"
-    )
-    methods = "of plain,eah,clva,both,trace; plain is always there (default: all)"
-    parser.add_argument("--methods", default="plain,eah,clva,both,trace", metavar="LIST", help=methods)
-    parser.add_argument("--repeats", type=arguments.whole(1), default=5, metavar="R", help="rounds (default: 5)")
+    new = f"tokens of an answer (default: {train.BenchRequest.new})"
+    parser.add_argument("--new", type=arguments.whole(2), metavar="N", help=new)
+    methods = f"of {train.BenchRequest.methods}; plain is always there (default: all)"
+    parser.add_argument("--methods", metavar="LIST", help=methods)
+    repeats = f"rounds (default: {train.BenchRequest.repeats})"
+    parser.add_argument("--repeats", type=arguments.whole(1), metavar="R", help=repeats)
     arguments.model(parser)
     arguments.methods(parser)
     arguments.as_json(parser)
 
 
 COMMANDS = {
-    "demo": (ask.demo, _demo),
-    "ask": (ask.ask, _ask),
-    "chat": (ask.chat, _chat),
-    "explore": (ask.explore, _explore),
-    "doctor": (ask.doctor, arguments.as_json),
-    "check": (ask.check, _check),
-    "download": (ask.download, _download),
-    "make-random": (train.make_random, _make_random),
-    "train": (train.train, _train),
-    "exam": (train.exam, _exam),
-    "bench": (train.bench, _bench),
-    "evaluate": (evaluate.evaluate, evaluate.add_options),
-    "course": (course.course, course.add_options),
+    "demo": Command(ask.demo, ask.DemoRequest, _demo),
+    "ask": Command(ask.ask, ask.AskRequest, _ask),
+    "chat": Command(ask.chat, ask.ChatRequest, _chat),
+    "explore": Command(ask.explore, ask.ExploreRequest, _explore),
+    "doctor": Command(ask.doctor, ask.DoctorRequest, arguments.as_json),
+    "check": Command(ask.check, ask.CheckRequest, _check),
+    "download": Command(ask.download, ask.DownloadRequest, _download),
+    "make-random": Command(train.make_random, train.RandomRequest, _make_random),
+    "train": Command(train.train, train.TrainRequest, _train),
+    "exam": Command(train.exam, train.ExamRequest, _exam),
+    "bench": Command(train.bench, train.BenchRequest, _bench),
+    "evaluate": Command(evaluate.evaluate, Request, evaluate.add_options),
+    "course": Command(course.course, Request, course.add_options),
 }

@@ -3,16 +3,14 @@
 import errno
 import json
 import os
-import re
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import UnsupportedOperation
 
+from minivlm.files import harmless
 from minivlm.shell import END_OF_INPUT, WINDOWS
-
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newline
 
 
 def print_json(data: dict) -> None:
@@ -27,11 +25,6 @@ def say(text: str, end: str = "") -> None:
 def remark(text: str) -> None:
     """Print a sentence on stderr; what it quotes may come from a damaged file."""
     print(harmless(text), file=sys.stderr, flush=True)
-
-
-def harmless(text: str) -> str:
-    """The text with a mark in place of every control character."""
-    return CONTROL.sub("\ufffd", text)
 
 
 def questions() -> Iterator[str]:

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from argparse import Namespace
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minivlm import __version__
-from minivlm.cli.options import load_vlm
+from minivlm.cli.options import MethodRequest, ModelRequest, Request, load_vlm, method_settings
 from minivlm.cli.terminal import print_json, remark
 from minivlm.errors import CheckpointError
-from minivlm.evaluation.settings import method
+from minivlm.evaluation.settings import BENCHED
 
 if TYPE_CHECKING:
     from minivlm.model import LlavaConfig
@@ -25,37 +24,79 @@ ANATOMY_SCENES = 200  # of those that the methods are tried on: the curves need 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 
 
-def make_random(args: Namespace) -> None:
+@dataclass(frozen=True, kw_only=True)
+class RandomRequest(Request):
+    """Where random weights are written, the size of the model, and the folder of its tokenizer's files."""
+
+    folder: str
+    like: str = "llava-1.5-7b"
+    dtype: str = "bfloat16"
+    seed: int = 0
+    tokenizer: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest(Request):
+    """Where the trained model is written; `quick`: a few steps of each stage."""
+
+    out: str = "weights/tiny-new"
+    device: str | None = None
+    quick: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExamRequest(ModelRequest):
+    """Scenes of each world; `methods`: EAH and CLVA with their controls instead."""
+
+    scenes: int = 1000
+    methods: bool = False
+    out: str | None = None
+    json: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchRequest(ModelRequest, MethodRequest):
+    """Tokens of the prompt (None: a short question) and of an answer, the methods with commas, and rounds."""
+
+    prompt: int | None = None
+    new: int = 16
+    methods: str = ",".join(BENCHED)
+    repeats: int = 5
+    json: bool = False
+
+
+def make_random(request: RandomRequest) -> None:
     """write a checkpoint with random weights, to test your hardware without real ones"""
     from minivlm.checkpoints.devices import DTYPES
     from minivlm.checkpoints.maker import make_random_checkpoint
 
-    config = _config_like(args.like)
-    files = [] if args.tokenizer is None else _tokenizer_files(Path(args.tokenizer).expanduser(), config)
-    folder = make_random_checkpoint(args.folder, config, dtype=DTYPES[args.dtype], seed=args.seed)
+    config = _config_like(request.like)
+    files = [] if request.tokenizer is None else _tokenizer_files(Path(request.tokenizer).expanduser(), config)
+    folder = make_random_checkpoint(request.folder, config, dtype=DTYPES[request.dtype], seed=request.seed)
     for file in files:
         shutil.copy(file, folder)
     print(folder)
 
 
-def train(args: Namespace) -> None:
+def train(request: TrainRequest) -> None:
     """make the small model anew, from nothing"""
     from minivlm.checkpoints.devices import default_device, parse_device
     from minivlm.toyworld.world import TRAINING
     from minivlm.training.recipe import Recipe
     from minivlm.training.train import train
 
-    folder = _writable(args.out)
+    folder = _writable(request.out)
     if any(folder.glob("*.safetensors")):
         raise CheckpointError(f"{folder} holds weights already; give another folder with --out, or move it away.")
-    device = parse_device(args.device or default_device())
-    recipe = replace(Recipe.quick() if args.quick else Recipe(), seed=args.seed)
+    device = parse_device(request.device or default_device())
+    recipe = replace(Recipe.quick() if request.quick else Recipe(), seed=request.seed)
     train(folder, recipe, TRAINING, str(device))
     print(folder)
     remark(f"Try it: minivlm demo --model {folder}")
 
 
-def exam(args: Namespace) -> None:
+def exam(request: ExamRequest) -> None:
     """measure how much a model sees and how much it invents, on new scenes"""
     from minivlm.checkpoints.save import write_json
     from minivlm.experiments import card, methods_card
@@ -66,39 +107,36 @@ def exam(args: Namespace) -> None:
     from minivlm.experiments.model_card import write_card
     from minivlm.toyworld.world import SUBSTITUTIONS
 
-    out = _writable(args.out) if args.out else None
-    vlm = load_vlm(args)
+    out = _writable(request.out) if request.out else None
+    vlm = load_vlm(request)
     trained = (Path(vlm.report.path) / "training.json").is_file()
     readme = card_file(out) if out and trained else None  # only what was trained here has the whole card
-    if args.methods:
-        few = min(args.scenes, ANATOMY_SCENES)
-        elsewhere = run(vlm, args.scenes, world=SUBSTITUTIONS, yes_no=0, tuning=few // 2)
-        found = {"methods": run(vlm, args.scenes), "substitutions": elsewhere, "anatomy": anatomy(vlm, few)}
+    if request.methods:
+        few = min(request.scenes, ANATOMY_SCENES)
+        elsewhere = run(vlm, request.scenes, world=SUBSTITUTIONS, yes_no=0, tuning=few // 2)
+        found = {"methods": run(vlm, request.scenes), "substitutions": elsewhere, "anatomy": anatomy(vlm, few)}
         found |= {"claims": {}, "figures": {}}
         if out:
             found["figures"] = card_figures(vlm, out / "figures", few)
         told = methods_card.sections(found)
     else:
-        found = {"minivlm": __version__, **examine(vlm, args.scenes)}
+        found = {"minivlm": __version__, **examine(vlm, request.scenes)}
         tables = (card.captions(found), card.invented(found["invented"]), card.pope(found["pope"]))
         told = "\n".join((*tables, card.skills(found["skills"])))
     if out:
-        write_json(out / ("methods.json" if args.methods else "exam.json"), found)
+        write_json(out / ("methods.json" if request.methods else "exam.json"), found)
     if readme:
         write_card(readme.parent, Path(vlm.report.path))
-    print_json(found) if args.json else print(told, end="")
+    print_json(found) if request.json else print(told, end="")
 
 
-def bench(args: Namespace) -> None:
+def bench(request: BenchRequest) -> None:
     """measure what EAH, CLVA and a trace cost, as ratios to plain in one run"""
     from minivlm.experiments import bench
-    from minivlm.model import CLVA, EAH
 
-    given = {"eah": EAH, "clva": CLVA}
-    settings = {name: method(kind, text) for name, kind in given.items() if (text := getattr(args, name)) is not None}
-    how = {"prompt": args.prompt, "new": args.new, "repeats": args.repeats, **settings}
-    facts = bench.measure(load_vlm(args), args.methods.split(","), **how)
-    print_json(facts) if args.json else print(bench.as_text(facts))
+    how = {"prompt": request.prompt, "new": request.new, "repeats": request.repeats, **method_settings(request)}
+    facts = bench.measure(load_vlm(request), request.methods.split(","), **how)
+    print_json(facts) if request.json else print(bench.as_text(facts))
 
 
 def _config_like(like: str) -> LlavaConfig:

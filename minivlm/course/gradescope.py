@@ -4,7 +4,6 @@ Format: https://gradescope-autograders.readthedocs.io/en/latest/specs/#output-fo
 """
 
 import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from minivlm.course.assignments import Assignment
 from minivlm.course.grade import TABLE, Graded
 from minivlm.course.verdict import RIGHT, Verdict
 from minivlm.errors import CourseError
+from minivlm.files import write_json
 
 RESULTS = "results.json"
 
@@ -21,7 +21,7 @@ def write_results(graded: Graded, out: Path) -> Path:
     folder = out / graded.student
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / RESULTS
-    file.write_text(json.dumps(results(graded), indent=1) + "\n", encoding="utf-8")
+    write_json(file, results(graded), indent=1)
     return file
 
 

@@ -21,6 +21,7 @@ from threading import Event, Thread
 from typing import IO
 
 from minivlm.course.limits import Stopwatch, kill_group, kill_strays, memory_limit
+from minivlm.files import clean, parse_json
 
 WORKER = Path(__file__).parent / "kit" / "worker.py"
 GOODBYE = 10.0  # seconds, on a busy machine, for a process that is over to be gone and what it printed to be read
@@ -208,13 +209,7 @@ def settings(denied: Sequence[Path]) -> dict:
 def parsed(line: bytes) -> dict:
     """A line as a dict; an empty one if it is anything else."""
     try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
+        found = parse_json(line)
+    except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def clean(text: object, most: int) -> str:
-    """The first `most` characters of what should be a text, without those that a terminal would obey."""
-    start = text[:most] if isinstance(text, str) else ""
-    return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in start)

@@ -1,6 +1,5 @@
 """A student's folder: the package with holes, tests, expected values, a handout. Written here, and read back."""
 
-import json
 import shutil
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires
@@ -14,6 +13,7 @@ from minivlm.course.package import PACKAGE, ZOO, copy_package, handout, require_
 from minivlm.course.reference import PUBLIC, Reference
 from minivlm.course.zoo import write_zoo
 from minivlm.errors import CourseError
+from minivlm.files import parse_json, write_json
 from minivlm.inference.load import shipped_model
 
 NOTE = "assignment.json"
@@ -58,7 +58,7 @@ class Folder:
                 "and check inside it."
             )
         try:
-            name = json.loads(note.read_text(encoding="utf-8"))["assignment"]
+            name = parse_json(note.read_bytes())["assignment"]
         except (ValueError, KeyError, TypeError):
             raise CourseError(f'{note} is damaged: expected {{"assignment": "a1"}} or another name in it.') from None
         return cls(path, assignment(str(name)))
@@ -136,7 +136,7 @@ def write_notes(row: Assignment, folder: Path, packages: list[str]) -> None:
     (folder / "README.md").write_text(about, encoding="utf-8")
     (folder / "requirements.txt").write_text("\n".join([*packages, ""]), encoding="utf-8")
     (folder / "pyproject.toml").write_text(PYTEST, encoding="utf-8")
-    (folder / NOTE).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / NOTE, note, indent=1)
 
 
 def left_out() -> str:

@@ -1,7 +1,6 @@
 """What the tests of an assignment should show: what the whole package shows, for a seed."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from minivlm.course.kit.show import Shown
 from minivlm.course.package import PACKAGE
 from minivlm.course.supervise import Job, supervise
 from minivlm.errors import CourseError
+from minivlm.files import write_json
 
 PUBLIC = "public"  # the seed of what students see
 SEEDS = "seeds.json"
@@ -60,7 +60,7 @@ class Reference:
         """One file a test, and the seeds of the inputs."""
         folder.mkdir()
         seeds = {task.test: seed_of(self.seed, row, task) for task in row.tasks}
-        (folder / SEEDS).write_text(json.dumps(seeds, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / SEEDS, seeds, indent=1)
         for test, shown in self.shown.items():
             shown.save(folder / f"{test}.safetensors")
 

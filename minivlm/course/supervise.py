@@ -12,7 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from minivlm.course.kit.show import Shown
-from minivlm.course.process import ANSWERED, ENDED, LATE, Process, Reply, clean, settings
+from minivlm.course.process import ANSWERED, ENDED, LATE, Process, Reply, settings
+from minivlm.files import clean
 
 STARTING = 120.0  # seconds for Python and torch
 LOADING = 60.0  # seconds for importing the student's package

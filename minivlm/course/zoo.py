@@ -18,6 +18,7 @@ from minivlm.course.compiled import STORE, module_bytes
 from minivlm.course.holes import functions
 from minivlm.course.package import PACKAGE, ZOO, copy_package
 from minivlm.errors import CourseError
+from minivlm.files import parse_json
 
 KEPT = PACKAGE / ZOO  # in a student's copy: a folder of compiled modules for each bug
 HEALTHY = "healthy"
@@ -40,7 +41,7 @@ class Bug:
 @cache
 def bugs() -> tuple[Bug, ...]:
     """All of them, the handout's example first."""
-    entries = json.loads((PACKAGE / ZOO / "bugs.json").read_text(encoding="utf-8"))
+    entries = parse_json((PACKAGE / ZOO / "bugs.json").read_bytes())
     return tuple(Bug(**entry | {side: tuple(entry[side]) for side in ("old", "new")}) for entry in entries)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from minivlm.errors import EvaluationError
 from minivlm.evaluation.datasets import Dataset
 from minivlm.evaluation.items import Item
+from minivlm.files import digest, file_digest, json_types
 from minivlm.inference.generate import Generation
 from minivlm.inference.vlm import VLM
 from minivlm.inputs.templates import TEMPLATES, Text, Turn
@@ -33,7 +34,6 @@ CODE = (  # of answers
     "evaluation/asking.py",
 )
 SMALL_FILES = ("config.json", "tokenizer.json")  # beside the weights; the image recipe is told by itself
-PIECE = 2**22  # bytes that are read at once
 SHOWN = 60  # characters of a setting in a sentence
 
 
@@ -75,7 +75,7 @@ def card(
         },
         "versions": {"minivlm": version, "code": code_fingerprint(), **versions()},
     }
-    return json.loads(json.dumps(told, allow_nan=False))
+    return json_types(told)
 
 
 def fingerprint(told: Mapping[str, Any]) -> str:
@@ -130,22 +130,18 @@ def weight_files(vlm: VLM) -> dict[str, str]:
     folder = Path(vlm.report.path)
     paths = [folder / name for name in (*SMALL_FILES, *vlm.report.shards)]
     with ThreadPoolExecutor() as pool:
-        found = dict(zip((path.name for path in paths), pool.map(file_digest, paths), strict=True))
+        found = dict(zip((path.name for path in paths), pool.map(weight_digest, paths), strict=True))
     if any("(vision tower)" in group.shards for group in vlm.report.groups):
         found["vision tower"] = tower_digest(vlm)
     return found
 
 
-def file_digest(path: Path) -> str:
-    """The sha256 of a file's bytes, read piece by piece."""
-    total = hashlib.sha256()
+def weight_digest(path: Path) -> str:
+    """The sha256 of one of the model's files. Raises `EvaluationError` if it cannot be read any more."""
     try:
-        with path.open("rb") as file:
-            while piece := file.read(PIECE):
-                total.update(piece)
+        return file_digest(path)
     except OSError as cause:
         raise EvaluationError(f"'{path}' cannot be read for the card: {cause.strerror or cause}.") from cause
-    return total.hexdigest()
 
 
 def tower_digest(vlm: VLM) -> str:
@@ -184,8 +180,3 @@ def code_files(package: Path, names: Sequence[str]) -> list[Path]:
 
 def versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in LIBRARIES}
-
-
-def digest(data: Any) -> str:
-    """The sha256 of data in JSON types; the order of keys is none of it."""
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from minivlm.evaluation.card import digest
 from minivlm.evaluation.chair import chair, judge
 from minivlm.evaluation.datasets import Dataset
 from minivlm.evaluation.items import Item, as_question
 from minivlm.evaluation.pope import matched, pope, right
+from minivlm.files import digest
 from minivlm.stats import Ratio
 
 Answers = Mapping[str, Mapping[str, str]]  # method -> item -> text

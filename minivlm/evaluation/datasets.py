@@ -7,8 +7,6 @@
 The order of the images is a part of the data: the first N are the same images for everyone.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -23,6 +21,7 @@ from minivlm.evaluation.listing import questions_of, read_listing
 from minivlm.evaluation.pictures import PictureFolder, require_folder
 from minivlm.evaluation.pope import Question
 from minivlm.evaluation.scenes import Scenes, SceneWords, phrase
+from minivlm.files import digest
 from minivlm.toyworld.questions import DESCRIBE
 
 DESCRIBE_PHOTO = "Please describe this image in detail."  # CHAIR's usual question to models that chat
@@ -77,7 +76,7 @@ class Dataset:
             "questions": [[one.id, one.image, one.text, one.label, one.split] for one in self.questions],
             "pictures": self.source.marks(self.images),
         }
-        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+        return digest(data)
 
     def picture(self, image: str) -> Any:
         """A path or a picture for `VLM.pixels`; an `ImageError` if it is missing."""

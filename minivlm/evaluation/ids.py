@@ -1,9 +1,9 @@
 """Lists of image ids, in the forms in which published subsets lie about."""
 
-import json
 from pathlib import Path
 
 from minivlm.errors import EvaluationError
+from minivlm.files import parse_json
 
 FORMS = "a JSON list of ids, one id a line, captions with image_id, or a question file of POPE"
 KEYS = ("image_id", "image")
@@ -26,8 +26,8 @@ def read_ids(path: Path) -> list[str]:
 def parsed(text: str) -> object:
     """The JSON value of a text, or the text where it is none: 000000000042 and names of files stand as they are."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parse_json(text)
+    except ValueError:
         return text
 
 

@@ -9,8 +9,6 @@ lemmas are not ours: it asks WordNet, by the part of speech that NLTK's tagger f
 downloaded (see lemmas.py).
 """
 
-import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +20,7 @@ from typing import Protocol
 
 from minivlm.errors import EvaluationError
 from minivlm.evaluation.lemmas import TOKEN, VERBAL, lemma, words
+from minivlm.files import digest
 
 RULES = 1  # to be counted up whenever a rule changes, here or in lemmas.py: scores by other rules cannot be compared
 HALVES = re.compile(
@@ -110,8 +109,7 @@ class Lexicon:
 
     @property
     def fingerprint(self) -> str:
-        decides = [sorted(self.names.items()), self.faithful, RULES, version("simplemma")]
-        return hashlib.sha256(json.dumps(decides).encode()).hexdigest()
+        return digest([sorted(self.names.items()), self.faithful, RULES, version("simplemma")])
 
     def mentions(self, text: str) -> tuple[Mention, ...]:
         """Every object named, in order, with repeats."""

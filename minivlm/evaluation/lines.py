@@ -1,11 +1,12 @@
 """Reading JSON that others wrote: line by line, or a whole file; what is wrong is told with its file and line."""
 
-import json
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from minivlm.errors import EvaluationError
+from minivlm.files import parse_json
 
 PICKLE = b"\x80"  # how a pickle begins; no text in UTF-8 does
 
@@ -45,13 +46,13 @@ def _bytes(path: Path) -> bytes:
         raise EvaluationError(f"'{path}' cannot be read: {error.strerror or error}.") from error
     if data.startswith(PICKLE) or path.suffix in (".pkl", ".pickle"):
         raise EvaluationError(f"'{path}' is a pickle, which could run code when it is read. Give the data as JSON.")
-    return data.removeprefix(b"\xef\xbb\xbf")
+    return data.removeprefix(BOM_UTF8)
 
 
 def _parsed(data: bytes, where: str) -> Any:
     try:
-        return json.loads(data.decode("utf-8"), parse_constant=_no_number, object_pairs_hook=_each_once)
-    except (ValueError, RecursionError) as error:
+        return parse_json(data)
+    except ValueError as error:
         raise EvaluationError(f"{where}: this is no JSON in UTF-8 ({error}).") from error
 
 
@@ -59,16 +60,3 @@ def _object(found: Any, where: str) -> dict:
     if not isinstance(found, dict):
         raise EvaluationError(f"{where}: a JSON object was expected, found {str(found)[:60]!r}.")
     return found
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict:
-    """Of two entries for one image, json would drop the first without a word."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice in one object")
-    return found
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")

@@ -7,7 +7,6 @@ anything else: it is imported here alone, and only once a class for it is asked 
 answered in batches and given back in their order. What a task asks for is done or refused, never dropped in silence.
 """
 
-import os
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,8 @@ from tqdm import tqdm
 
 from minivlm.errors import EvaluationError, GenerationError, PromptError
 from minivlm.evaluation.methods import methods
+from minivlm.evaluation.ranks import place
+from minivlm.evaluation.settings import PLAIN
 from minivlm.evaluation.settings import method as settings_of
 from minivlm.inference.answer import Answer
 from minivlm.inference.generate import Generation
@@ -63,7 +64,7 @@ class Harness:
     def __init__(
         self,
         pretrained: str = "",
-        method: str = "plain",
+        method: str = PLAIN,
         eah: str = "",
         clva: str = "",
         batch_size: int | str = 1,
@@ -77,7 +78,7 @@ class Harness:
             raise EvaluationError(f"model_args has no {strange[0]!r} for minivlm; known are {', '.join(known)}.")
         self.mitigation = mitigation(method, unquoted(eah), unquoted(clva))
         self.batch_size, self.longest = whole(batch_size), max_new_tokens
-        self._rank, self._world_size = (int(os.environ.get(name, alone)) for name, alone in RANKS.items())
+        self._rank, self._world_size = place()  # by which lmms-eval splits a task's items among processes
         given = {name: unquoted(value) or None for name, value in loading.items()}
         self.vlm = load(unquoted(pretrained) or None, **given | {"device": own_device(given.get("device"))})
         self.device = self.vlm.device
@@ -123,8 +124,6 @@ class Harness:
 
 
 # --- model_args -----------------------------------------------------------------------------------------------------
-
-RANKS = {"RANK": 0, "WORLD_SIZE": 1}  # by which lmms-eval splits a task's items among processes
 
 
 def mitigation(method: str, eah: str = "", clva: str = "") -> Mitigation:

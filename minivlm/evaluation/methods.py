@@ -9,18 +9,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from minivlm.errors import EvaluationError
+from minivlm.evaluation.settings import GROUPS, PLAIN
 from minivlm.model import CLVA, EAH, Mitigation
-
-METHODS = ("plain", "eah", "clva", "both")
-CONTROLS = ("eah-random-head", "clva-random-anchor", "clva-shuffled-anchor", "clva-swapped")
-GROUPS = {"methods": METHODS, "controls": CONTROLS, "all": METHODS + CONTROLS}
 
 
 def methods(names: Sequence[str], eah: EAH | None = None, clva: CLVA | None = None) -> dict[str, Mitigation]:
     """The mitigation of each name, in order; `names` may hold groups, see `GROUPS`. `eah`, `clva`: other settings."""
     eah, clva = eah or EAH(), clva or CLVA()
     known = {
-        "plain": Mitigation(),
+        PLAIN: Mitigation(),
         "eah": Mitigation(eah),
         "clva": Mitigation(clva=clva),
         "both": Mitigation(eah, clva),

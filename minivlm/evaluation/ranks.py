@@ -7,9 +7,6 @@ and share their results through the run's folder, so this must be the same folde
 over several processes (tensor parallel) needs these to ask the same questions: they are one rank here.
 """
 
-import hashlib
-import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +16,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from minivlm.errors import EvaluationError
+from minivlm.errors import ConfigError, EvaluationError
+from minivlm.files import digest, torchrun
 
 PATIENCE = timedelta(days=14)  # the fastest process waits for the slowest
 T = TypeVar("T")
@@ -53,8 +51,7 @@ class Ranks:
         """Raise `EvaluationError` unless all processes come with equal data, in JSON types; all of them wait here."""
         if self.group is None:
             return
-        mine = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).digest()
-        tensor = torch.frombuffer(bytearray(mine), dtype=torch.uint8)
+        tensor = torch.frombuffer(bytearray.fromhex(digest(data)), dtype=torch.uint8)
         found = [torch.empty_like(tensor) for _ in range(dist.get_world_size(self.group))]
         with reached():
             dist.all_gather(found, tensor, self.group)
@@ -100,9 +97,9 @@ def joined(tensor_parallel: int = 1) -> Iterator[Ranks]:
 def place() -> tuple[int, int]:
     """The rank of this process and the number of processes; (0, 1) where nobody says otherwise."""
     try:
-        rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
-    except ValueError as cause:
-        raise EvaluationError(f"RANK and WORLD_SIZE in the environment must be whole numbers: {cause}.") from cause
+        rank, world = torchrun("RANK", alone=0), torchrun("WORLD_SIZE", alone=1)
+    except ConfigError as cause:
+        raise EvaluationError(f"RANK and WORLD_SIZE in the environment must be whole numbers: {cause}") from cause
     if not 0 <= rank < world:
         raise EvaluationError(f"RANK is {rank} and WORLD_SIZE is {world}: a rank from 0 to {world - 1} was expected.")
     return rank, world

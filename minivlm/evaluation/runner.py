@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from minivlm.checkpoints.save import write_json
 from minivlm.errors import EvaluationError, ImageError
 from minivlm.evaluation.asking import Asker, Looked
 from minivlm.evaluation.card import differences
@@ -43,6 +42,7 @@ from minivlm.evaluation.records import (
     record_files,
 )
 from minivlm.evaluation.summary import summary
+from minivlm.files import LEFTOVERS, write_json
 
 CARD, COUNTS, SUMMARY = "card.json", "counts.json", "summary.json"
 BYTES_A_RECORD = 512  # a caption of 80 words and what stands around it
@@ -98,7 +98,7 @@ def prepare(out: Path, card: Mapping[str, Any], records: int, resume: bool) -> N
         )
     with explained(out):
         require_room(out, records * BYTES_A_RECORD)
-        for leftover in out.glob(".*.part"):  # of a summary or a card that was being written when a run was killed
+        for leftover in out.glob(LEFTOVERS):  # of a summary or a card
             leftover.unlink()
         if not begun:
             write_json(out / CARD, card)

@@ -10,7 +10,6 @@ never spoke of. The toy world has 30 objects, and its captions call each by one 
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -19,6 +18,7 @@ from PIL import Image
 
 from minivlm.errors import EvaluationError, ImageError
 from minivlm.evaluation.lexicon import Mention
+from minivlm.files import digest
 from minivlm.toyworld.questions import about
 from minivlm.toyworld.themes import OBJECT_NAMES
 from minivlm.toyworld.words import FORM, FORMS
@@ -38,7 +38,7 @@ class SceneWords:
 
     @property
     def fingerprint(self) -> str:
-        return hashlib.sha256(json.dumps([sorted(FORMS.items()), FORM.pattern]).encode()).hexdigest()
+        return digest([sorted(FORMS.items()), FORM.pattern])
 
     def mentions(self, text: str) -> tuple[Mention, ...]:
         """Every object named, in order, with repeats."""

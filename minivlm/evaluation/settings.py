@@ -1,4 +1,7 @@
-"""Settings of a method as one types them: `layer=2,head=random` becomes an `EAH`, or a `UsageError` if it cannot be."""
+"""Methods as one types them: their names, and their settings.
+
+`layer=2,head=random` becomes an `EAH`, or a `UsageError` if it cannot be. torch is not imported here.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from minivlm.errors import ConfigError
+
+PLAIN = "plain"  # the model as it is, which the methods are held against
+METHODS = (PLAIN, "eah", "clva", "both")
+CONTROLS = ("eah-random-head", "clva-random-anchor", "clva-shuffled-anchor", "clva-swapped")  # see methods.py
+BENCHED = (*METHODS, "trace")  # what the bench puts beside each other: a trace is no method, but costs something
+GROUPS = {"methods": METHODS, "controls": CONTROLS, "all": METHODS + CONTROLS}
 
 Method = TypeVar("Method")
 

@@ -19,6 +19,7 @@ from minivlm.evaluation.datasets import Dataset
 from minivlm.evaluation.items import Item
 from minivlm.evaluation.pope import PARSERS, unreadable
 from minivlm.evaluation.records import Key
+from minivlm.evaluation.settings import PLAIN
 from minivlm.stats import compared, estimate, mcnemar, resamples
 
 DIGITS = 6  # of every figure
@@ -67,7 +68,7 @@ def counts(items: Sequence[Item], counted: Sequence[Item], records: Records, met
 
 def plain_of(methods: Mapping[str, Any]) -> str:
     """The method that the others are held against."""
-    return "plain" if "plain" in methods else next(iter(methods))
+    return PLAIN if PLAIN in methods else next(iter(methods))
 
 
 # --- the two measures -----------------------------------------------------------------------------------------------

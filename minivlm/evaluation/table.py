@@ -10,8 +10,8 @@ Behind yes-no answers stands the p of McNemar's test: whether a method is right 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from minivlm.evaluation.methods import CONTROLS
 from minivlm.evaluation.pope import SPLITS
+from minivlm.evaluation.settings import CONTROLS, GROUPS
 
 CAPTIONS = {
     "chair_s": "CHAIR_s",
@@ -104,7 +104,7 @@ def probability(test: Mapping | None) -> str:
 
 def ordered(methods: Mapping[str, Mapping]) -> dict[str, Mapping]:
     """Plain first, then the methods, then the controls."""
-    ranks = {name: rank for rank, name in enumerate(("plain", "eah", "clva", "both", *CONTROLS))}
+    ranks = {name: rank for rank, name in enumerate(GROUPS["all"])}
     return dict(sorted(methods.items(), key=lambda item: ranks.get(item[0], len(ranks))))
 
 

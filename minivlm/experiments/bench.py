@@ -12,7 +12,6 @@ allocator counts. On a CPU it is what torch's profiler sees the allocator hand o
 blind for what the mathematical libraries set aside for themselves. Other devices count nothing, and report none.
 """
 
-import json
 import os
 import platform
 import time
@@ -30,6 +29,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from minivlm import __version__
 from minivlm.errors import ConfigError, PromptError
+from minivlm.evaluation.settings import BENCHED, PLAIN
+from minivlm.files import parse_json
 from minivlm.inference.answer import Inputs
 from minivlm.inference.effect import Effect
 from minivlm.inference.generate import Generation, fitting_steps, steps
@@ -38,7 +39,6 @@ from minivlm.inference.vlm import VLM
 from minivlm.model import CLVA, EAH, Mitigation
 from minivlm.toyworld import HELD_OUT
 
-METHODS = ("plain", "eah", "clva", "both", "trace")
 QUESTION = "What is in the image?"
 FILLING = (" and", " a")  # words that make a question longer: one of them is a single token in any tokenizer
 
@@ -54,7 +54,7 @@ class Run:
 
 def measure(
     vlm: VLM,
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] = BENCHED,
     *,
     prompt: int | None = None,
     new: int = 16,
@@ -92,10 +92,10 @@ def measure(
 
 
 def ordered(methods: Sequence[str]) -> tuple[str, ...]:
-    """The methods in the order of METHODS, plain first, which all others are held against."""
-    if unknown := set(methods) - set(METHODS):
-        raise ConfigError(f"A bench knows the methods {', '.join(METHODS)}, found {', '.join(sorted(unknown))}.")
-    return tuple(method for method in METHODS if method in {"plain", *methods})
+    """The methods in the order of BENCHED, plain first, which all others are held against."""
+    if unknown := set(methods) - set(BENCHED):
+        raise ConfigError(f"A bench knows the methods {', '.join(BENCHED)}, found {', '.join(sorted(unknown))}.")
+    return tuple(method for method in BENCHED if method in {PLAIN, *methods})
 
 
 # --- one answer -----------------------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ def peak_memory(work: Callable[[], Any], device: torch.device) -> int | None:
     with TemporaryDirectory() as folder:
         file = Path(folder) / "profile.json"
         profiled.export_chrome_trace(str(file))
-        events = json.loads(file.read_text(encoding="utf-8"))["traceEvents"]
+        events = parse_json(file.read_bytes())["traceEvents"]
     changes = sorted((event for event in events if event["name"] == "[memory]"), key=lambda event: event["ts"])
     return max(accumulate((event["args"]["Bytes"] for event in changes), initial=0))
 
@@ -192,11 +192,11 @@ def figures(method: str, rounds: Sequence[dict[str, Run]], memory: dict[str, int
     """What one method took, and how much that is of plain."""
     found: dict[str, Any] = {}
     for phase in ("prefill", "decode"):
-        own, plain = ([getattr(one[name], phase) for one in rounds] for name in (method, "plain"))
+        own, plain = ([getattr(one[name], phase) for one in rounds] for name in (method, PLAIN))
         found[phase] = {"seconds": spread(own), "ratio": spread([a / b for a, b in zip(own, plain, strict=True)])}
     known = memory[method] is not None
-    extra = memory[method] - memory["plain"] if known else None
-    ratio = memory[method] / memory["plain"] if known else None
+    extra = memory[method] - memory[PLAIN] if known else None
+    ratio = memory[method] / memory[PLAIN] if known else None
     effect = rounds[0][method].effect
     return {
         **found,

@@ -9,13 +9,12 @@ evaluation.json   CHAIR and POPE             minivlm evaluate all --card FOLDER
 from collections.abc import Mapping
 from pathlib import Path
 
-from minivlm.checkpoints import read_json_file
-from minivlm.checkpoints.save import write_json
 from minivlm.errors import EvaluationError
 from minivlm.evaluation import table
-from minivlm.evaluation.card import file_digest, weight_files
+from minivlm.evaluation.card import weight_digest, weight_files
 from minivlm.experiments import card, methods_card
 from minivlm.experiments.exam import card_file
+from minivlm.files import read_json_file, write_json, write_text
 from minivlm.inference.vlm import VLM
 
 EVALUATED = """\
@@ -49,7 +48,7 @@ def require_card(folder: Path) -> None:
 def require_same_model(folder: Path, vlm: VLM) -> None:
     """Raise `EvaluationError` unless the weights beside the card are those that are measured."""
     for name, digest in weight_files(vlm).items():
-        if not (folder / name).is_file() or file_digest(folder / name) != digest:
+        if not (folder / name).is_file() or weight_digest(folder / name) != digest:
             raise EvaluationError(
                 f"'{folder / name}' is not the file of the model that is measured, {vlm.name}: its figures do not "
                 "belong into this card. Give the same folder as --model and --card."
@@ -67,7 +66,7 @@ def write_card(folder: Path, model: Path) -> None:
     }
     more = [section(found[name]) for name, section in EXTRAS.items() if name in found]
     text = card.card(read_json_file(model / "training.json"), found["exam"], "\n".join(more))
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    write_text(folder / "README.md", text)
 
 
 def evaluation(found: Mapping) -> str:

@@ -1,14 +1,14 @@
 """Loading: from a folder, a hub name or nothing at all to a `VLM`."""
 
-import os
 from pathlib import Path
 
 import torch
 
-from minivlm.checkpoints import load_checkpoint, read_json_file
+from minivlm.checkpoints import load_checkpoint
 from minivlm.checkpoints.devices import default_device
 from minivlm.checkpoints.download import find_or_download
 from minivlm.errors import CheckpointError, ConfigError, PromptError
+from minivlm.files import read_json_file, torchrun
 from minivlm.inference.vlm import VLM
 from minivlm.inputs.image import ImageRecipe, default_mode
 from minivlm.inputs.templates import TEMPLATES
@@ -92,6 +92,6 @@ def fitting_recipe(recipe: ImageRecipe, image_size: int, file: Path) -> ImageRec
 
 def own_device(device: str | None) -> str | None:
     """The GPU of this process where torchrun starts several on a machine; otherwise as given."""
-    local = os.environ.get("LOCAL_RANK")
-    shared = device in (None, "cuda") and local is not None and torch.cuda.is_available()
-    return f"cuda:{local}" if shared else device
+    shared = device in (None, "cuda") and torch.cuda.is_available()
+    local = torchrun("LOCAL_RANK", alone=-1) if shared else -1
+    return device if local < 0 else f"cuda:{local}"

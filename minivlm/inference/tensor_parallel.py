@@ -25,7 +25,6 @@ That minivlm uses no hooks is a promise about looking and mitigating, which go o
 split has none.
 """
 
-import os
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -36,6 +35,7 @@ from torch.distributed.tensor import DTensor, Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, parallelize_module
 
 from minivlm.errors import ConfigError
+from minivlm.files import torchrun
 from minivlm.model import Llava
 
 PATIENCE = timedelta(hours=1)  # one process may read its files long after another
@@ -128,13 +128,13 @@ def _require_fitting(model: Llava, mesh: DeviceMesh) -> None:
 
 
 def _torchrun(name: str) -> int:
-    """A number that torchrun puts into the environment of its processes."""
+    """A number that torchrun has put into the environment. Raises `ConfigError` where torchrun started nothing."""
     try:
-        return int(os.environ[name])
-    except (KeyError, ValueError) as cause:
+        return torchrun(name)
+    except ConfigError as cause:
         raise ConfigError(
-            f"To split a model over several processes, torchrun must start them: {name} is {os.environ.get(name)!r} in "
-            "the environment, a whole number was expected. Put `torchrun --nproc-per-node N -m` before `minivlm`."
+            f"To split a model over several processes, torchrun must start them: {cause} "
+            "Put `torchrun --nproc-per-node N -m` before `minivlm`."
         ) from cause
 
 

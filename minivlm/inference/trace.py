@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from minivlm.errors import CheckpointError, GenerationError
+from minivlm.files import json_types, parse_json
 from minivlm.inference.answer import Answer, Inputs
 from minivlm.inference.generate import Step
 from minivlm.inputs.prompt import Span
@@ -84,7 +85,11 @@ class Trace:
             )
         whole = [name for name in tensors if name.startswith("maps.")]
         maps = {int(name.removeprefix("maps.")): tensors.pop(name) for name in whole}
-        return cls(json.loads(header["facts"]), **tensors, maps=maps)
+        try:
+            facts = parse_json(header["facts"])
+        except (KeyError, ValueError) as error:
+            raise CheckpointError(f"{file} has a damaged header: {error}. Make the trace anew.") from error
+        return cls(facts, **tensors, maps=maps)
 
 
 TENSORS = ("shares", "entropy", "pooled", "sink_scores", "lens_prob", "lens_top", "lens_top_prob")
@@ -167,9 +172,8 @@ class Tracer:
         spans = [[part.name, part.start - start, part.stop - start] for part in answer.spans]
         pieces = pieces_of(answer, tokenizer)
         facts = {**answer.as_dict(), "spans": spans, "pieces": pieces, "lens_layers": self.lens}
-        facts = json.loads(json.dumps(facts))  # so that a trace equals what `load` makes of it
         return Trace(
-            facts,
+            json_types(facts),  # so that a trace equals what `load` makes of it
             **{**own, "pooled": own["pooled"][..., columns[span]]},
             sink_scores=self.sinks[row][..., columns].half(),
             maps={layer: map_[row, :, start:, start:] for layer, map_ in self.whole.items()},

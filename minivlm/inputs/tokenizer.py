@@ -17,6 +17,7 @@ from typing import Any
 import tokenizers
 
 from minivlm.errors import ConfigError, MinivlmError, PromptError
+from minivlm.files import read_json_file
 
 MOST_BYTES = 64 * 2**20  # of a tokenizer.json; the largest in use have a few dozen million bytes
 SURROGATES = re.compile("[\ud800-\udfff]")  # halves of characters, which no encoding of text can hold
@@ -235,16 +236,7 @@ def _read_optional(file: Path) -> dict:
 
 
 def _read(file: Path) -> dict:
-    """A JSON object from a file of reasonable size."""
-    try:
-        if file.stat().st_size > MOST_BYTES:
-            raise ConfigError(f"{file.name} has {file.stat().st_size} bytes, more than the {MOST_BYTES} that are read.")
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{file} could not be read as JSON: {error}. Download the checkpoint again.") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{file} must hold a JSON object, found {type(content).__name__}.")
-    return content
+    return read_json_file(file, ConfigError, most=MOST_BYTES)
 
 
 @contextmanager

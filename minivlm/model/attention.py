@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from minivlm.model.aim import draw_to_target
 from minivlm.model.cache import KVCache
-from minivlm.model.call import NOTHING_SEEN, NOTHING_YET, PLAIN, Call, Handed, Seen, Watch
+from minivlm.model.call import NOTHING_SEEN, NOTHING_YET, PLAIN_CALL, Call, Handed, Seen, Watch
 from minivlm.model.clva import drift_gate, find_anchor, pooled_map, pull_to_anchor
 from minivlm.model.config import TextConfig
 from minivlm.model.eah import broadcast_densest_head
@@ -66,7 +66,7 @@ class Attention(nn.Module):
         rope: tuple[Tensor, Tensor],
         mask: Tensor,
         cache: KVCache | None = None,
-        call: Call = PLAIN,
+        call: Call = PLAIN_CALL,
         handed: Handed = NOTHING_YET,
     ) -> Attended:
         """Let the tokens `x` (B, Q, D) look at all tokens so far.

@@ -97,6 +97,6 @@ class Seen:
     sink_scores: Tensor | None = None  # (B, H, K), of the weights before any step
 
 
-PLAIN = Call()
+PLAIN_CALL = Call()  # nothing is done and nothing is shown
 NOTHING_YET = Handed()
 NOTHING_SEEN = Seen()

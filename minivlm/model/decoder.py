@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from minivlm.model.attention import Attended, Attention
 from minivlm.model.cache import KVCache
-from minivlm.model.call import NOTHING_YET, PLAIN, Call, Seen
+from minivlm.model.call import NOTHING_YET, PLAIN_CALL, Call, Seen
 from minivlm.model.config import TextConfig
 from minivlm.model.effect import Changes
 from minivlm.model.layers import GatedMLP, RMSNorm, rotary_angles
@@ -59,7 +59,7 @@ class Decoder(nn.Module):
         mask: Tensor,
         *,
         cache: KVCache | None = None,
-        call: Call = PLAIN,
+        call: Call = PLAIN_CALL,
         hidden: bool = False,
     ) -> Decoded:
         """Run embedded tokens `x` (B, Q, D) at `positions` (B, Q) under `mask` (B, 1, Q, K).

@@ -12,7 +12,7 @@ from torch import Tensor
 from minivlm.model.layout import Layout
 
 WHY = "no sink was found, no text follows a picture, the drift gate is shut, or the strength is 0"
-STRIPE = 32  # rows compared at a time
+COMPARED_ROWS = 32  # rows compared at a time
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Change:
         """The change from weights `before` to `after`, (B, H, R, K) each; R the last of the rows."""
         rows = layout.valid[:, -before.shape[2] :]  # B R: what padding looks at is of no interest
         moved, columns = [], torch.zeros_like(layout.valid)
-        stripes = (part.detach().split(STRIPE, dim=2) for part in (before, after))
-        for old, new, known in zip(*stripes, rows.split(STRIPE, dim=1), strict=True):
+        stripes = (part.detach().split(COMPARED_ROWS, dim=2) for part in (before, after))
+        for old, new, known in zip(*stripes, rows.split(COMPARED_ROWS, dim=1), strict=True):
             difference = (new.float() - old.float()).abs() * known[:, None, :, None]  # B H rows K
             moved.append(difference.sum(dim=-1) / 2)
             columns |= (difference > 0).any(dim=1).any(dim=1)

@@ -7,7 +7,7 @@ itself, and padding never counts. Two other definitions of a sink are in `lens/s
 import torch
 from torch import Tensor
 
-STRIPE = 64  # rows added up at a time: the map is not copied into fp32 as a whole
+SUMMED_ROWS = 64  # rows added up at a time: the map is not copied into fp32 as a whole
 
 
 def vision_sink_scores(weights: Tensor, mask: Tensor) -> Tensor:
@@ -19,7 +19,7 @@ def vision_sink_scores(weights: Tensor, mask: Tensor) -> Tensor:
     """
     past = weights.shape[3] - weights.shape[2]
     wide = torch.promote_types(weights.dtype, torch.float32)
-    scores = sum(stripe.sum(dim=2, dtype=wide) for stripe in weights.split(STRIPE, dim=2))  # B H K
+    scores = sum(stripe.sum(dim=2, dtype=wide) for stripe in weights.split(SUMMED_ROWS, dim=2))  # B H K
     rows = mask.sum(dim=2)  # B 1 K
     scores[..., past:] -= weights.diagonal(offset=past, dim1=2, dim2=3)
     rows[..., past:] -= mask.diagonal(offset=past, dim1=2, dim2=3).long()

@@ -20,7 +20,8 @@ from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from minivlm.checkpoints.save import save_checkpoint, write_json
+from minivlm.checkpoints.save import save_checkpoint
+from minivlm.files import write_json, write_text
 from minivlm.inputs.image import CLIP_MEAN, CLIP_STD
 from minivlm.model import Llava
 from minivlm.model.projector import select_features
@@ -155,4 +156,4 @@ def save_settings(model: Llava, tokenizer: Tokenizer, folder: Path) -> None:
         "vision_feature_select_strategy": model.config.vision_feature_select_strategy,
     }
     write_json(folder / "processor_config.json", words)
-    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
+    write_text(folder / "chat_template.jinja", CHAT_TEMPLATE)

@@ -3,12 +3,13 @@
 It is built like LLaMA's (▁ for a space, bytes for whatever is not in the vocabulary), so that any text can be read.
 """
 
-import json
 import string
 from collections.abc import Iterable
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from minivlm.files import parse_json, write_json
 
 SPECIAL = ("<unk>", "<s>", "</s>")
 ADDED = ("<image>", "<pad>")  # behind the vocabulary, as in LLaVA
@@ -29,7 +30,7 @@ def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
 
 def _finish(trained: Tokenizer) -> Tokenizer:
     """The same vocabulary in a fresh tokenizer: the trainer marks bytes as special tokens, which they are not."""
-    learned = json.loads(trained.to_str())["model"]
+    learned = parse_json(trained.to_str())["model"]
     merges = [tuple(pair) for pair in learned["merges"]]
     tokenizer = Tokenizer(models.BPE(vocab=learned["vocab"], merges=merges, unk_token="<unk>", byte_fallback=True))
     _split_like_llama(tokenizer)
@@ -65,4 +66,4 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
         "tokenizer_class": "PreTrainedTokenizerFast",
     }
     for name, content in (("tokenizer_config.json", settings), ("special_tokens_map.json", names)):
-        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / name, content)

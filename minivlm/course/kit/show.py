@@ -10,7 +10,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 ROUNDING = 1e-5  # fp32, some operations after each other
-PLAIN = (str, int, float, bool, type(None))
+PLAIN_TYPES = (str, int, float, bool, type(None))
 DTYPES = {  # as a safetensors file names them
     torch.float64: "F64",
     torch.float32: "F32",
@@ -87,7 +87,7 @@ class Show:
 
 def as_plain(value: object, name: str) -> object:
     """`value` as JSON knows it."""
-    if isinstance(value, PLAIN):
+    if isinstance(value, PLAIN_TYPES):
         return value
     if isinstance(value, Mapping):
         return {str(key): as_plain(part, f"{name}[{key!r}]") for key, part in value.items()}

@@ -1,0 +1,54 @@
+"""Shards: `.safetensors` files that others wrote, mapped into memory; and what is wrong with a damaged one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from minivlm.errors import CheckpointError
+from minivlm.files import one_line, parse_json, require_regular_file
+
+# What the safetensors library says about a damaged file, and what it means for whoever owns the file.
+DAMAGE = {
+    "header too small": "it is empty or cut short",
+    "invalid header length": "it is cut short inside its header",
+    "header too large": "its header claims more than 100 MB, which no checkpoint needs",
+    "incomplete metadata": "its size is not what its header says",
+    "invalid UTF-8": "its header is not UTF-8 text",
+    "invalid JSON": "its header is not the JSON of a safetensors file, or names an unknown dtype",
+}
+
+
+@contextmanager
+def open_shard(path: Path) -> Iterator[Any]:
+    """A `.safetensors` file mapped into memory; its tensors are views of the mapping."""
+    require_regular_file(path)
+    try:
+        with safe_open(path, framework="pt") as shard:
+            yield shard
+    except SafetensorError as cause:
+        raise CheckpointError(_explain_damage(path, str(cause))) from cause
+    except (OSError, RuntimeError) as cause:  # the system refuses to map it: a device that cannot be mapped, its size
+        raise CheckpointError(f"{path} cannot be mapped into memory: {one_line(cause)}.") from cause
+
+
+def _explain_damage(path: Path, message: str) -> str:
+    meaning = next((text for words, text in DAMAGE.items() if words in message), f"({one_line(message)})")
+    short = _missing_bytes(path) if "incomplete metadata" in message else 0
+    if short > 0:
+        meaning = f"{short:,} bytes are missing at its end"
+    return f"{path} is damaged: {meaning}. Fetch the file again (`minivlm download NAME` resumes)."
+
+
+def _missing_bytes(path: Path) -> int:
+    """How many bytes a file lacks of what its header promises; 0 when the header cannot tell."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            entries = parse_json(file.read(length))
+        ends = [entry["data_offsets"][1] for key, entry in entries.items() if key != "__metadata__"]
+        return 8 + length + max(ends) - path.stat().st_size
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return 0

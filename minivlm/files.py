@@ -1,0 +1,193 @@
+"""Files and what else comes from outside: strict JSON, files that appear whole or not at all, digests, and text and
+numbers that others wrote, made harmless.
+"""
+
+import hashlib
+import json
+import math
+import os
+import re
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from minivlm.errors import CheckpointError, ConfigError, MinivlmError
+
+LARGEST_JSON = 50_000_000  # bytes; the index of a model of 100 billion parameters has fewer than 1 MB
+PIECE = 2**22  # bytes that are read at once
+LEFTOVERS = ".*.part"  # files that were being written when a process was killed
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newline
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text, in UTF-8 if it is bytes; no NaN or Infinity, no key twice in one object.
+
+    Raises ValueError with the reason for anything else.
+    """
+    try:
+        return json.loads(
+            text if isinstance(text, str) else text.decode("utf-8-sig"),
+            parse_constant=_refuse_number,
+            parse_float=_finite_float,
+            object_pairs_hook=_object_without_doubles,
+        )
+    except RecursionError as cause:
+        raise ValueError(str(cause)) from cause
+
+
+def read_json_file(
+    path: str | Path, error: type[MinivlmError] = CheckpointError, most: int = LARGEST_JSON
+) -> dict[str, Any]:
+    """The JSON object in a file of at most `most` bytes; see `parse_json`.
+
+    Anything else raises `error` with a sentence that names the file.
+    """
+    path = Path(path)
+    require_regular_file(path, error)
+    if (size := path.stat().st_size) > most:
+        raise error(f"{path} has {size:,} bytes; a JSON file of at most {most / 1e6:.0f} MB was expected.")
+    try:
+        data = parse_json(path.read_bytes())
+    except (OSError, ValueError) as cause:
+        raise error(f"{path} cannot be read as JSON: {one_line(cause)}. Fetch the file again.") from cause
+    if not isinstance(data, dict):
+        raise error(f"{path} must hold a JSON object {{...}}, found a {type(data).__name__}.")
+    return data
+
+
+def require_regular_file(path: Path, error: type[MinivlmError] = CheckpointError) -> None:
+    """Raise `error` unless `path` is a regular file or a link to one: no folder, no device, no pipe."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as cause:
+        raise error(f"{path} cannot be read: {one_line(cause)}.") from cause
+    if not stat.S_ISREG(mode):
+        raise error(f"{path} must be a regular file, found {'a folder' if stat.S_ISDIR(mode) else 'a device or pipe'}.")
+
+
+def _refuse_number(literal: str) -> float:
+    raise ValueError(f"{literal} is not a JSON number")
+
+
+def _finite_float(literal: str) -> float:
+    value = float(literal)
+    return value if math.isfinite(value) else _refuse_number(literal)
+
+
+def _object_without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of two values of one key, json would drop the first without a word."""
+    data = dict(pairs)
+    if len(data) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in data if keys.count(key) > 1)!r} stands twice in one object")
+    return data
+
+
+# --- writing --------------------------------------------------------------------------------------------------------
+
+
+def write_json(path: Path, data: Mapping[str, Any], indent: int = 2) -> None:
+    """Write a JSON object in one piece, see `replace_file`; NaN and Infinity are a ValueError."""
+    write_text(path, json.dumps(data, indent=indent, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8 in one piece, see `replace_file`."""
+    replace_file(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` make a file beside `path`, see it on the disk, and put it in place of `path` in one step.
+
+    So `path` holds all of it or what it held before, whatever ends this process.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.touch()
+        mode = (path if path.exists() else part).stat().st_mode
+        write(part)
+        with part.open("r+b") as file:  # Windows syncs only what is open for writing
+            os.fsync(file.fileno())
+        part.chmod(mode)  # safetensors makes its files readable by their owner alone
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+# --- digests --------------------------------------------------------------------------------------------------------
+
+
+def digest(data: Any) -> str:
+    """The sha256 of data in JSON types, on every machine the same; the order of keys is none of it."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """The sha256 of a file's bytes, read piece by piece; OSError if it cannot be read."""
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            total.update(piece)
+    return total.hexdigest()
+
+
+def json_types(data: Any) -> Any:
+    """The data as a JSON file gives them back: tuples as lists, keys as texts. NaN and Infinity are a ValueError."""
+    return json.loads(json.dumps(data, allow_nan=False))
+
+
+# --- what others wrote, made harmless to a terminal -------------------------------------------------------------------
+
+
+def harmless(text: str) -> str:
+    """The text with a mark in place of every control character, but for tabs and ends of lines."""
+    return CONTROL.sub("\ufffd", text)
+
+
+def clean(text: object, most: int) -> str:
+    """The first `most` characters of what should be a text, with a mark for each that cannot be printed."""
+    start = text[:most] if isinstance(text, str) else ""
+    return "".join(char if char.isprintable() or char in "\n\t" else "\ufffd" for char in start)
+
+
+def printable(name: str, limit: int = 200) -> str:
+    """A name from a file, or a sentence with one, on one line: control characters escaped, never endless."""
+    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in name[:limit])
+    return text if len(name) <= limit else text + "..."
+
+
+def one_line(cause: object) -> str:
+    """What an exception says, as a part of a sentence; its class if it says nothing."""
+    return printable(" ".join(str(cause).split())) or type(cause).__name__
+
+
+def listed(names: Sequence[str], limit: int = 10) -> str:
+    """Up to `limit` names in one line, with a count of the rest."""
+    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(map(printable, names[:limit])) + rest
+
+
+def shown(value: object, limit: int = 80) -> str:
+    """A value from a file as an error shows it: short, and harmless to a terminal."""
+    text = repr(value)
+    return text if len(text) <= limit else text[:limit] + "..."
+
+
+# --- torchrun -------------------------------------------------------------------------------------------------------
+
+
+def torchrun(name: str, alone: int | None = None) -> int:
+    """A whole number that torchrun puts into the environment of its processes, such as RANK.
+
+    `alone`: what it is for a process that torchrun did not start. Raises `ConfigError` where the number is neither
+    there nor given so, and for anything but a whole number.
+    """
+    text = os.environ.get(name, alone)
+    try:
+        return int(text)
+    except (TypeError, ValueError) as cause:
+        raise ConfigError(f"{name} is {text!r} in the environment, a whole number was expected.") from cause
