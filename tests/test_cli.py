@@ -21,9 +21,10 @@ from minivlm.cli import ask as commands
 from minivlm.cli import main as cli
 from minivlm.cli import train as workshop
 from minivlm.evaluation import settings as method_settings
+from minivlm.experiments import trials
 from minivlm.experiments.card import CAPTION_ROWS, HEAD
 from minivlm.experiments.demo import save
-from minivlm.experiments.exam import SKILLS, asker, examine
+from minivlm.experiments.exam import SKILLS, examine
 from minivlm.inference.generate import Generation
 from minivlm.inference.load import load, shipped_model
 from minivlm.toyworld import HELD_OUT, TRAINING
@@ -517,7 +518,7 @@ def figures_of(model: str) -> dict:
         "companions": {"0.85": caption},
         **worlds,
         "invented": {"objects": 3.0, **dict.fromkeys(shares, 0.25)},
-        "pope": {"random": {"questions": 30, "accuracy": 0.75, "f1": 0.75, "yes": 0.5}},
+        "pope": {"random": {"questions": 30, "accuracy": 0.75, "f1": 0.75, "yes_ratio": 0.5}},
         "skills": {"count": {"questions": 5, "exact": 0.2}},
     }
 
@@ -576,7 +577,7 @@ def test_an_exam_of_two_scenes_says_what_decided_its_figures(checkpoint):
 
 
 def test_a_skill_that_no_scene_serves_is_no_error(checkpoint):
-    assert asker(load(checkpoint, device="cpu"))([], [], 5) == []
+    assert trials.ask(load(checkpoint, device="cpu"), [], [], 5) == []
 
 
 def test_a_place_that_cannot_be_written_is_found_before_the_work(monkeypatch, tmp_path, capsys):

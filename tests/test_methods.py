@@ -14,13 +14,26 @@ import torch
 from tiny_model import tiny_config, tiny_vlm
 
 from minivlm.errors import ConfigError, EvaluationError
-from minivlm.evaluation.pope_questions import pope_questions
+from minivlm.evaluation.chair import chair, judge
+from minivlm.evaluation.datasets import open_dataset
+from minivlm.evaluation.items import as_question, pope_items
+from minivlm.evaluation.pope import PARSERS, pope
 from minivlm.experiments import conditions as methods
 from minivlm.experiments import methods_card
 from minivlm.experiments.exam import caption_figures, draw, pope_figures
 from minivlm.experiments.layers import anatomy, beginnings, relative, word_sums
 from minivlm.experiments.oracle import Guide, Oracle, aimed_captions, boxes, write_aimed
-from minivlm.experiments.trials import PLAIN, Condition, answer_yes_no, ask, caption_ratios, pope_ratios, write_captions
+from minivlm.experiments.trials import (
+    PLAIN,
+    WORDS,
+    Condition,
+    answer_yes_no,
+    ask,
+    caption_ratios,
+    pope_ratios,
+    pope_sets,
+    write_captions,
+)
 from minivlm.experiments.tuning import Tuned, best, default_settings, grid, tune
 from minivlm.model import CLVA, EAH
 from minivlm.stats import Ratio, compared, difference, estimate, resamples
@@ -37,7 +50,7 @@ def short_captions():
     with pytest.MonkeyPatch.context() as patch:
         for file in ("oracle", "trials", "layers"):
             patch.setattr(f"minivlm.experiments.{file}.MOST", 8)
-        patch.setattr("minivlm.experiments.trials.LAYOUTS", 50)
+        patch.setattr("minivlm.experiments.trials.BLOCK", 50)
         yield
 
 
@@ -117,59 +130,65 @@ def test_a_paired_difference_does_not_see_what_both_have_in_common():
 
 
 def test_caption_figures_by_hand():
-    seen = [scene_of(DOG, BIRD), scene_of(BIRD)]
+    """A dog is named twice, and a kite that is not there: one of four mentions, and one caption of two."""
+    seen = [scene_of(DOG, replace(BIRD, hard="faint")), scene_of(BIRD)]
     ratios = caption_ratios(["A dog, a kite and a dog.", "A bird."], seen)
     assert {name: float(ratio.value) for name, ratio in ratios.items()} == pytest.approx(
-        {"chair_i": 1 / 3, "chair_s": 1 / 2, "recall": 2 / 3, "words": 9 / 2}
-    )
-
-
-def test_caption_figures_are_those_of_the_exam():
-    drawn = [CROWDED.layout(seed) for seed in range(5)]
-    captions = [f"A dog, a {scene.names[0]} and a {scene.names[-1]}." for scene in drawn]
-    exam = caption_figures(captions, drawn)
-    for name, ratio in caption_ratios(captions, drawn).items():
-        assert ratio.value == pytest.approx(exam[name]), name
-
-
-def test_yes_no_figures_are_those_of_the_exam():
-    drawn = [HELD_OUT.layout(seed) for seed in range(6)]
-    sets = {"adversarial": pope_questions(drawn, "adversarial", [replace(HELD_OUT, stream="train").layout(0)])}
-    said = {
-        (n, question.text): "Yes, it is." if len(question.object) % 2 else "No."
-        for n, own in enumerate(sets["adversarial"])
-        for question in own
-    }
-    flat = [(n, q) for n, own in enumerate(sets["adversarial"]) for q in own]
-    yes = [said[n, q.text].startswith("Yes") for n, q in flat]
-    true = [q.answer.startswith("Yes") for _, q in flat]
-    both, right = sum(np.logical_and(yes, true)), sum(np.equal(yes, true))
-    found = {name: float(ratio.value) for name, ratio in pope_ratios(sets, said).items()}
-    assert found == pytest.approx(
         {
-            "adversarial accuracy": right / len(flat),
-            "adversarial f1": 2 * both / (sum(yes) + sum(true)),
-            "adversarial yes": sum(yes) / len(flat),
+            "chair_i": 1 / 4,
+            "chair_s": 1 / 2,
+            "recall": 2 / 3,
+            "precision": 2 / 3,
+            "f1": 2 / 3,
+            "words": 9 / 2,
+            "recall of clear objects": 1,
+            "recall of hard objects": 0,
         }
     )
-    exam = pope_figures(lambda asked, texts, most: ["Yes"] * len(texts), drawn, "adversarial")
-    always = pope_ratios(sets, dict.fromkeys(said, "Yes"))
-    assert [float(always[f"adversarial {name}"].value) for name in ("accuracy", "f1", "yes")] == pytest.approx(
-        [exam[name] for name in ("accuracy", "f1", "yes")]
-    )
+
+
+def test_caption_figures_are_those_of_the_evaluation():
+    drawn = [CROWDED.layout(seed) for seed in range(5)]
+    captions = [f"A dog, a {scene.names[0]} and a {scene.names[-1]}." for scene in drawn]
+    expected = chair([judge(caption, scene.names, WORDS) for caption, scene in zip(captions, drawn, strict=True)])
+    ratios, exam = caption_ratios(captions, drawn), caption_figures(captions, drawn)
+    for name, ratio in expected.items():
+        assert ratio.value == ratios[name].value == exam[name], name
+
+
+def test_yes_no_questions_are_those_of_the_evaluation(monkeypatch):
+    """About its first scenes, in every split, word for word: one of many scenes is a pair of scissors."""
+    monkeypatch.setattr("minivlm.experiments.trials.BLOCK", 1000)
+    sets = pope_sets([HELD_OUT.layout(seed) for seed in range(40)])
+    items = pope_items(open_dataset("scenes:0").limited(40), list(sets))
+    for split, asked in sets.items():
+        assert asked == [as_question(item) for item in items if item.split == split]
+    assert any("a pair of scissors" in one.text for asked in sets.values() for one in asked)
+
+
+def test_yes_no_figures_are_those_of_the_evaluation():
+    drawn = [HELD_OUT.layout(seed) for seed in range(6)]
+    asked = pope_sets(drawn)["adversarial"]
+    said = {(one.image, one.text): "Yes, it is." if len(one.text) % 2 else "No." for one in asked}
+    expected = pope(asked, [PARSERS["original"](said[one.image, one.text]) for one in asked])
+    found, exam = pope_ratios({"adversarial": asked}, said), pope_figures(asked, said)
+    for name, ratio in expected.items():
+        assert found[f"adversarial {name}"].value == ratio.value == exam[name], name
+    assert (exam["questions"], exam["unreadable"]) == (len(asked), 0)
+    assert pope_figures(asked, dict.fromkeys(said, "a dog"))["unreadable"] == 1
 
 
 def test_a_question_of_several_splits_is_asked_once(vlm, scenes, monkeypatch):
-    sets = {split: pope_questions(scenes, split, scenes) for split in ("random", "popular")}
+    sets = {split: asked for split, asked in pope_sets(scenes).items() if split != "adversarial"}
     asked = []
 
     def counted(vlm, scenes, questions, most, condition):
-        asked.extend(zip((scene.seed for scene in scenes), questions, strict=True))
+        asked.extend(zip((str(scene.seed) for scene in scenes), questions, strict=True))
         return ["No"] * len(questions)
 
     monkeypatch.setattr("minivlm.experiments.trials.ask", counted)
     answers = answer_yes_no(vlm, scenes, sets)
-    everything = [(scenes[n].seed, q.text) for split in sets.values() for n, own in enumerate(split) for q in own]
+    everything = [(one.image, one.text) for split in sets.values() for one in split]
     assert len(asked) == len(set(asked)) == len(answers) == len(set(everything)) < len(everything)
 
 
@@ -303,7 +322,8 @@ def test_the_table_has_every_figure_of_every_condition(vlm, table):
     assert set(table["conditions"]) == set(methods.conditions(vlm.model.config, default_settings(vlm.model.config)))
     assert (table["scenes"], table["yes-no scenes"], table["world"]) == (4, 2, "held-out")
     for name, row in table["conditions"].items():
-        asked = {"chair_i", "chair_s", "recall", "words"}
+        asked = {"chair_i", "chair_s", "recall", "precision", "f1", "words"}
+        asked |= {"recall of clear objects", "recall of hard objects"}
         splits = {f"{split} {figure}" for split in ("random", "popular", "adversarial") for figure in POPE}
         assert set(row["figures"]) == (asked if "oracle" in row["settings"] else asked | splits), name
         for figure in row["figures"].values():
@@ -314,7 +334,7 @@ def test_the_table_has_every_figure_of_every_condition(vlm, table):
     assert any(row["changed"] > 0 for row in table["conditions"].values())
 
 
-POPE = ("accuracy", "f1", "yes")
+POPE = ("accuracy", "precision", "recall", "f1", "yes_ratio")
 
 
 def test_the_table_renders(table):

@@ -93,7 +93,7 @@ def captions(rows: Mapping) -> str:
 
 def yes_no(rows: Mapping, split: str) -> str:
     """The same for one split of the yes-no questions; conditions that were not asked are left out."""
-    names = [f"{split} {figure}" for figure in ("accuracy", "f1", "yes")]
+    names = [f"{split} {figure}" for figure in ("accuracy", "f1", "yes_ratio")]
     body = [
         [name, *(cell(row["figures"][figure]) for figure in names)]
         for name, row in rows.items()
