@@ -22,7 +22,7 @@ from minivlm.experiments import conditions as methods
 from minivlm.experiments import methods_card
 from minivlm.experiments.exam import caption_figures, draw, pope_figures
 from minivlm.experiments.layers import anatomy, beginnings, relative, word_sums
-from minivlm.experiments.oracle import Guide, Oracle, aimed_captions, boxes, write_aimed
+from minivlm.experiments.oracle import Guide, Oracle, boxes
 from minivlm.experiments.trials import (
     PLAIN,
     WORDS,
@@ -48,7 +48,7 @@ QUESTION = DESCRIBE[0]
 def short_captions():
     """A random model does not know when to stop: the table's captions end after eight tokens here."""
     with pytest.MonkeyPatch.context() as patch:
-        for file in ("oracle", "trials", "layers"):
+        for file in ("trials", "layers"):
             patch.setattr(f"minivlm.experiments.{file}.MOST", 8)
         patch.setattr("minivlm.experiments.trials.BLOCK", 50)
         yield
@@ -182,7 +182,7 @@ def test_a_question_of_several_splits_is_asked_once(vlm, scenes, monkeypatch):
     sets = {split: asked for split, asked in pope_sets(scenes).items() if split != "adversarial"}
     asked = []
 
-    def counted(vlm, scenes, questions, most, condition):
+    def counted(vlm, scenes, questions, most, condition, title):
         asked.extend(zip((str(scene.seed) for scene in scenes), questions, strict=True))
         return ["No"] * len(questions)
 
@@ -225,8 +225,10 @@ def test_the_controls_aim_as_much_at_what_means_nothing():
 
 def test_without_strength_the_oracle_writes_plain_captions(vlm, scenes):
     plain = write_captions(vlm, scenes, QUESTION)
-    assert aimed_captions(vlm, scenes, QUESTION, range(3), strength=0.0) == plain
-    aimed = aimed_captions(vlm, scenes, QUESTION, range(3), strength=1.0, kappa=2.0)
+    idle, aimed = (Oracle((0, 1, 2), strength, kappa) for strength, kappa in ((0.0, 1.0), (1.0, 2.0)))
+    with pytest.warns(UserWarning, match="changed nothing"):
+        assert write_captions(vlm, scenes, QUESTION, Condition("ceiling", oracle=idle)) == plain
+    aimed = write_captions(vlm, scenes, QUESTION, Condition("ceiling", oracle=aimed))
     assert len(aimed) == len(plain)
     assert aimed != plain
 
@@ -238,7 +240,7 @@ def test_the_oracle_moves_on_from_word_to_word(vlm, scenes, monkeypatch):
     monkeypatch.setattr(
         Oracle, "aim", lambda self, guides, texts, device: seen.append(texts) or aim(self, guides, texts, device)
     )
-    captions = write_aimed(vlm, scenes[:2], QUESTION, Oracle((1,)))
+    captions = write_captions(vlm, scenes[:2], QUESTION, Condition("ceiling", oracle=Oracle((1,))))
     assert seen[0] == ["", ""]
     assert all(later[0].startswith(earlier[0]) for earlier, later in pairwise(seen))
     assert all(caption.startswith(text) for caption, text in zip(captions, seen[-1], strict=True))
@@ -277,7 +279,7 @@ def test_quarters_of_the_depth_share_no_layer():
 def test_a_flattened_layer_looks_at_all_patches_alike(vlm, scenes):
     config = vlm.model.config
     inputs = vlm.prepare_many([scene.picture for scene in scenes], [QUESTION] * 4)
-    mitigation = Condition("control", flatten=(1,)).mitigation(config, 4, vlm.device)
+    mitigation = Condition("control", flatten=(1,)).mitigation(vlm, scenes)
     row = vlm.model(**inputs, mitigation=mitigation, rows=[1]).rows[1]
     on_image = row[inputs.tokens[:, None].expand(-1, 4, -1) == config.image_token_index].unflatten(0, (4, 4, -1))
     assert torch.allclose(on_image, on_image.mean(dim=-1, keepdim=True), atol=1e-7)

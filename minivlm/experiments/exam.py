@@ -44,7 +44,7 @@ def examine(vlm: VLM, scenes: int = 1000) -> dict:
     captions = describe(vlm, drawn)
     dial = {share: draw(replace(HELD_OUT, companion=share), scenes) for share in COMPANIONS[1:]}
     sets = pope_sets(drawn)
-    answers = answer_yes_no(vlm, drawn, sets)
+    answers = answer_yes_no(vlm, drawn, sets, title="Is there …?")
     return {
         **circumstances(vlm),
         "scenes": scenes,
@@ -92,7 +92,7 @@ def draw(world: World, scenes: int) -> list[Scene]:
 
 
 def describe(vlm: VLM, scenes: Sequence[Scene]) -> list[str]:
-    return write_captions(vlm, scenes, DESCRIBE[0])
+    return write_captions(vlm, scenes, DESCRIBE[0], title=DESCRIBE[0])
 
 
 def caption_figures(captions: Sequence[str], scenes: Sequence[Scene]) -> dict[str, float]:
@@ -131,7 +131,8 @@ def skill_figure(vlm: VLM, scenes: Sequence[Scene], kind: str) -> dict[str, floa
     """How often the answer to one question a scene is the true one, word for word."""
     found = [(scene, ASK[kind](scene, Random(f"exam/{kind}/{scene.seed}"))) for scene in scenes]
     asked: list[tuple[Scene, Question]] = [(scene, question) for scene, question in found if question]
-    answers = ask(vlm, [scene for scene, _ in asked], [question.text for _, question in asked], LONGEST)
+    texts = [question.text for _, question in asked]
+    answers = ask(vlm, [scene for scene, _ in asked], texts, LONGEST, title=kind)
     right = sum(answer == question.answer for answer, (_, question) in zip(answers, asked, strict=True))
     return {"questions": len(asked), "exact": share(right, len(asked))}
 

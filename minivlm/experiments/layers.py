@@ -20,8 +20,8 @@ from tqdm import tqdm
 from minivlm.checkpoints.save import write_json
 from minivlm.experiments import methods_card
 from minivlm.experiments.exam import circumstances, draw
-from minivlm.experiments.oracle import MOST, boxes, patch_side
-from minivlm.experiments.trials import Condition, caption_ratios, write_captions
+from minivlm.experiments.oracle import boxes, patch_side
+from minivlm.experiments.trials import MOST, Condition, caption_ratios, write_captions
 from minivlm.inference.load import load
 from minivlm.inference.trace import Trace
 from minivlm.inference.vlm import VLM

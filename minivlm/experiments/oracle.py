@@ -9,21 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from minivlm.errors import ConfigError
-from minivlm.inference.generate import GREEDY, Chooser, fitting_steps, new_cache
+from minivlm.inference.generate import GREEDY, Step
 from minivlm.inference.vlm import VLM
 from minivlm.inference.writer import Writer
-from minivlm.model import NO_CHANGES, Aim, Earlier
+from minivlm.model import Aim
 from minivlm.toyworld.labels import coverage
 from minivlm.toyworld.scenes import Scene, Thing
 from minivlm.toyworld.words import mentions
 
 TARGETS = ("unnamed", "random", "elsewhere")
-BATCH = 50  # captions written at once
-MOST = 96  # tokens of a caption
 
 
 @dataclass(frozen=True)
@@ -76,38 +73,15 @@ def patch_side(vlm: VLM) -> int:
     return round(vlm.model.config.num_image_tokens**0.5)
 
 
-def aimed_captions(
-    vlm: VLM, scenes: Sequence[Scene], question: str, layers: Sequence[int], strength: float = 0.5, **settings
-) -> list[str]:
-    """Greedy answers to `question`, written under the oracle's eyes; `settings`: further fields of `Oracle`."""
-    oracle, captions = Oracle(tuple(layers), strength, **settings), []
-    for start in range(0, len(scenes), BATCH):
-        captions += write_aimed(vlm, scenes[start : start + BATCH], question, oracle)
-    return captions
+class Aiming:
+    """The oracle while a batch of captions is written: from the latest step to where the rows look next."""
 
+    def __init__(self, vlm: VLM, oracle: Oracle, scenes: Sequence[Scene]) -> None:
+        self.oracle, self.device = oracle, vlm.device
+        self.guides = [Guide(scene, patch_side(vlm)) for scene in scenes]
+        self.writers = [Writer(vlm.tokenizer, GREEDY) for _ in scenes]
 
-@torch.inference_mode()
-def write_aimed(vlm: VLM, scenes: Sequence[Scene], question: str, oracle: Oracle) -> list[str]:
-    """One batch of captions. A loop of its own, since the target changes with every word; it ends as `vlm.ask` does."""
-    inputs = vlm.prepare_many([scene.picture for scene in scenes], [question] * len(scenes), asked=True)
-    tokens, pixels, valid = inputs.tokens, inputs.pixels, inputs.valid
-    prompt = tokens.shape[1]
-    most = fitting_steps(vlm.model, prompt, MOST)
-    cache = new_cache(vlm.model, len(scenes), prompt + most)
-    chooser = Chooser(len(scenes), GREEDY, vlm.allowed.to(vlm.device), vlm.tokenizer.stops, vlm.device)
-    writers = [Writer(vlm.tokenizer, GREEDY) for _ in scenes]
-    guides = [Guide(scene, patch_side(vlm)) for scene in scenes]
-    how = {"cache": cache, "last": True, "earlier": Earlier(prompt, NO_CHANGES)}
-    for _ in range(most):
-        aim = oracle.aim(guides, [writer.text for writer in writers], vlm.device)
-        output = vlm.model(tokens, pixels, valid=valid, mitigation=aim, **how)
-        chosen = chooser.choose(output.logits[:, -1])
-        for writer, token in zip(writers, chosen, strict=True):
+    def __call__(self, step: Step | None) -> Aim:
+        for writer, token in zip(self.writers, step.chosen if step else (), strict=bool(step)):
             writer.push(token)
-        if chooser.finished:
-            break
-        tokens, pixels = torch.tensor(chosen, device=vlm.device)[:, None], None
-        valid = F.pad(valid, (0, 1), value=True)
-    for writer in writers:
-        writer.close("length")
-    return [writer.text for writer in writers]
+        return self.oracle.aim(self.guides, [writer.text for writer in self.writers], self.device)

@@ -11,13 +11,17 @@ import torch
 from minivlm.evaluation.chair import Judged, chair, judge
 from minivlm.evaluation.pope import SPLITS, Question, build_questions, score_answers
 from minivlm.evaluation.scenes import BLOCK, SceneWords, phrase
-from minivlm.experiments.oracle import BATCH, MOST, Oracle, aimed_captions
+from minivlm.experiments.oracle import Aiming, Oracle
+from minivlm.inference.answer import Answer
+from minivlm.inference.batches import ask_all
 from minivlm.inference.vlm import VLM
-from minivlm.model import CLVA, EAH, Aim, LlavaConfig, Mitigation
+from minivlm.model import CLVA, EAH, Aim, Mitigation
 from minivlm.stats import Ratio
 from minivlm.toyworld.scenes import Scene
 from minivlm.toyworld.world import HELD_OUT, World
 
+BATCH = 50  # questions asked at once
+MOST = 96  # tokens of a caption
 YES_NO = 2  # tokens that an answer to "is there …?" needs to be known
 WORDS = SceneWords()
 Sets = Mapping[str, Sequence[Question]]  # split -> its questions
@@ -37,9 +41,11 @@ class Condition:
     flatten: tuple[int, ...] = ()
     oracle: Oracle | None = None
 
-    def mitigation(self, config: LlavaConfig, rows: int, device: torch.device) -> Mitigation:
-        """For a call with `rows` rows. The oracle is none: its target changes from word to word."""
-        alike = torch.ones(rows, config.num_image_tokens, device=device)
+    def mitigation(self, vlm: VLM, scenes: Sequence[Scene]) -> Mitigation | Aiming:
+        """For a batch of these scenes; the oracle's changes from word to word."""
+        if self.oracle:
+            return Aiming(vlm, self.oracle, scenes)
+        alike = torch.ones(len(scenes), vlm.model.config.num_image_tokens, device=vlm.device)
         return Mitigation(self.eah, self.clva, Aim(alike, self.flatten, strength=1.0) if self.flatten else None)
 
     def settings(self) -> dict:
@@ -56,34 +62,39 @@ def plain_types(settings: EAH | CLVA | Oracle) -> dict:
 PLAIN = Condition("plain")
 
 
-def write_captions(vlm: VLM, scenes: Sequence[Scene], question: str, condition: Condition = PLAIN) -> list[str]:
-    """Greedy captions under a condition."""
-    if oracle := condition.oracle:
-        return aimed_captions(vlm, scenes, question, **asdict(oracle))
-    return ask(vlm, scenes, [question] * len(scenes), MOST, condition)
+def write_captions(
+    vlm: VLM, scenes: Sequence[Scene], question: str, condition: Condition = PLAIN, title: str | None = None
+) -> list[str]:
+    """Greedy captions under a condition; with a `title`, a bar shows how far it is."""
+    return ask(vlm, scenes, [question] * len(scenes), MOST, condition, title)
 
 
-def answer_yes_no(vlm: VLM, scenes: Sequence[Scene], sets: Sets, condition: Condition = PLAIN) -> Answers:
+def answer_yes_no(
+    vlm: VLM, scenes: Sequence[Scene], sets: Sets, condition: Condition = PLAIN, title: str | None = None
+) -> Answers:
     """Greedy answers to the questions of all splits; one that several splits ask is asked once."""
     drawn = {str(scene.seed): scene for scene in scenes}
     asked = [*dict.fromkeys((question.image, question.text) for split in sets.values() for question in split)]
-    answers = ask(vlm, [drawn[image] for image, _ in asked], [text for _, text in asked], YES_NO, condition)
+    answers = ask(vlm, [drawn[image] for image, _ in asked], [text for _, text in asked], YES_NO, condition, title)
     return dict(zip(asked, answers, strict=True))
 
 
 def ask(
-    vlm: VLM, scenes: Sequence[Scene], questions: Sequence[str], most: int, condition: Condition = PLAIN
+    vlm: VLM,
+    scenes: Sequence[Scene],
+    questions: Sequence[str],
+    most: int,
+    condition: Condition = PLAIN,
+    title: str | None = None,
 ) -> list[str]:
-    """Greedy answers of at most `most` tokens, a batch at a time, one question for each scene."""
-    answers = []
-    for start in range(0, len(questions), BATCH):
-        pictures, texts = ([*all_[start : start + BATCH]] for all_ in (scenes, questions))
-        mitigation = condition.mitigation(vlm.model.config, len(texts), vlm.device)
-        told = vlm.ask_many([scene.picture for scene in pictures], texts, mitigation=mitigation, max_new_tokens=most)
-        if any(answer.finish == "interrupted" for answer in told):
-            raise KeyboardInterrupt  # half an answer is not to be graded
-        answers += [answer.text for answer in told]
-    return answers
+    """Greedy answers of at most `most` tokens, one question for each scene."""
+
+    def asked(rows: Sequence[tuple[Scene, str]]) -> list[Answer]:
+        shown, texts = zip(*rows, strict=True)
+        how = {"mitigation": condition.mitigation(vlm, shown), "max_new_tokens": most}
+        return vlm.ask_many([scene.picture for scene in shown], texts, **how)
+
+    return [answer.text for answer in ask_all(asked, [*zip(scenes, questions, strict=True)], BATCH, title)]
 
 
 # --- counting -------------------------------------------------------------------------------------------------------
