@@ -554,17 +554,24 @@ def test_exam_replaces_a_card_but_no_other_readme(monkeypatch, tmp_path, checkpo
 
 
 @pytest.mark.weights
-def test_exam_tries_the_methods_and_draws_the_figures(monkeypatch, tmp_path, capsys):
+def test_exam_tries_the_methods(monkeypatch, tmp_path, capsys):
     known = json.loads((shipped_model() / "methods.json").read_text(encoding="utf-8"))
     tables = {HELD_OUT: known["methods"], SUBSTITUTIONS: known["substitutions"]}
     monkeypatch.setattr("minivlm.experiments.conditions.run", lambda vlm, scenes, world=HELD_OUT, **how: tables[world])
-    monkeypatch.setattr("minivlm.experiments.layers.anatomy", lambda vlm, scenes: known["anatomy"])
     assert cli.main(["exam", "--methods", "--scenes", "3", "--device", "cpu", "--out", str(tmp_path)]) == 0
     assert capsys.readouterr().out.count("| CLVA, shuffled anchor |") == 1 + 3 + 1  # captions, three splits; captions
-    found = json.loads((tmp_path / "methods.json").read_text(encoding="utf-8"))
-    assert found["methods"] == known["methods"]
-    assert set(found["figures"]) == {file.name for file in (tmp_path / "figures").iterdir()} == set(known["figures"])
+    assert json.loads((tmp_path / "methods.json").read_text(encoding="utf-8")) == known
     assert not (tmp_path / "README.md").exists()  # there is no exam.json that a card could tell of
+
+
+@pytest.mark.weights
+def test_exam_measures_the_layers_and_draws_the_figures(tmp_path, capsys):
+    known = json.loads((shipped_model() / "layers.json").read_text(encoding="utf-8"))
+    assert cli.main(["exam", "--layers", "--scenes", "3", "--device", "cpu", "--out", str(tmp_path)]) == 0
+    assert "| last third: (5, 6, 7) |" in capsys.readouterr().out
+    found = json.loads((tmp_path / "layers.json").read_text(encoding="utf-8"))
+    assert set(found["figures"]) == {file.name for file in (tmp_path / "figures").iterdir()} == set(known["figures"])
+    assert set(found) >= set(known)
 
 
 def test_an_exam_of_two_scenes_says_what_decided_its_figures(checkpoint):

@@ -1,4 +1,4 @@
-"""The table of the methods, its oracle, its intervals and the anatomy.
+"""The table of the methods, its oracle, its intervals and the curves by layer.
 
 Figures and intervals are held against examples worked out by hand, exactly where they are whole numbers of scenes;
 models are tiny and random, so nothing here depends on what a model has learned.
@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from test_trace import made_trace
 from tiny_model import tiny_config, tiny_vlm
 
 from minivlm.errors import ConfigError, EvaluationError
@@ -21,8 +22,8 @@ from minivlm.evaluation.pope import PARSERS, pope
 from minivlm.experiments import conditions as methods
 from minivlm.experiments import methods_card
 from minivlm.experiments.exam import caption_figures, draw, pope_figures
-from minivlm.experiments.layers import anatomy, beginnings, relative, word_sums
-from minivlm.experiments.oracle import Guide, Oracle, boxes
+from minivlm.experiments.layers import CURVES, by_layer, traced_scenes, words_of
+from minivlm.experiments.oracle import Guide, Oracle, object_masks
 from minivlm.experiments.trials import (
     PLAIN,
     WORDS,
@@ -35,10 +36,14 @@ from minivlm.experiments.trials import (
     write_captions,
 )
 from minivlm.experiments.tuning import Tuned, best, default_settings, grid, tune
+from minivlm.inference.trace import Trace
+from minivlm.inputs.image import ImageRecipe
+from minivlm.inputs.patches import patch_mask
+from minivlm.lens import drift
+from minivlm.lens.drift import TracedScene
 from minivlm.model import CLVA, EAH
 from minivlm.stats import Ratio, compared, difference, estimate, resamples
 from minivlm.toyworld import CROWDED, HELD_OUT, Scene, Thing
-from minivlm.toyworld.labels import coverage
 from minivlm.toyworld.questions import DESCRIBE
 
 QUESTION = DESCRIBE[0]
@@ -195,25 +200,31 @@ def test_a_question_of_several_splits_is_asked_once(vlm, scenes, monkeypatch):
 # --- the oracle -----------------------------------------------------------------------------------------------------
 
 
-def test_coverage_by_hand():
-    """On 3 × 3 patches of 32 pixels, a box of 36 × 32 covers the first patch and an eighth of the next."""
-    assert torch.equal(coverage(DOG, 3, 96), torch.tensor([[1, 0.125, 0], [0, 0, 0], [0, 0, 0]]))
-    inside = coverage(Thing("cup", None, (40, 48, 56, 56)), 3, 96)
-    assert inside.nonzero().tolist() == [[1, 1]]
-    assert inside[1, 1] == 16 * 8 / 32**2
-    assert boxes([DOG, DOG], 3, 96).max() == 1  # a patch is not covered twice
+SQUARE = ImageRecipe(96)
+
+
+def boxes(*things: Thing) -> torch.Tensor:
+    """(9,): how much of each of 3 × 3 patches of 32 pixels the things' boxes cover."""
+    return patch_mask([thing.box for thing in things], (96, 96), SQUARE, 3)
+
+
+def test_what_an_object_covers_by_hand():
+    """A box of 36 × 32 covers the first patch and an eighth of the next; a patch is not covered twice."""
+    masks = object_masks(scene_of(DOG, BIRD, DOG), SQUARE, 3)
+    assert masks["dog"].tolist() == [1, 0.125, 0, 0, 0, 0, 0, 0, 0]
+    assert masks["bird"].tolist() == [0, 0, 0, 0, 0, 0, 0, 0, 1]
 
 
 def test_the_target_is_what_is_there_and_not_yet_named():
-    guide = Guide(scene_of(DOG, BIRD), side=3)
-    dog, bird = (boxes([thing], 3, 96) for thing in (DOG, BIRD))
+    guide = Guide(scene_of(DOG, BIRD), SQUARE, side=3)
+    dog, bird = boxes(DOG), boxes(BIRD)
     assert torch.equal(guide.target("The image shows"), dog + bird)
     assert torch.equal(guide.target("The image shows a dog and a kite"), bird)
     assert not guide.target("Dogs and birds").any()
 
 
 def test_the_controls_aim_as_much_at_what_means_nothing():
-    guide = Guide(scene_of(DOG, BIRD), side=3)
+    guide = Guide(scene_of(DOG, BIRD), SQUARE, side=3)
     true, mixed = guide.target("a bird"), guide.target("a bird", "random")
     assert torch.equal(true.sort().values, mixed.sort().values)
     assert not torch.equal(true, mixed)
@@ -343,7 +354,7 @@ def test_the_table_renders(table):
     text = methods_card.methods(table)
     for name in table["conditions"]:
         assert f"| {name} |" in text
-    assert "python -m minivlm.experiments.conditions --scenes 4 --dtype float32 --yes-no 2 --tuning 0\n" in text
+    assert "    minivlm exam --methods --scenes 4 --dtype float32\n" in text
     assert "The methods have their default settings." in text
 
 
@@ -359,7 +370,7 @@ def test_cells_say_what_is_clear_of_zero():
 def test_only_some_conditions_and_other_worlds(vlm):
     found = methods.run(vlm, 2, yes_no=0, tuning=0, only="CLVA, o", world=CROWDED, question="What do you see?")
     assert list(found["conditions"]) == ["plain", "CLVA, omega 0"]
-    assert '--world crowded --question "What do you see?"' in methods_card.methods(found)
+    assert ", crowded scenes" in methods_card.methods(found)
     assert found["tuning"]["eah"] == vars(default_settings(vlm.model.config).eah)
 
 
@@ -371,55 +382,38 @@ def test_tuning_uses_other_scenes_than_the_table(vlm, monkeypatch):
     assert worlds == [replace(HELD_OUT, stream="tuning")]
 
 
-# --- the anatomy ----------------------------------------------------------------------------------------------------
+# --- the layers -----------------------------------------------------------------------------------------------------
 
 
-def test_names_begin_where_they_begin():
-    pieces = ["A", " traffic", " light", " and", " two", " m", "ice", " and a", " mouse", "."]
-    assert beginnings(pieces) == {"traffic light": 1, "mouse": 5}
-    assert beginnings([]) == {}
+def trace_of(pieces: list[str], at: list[int]) -> Trace:
+    """A trace of three layers whose maps look at patch `at` of nine while each token is written."""
+    maps = torch.zeros(len(pieces), 3, 9)
+    for token, patch in enumerate(at):
+        maps[token, :, patch] = 1
+    return made_trace(pieces, maps)
 
 
-def test_relative_attention_by_hand():
-    maps = torch.tensor([[0.25, 0.25, 0.25, 0.25], [0.7, 0.1, 0.1, 0.1], [0.0, 0.0, 0.5, 0.5]])
-    assert relative(maps, torch.tensor([1.0, 0.0, 0.0, 0.0])).tolist() == pytest.approx([1, 2.8, 0])
-    assert relative(maps, torch.tensor([0.5, 0.5, 0.0, 0.0])).tolist() == pytest.approx([1, 1.6, 0])
-
-
-class Shown:
-    """A trace of two layers whose maps look at patch `at` of nine while each token is written."""
-
-    def __init__(self, pieces: list[str], at: list[int]) -> None:
-        self.pieces = pieces
-        self.pooled = torch.zeros(len(pieces), 3, 9)
-        for token, patch in enumerate(at):
-            self.pooled[token, :, patch] = 1
-        self.entropy = self.lens_prob = torch.ones(len(pieces), 3)
-        self.entropy = self.entropy[..., None]
-
-    def share(self, part: str) -> torch.Tensor:
-        return torch.full((len(self.pieces), 3, 1), 0.5)
-
-
-def test_words_are_counted_by_what_is_there():
-    """A dog is there and looked at, a bird is named from its anchor, the sheep, and is not there."""
-    sheep = Thing("sheep", "white", (64, 64, 96, 96))
-    trace = Shown(["A", " dog", " and a", " bird", "."], [4, 0, 4, 8, 4])
-    sums = word_sums(trace, scene_of(DOG, sheep), 3, CLVA((0,), (1,), (2,)))
-    assert {kind: sums["entropy", kind][1] for kind in ("true", "invented", "other")} == {
-        "true": 1,
-        "invented": 1,
-        "other": 3,
+def test_boxes_are_counted_by_what_is_there():
+    """A dog is there and looked at; a frisbee, expected beside it, is not there and named from its box."""
+    scene = scene_of(DOG, replace(BIRD, name="sheep"))
+    trace = trace_of(["A", " dog", " and a", " frisbee", "."], [4, 0, 4, 0, 4])
+    seen = TracedScene(trace, words_of(trace, scene), object_masks(scene, SQUARE, 3))
+    found = {name: drift.by_kind([seen], CURVES[name]) for name in ("own box", "other boxes", "anchor's box")}
+    assert {kind: [word.name for word in seen.words if word.kind == kind] for kind in ("true", "invented")} == {
+        "true": ["dog"],
+        "invented": ["frisbee"],
     }
-    assert sums["own box", "true"][0].tolist() == pytest.approx([8] * 3)  # 9 patches, 8 / 9 of the box looked at
-    assert sums["other boxes", "true"][0].tolist() == [0] * 3
-    assert sums["anchor's box", "invented"][0].tolist() == pytest.approx([9] * 3)
-    assert ("own box", "invented") not in sums
-    assert sums["image share", "other"][0].tolist() == [1.5] * 3
+    assert found["own box"]["true"].mean.tolist() == pytest.approx([8] * 3)  # 9 patches, 8 / 9 of the box looked at
+    assert found["own box"]["invented"].n == 0
+    assert found["other boxes"]["true"].mean.tolist() == [0] * 3
+    assert found["other boxes"]["invented"].mean.tolist() == pytest.approx([9 / (2 + 1 / 8)] * 3)
+    assert found["anchor's box"]["invented"].mean.tolist() == pytest.approx([8] * 3)
+    assert [found[name]["other"].n for name in found] == [0, 0, 0]
 
 
-def test_the_anatomy_has_a_curve_for_every_figure_and_renders(vlm):
-    found = anatomy(vlm, 3)
+def test_the_layers_have_a_curve_for_every_figure_and_render(vlm):
+    drawn = draw(HELD_OUT, 3)
+    found = by_layer(vlm, drawn, traced_scenes(vlm, drawn))
     assert json.loads(json.dumps(found)) == found
     for figure in ("image share", "entropy", "logit lens", "cosine with noise", "correlation with middle"):
         curve = found["curves"][figure]["other"]
@@ -428,7 +422,7 @@ def test_the_anatomy_has_a_curve_for_every_figure_and_renders(vlm):
         assert all(low <= value <= high for low, value, high in zip(*(curve[k] for k in LMH), strict=True))
     assert np.shape(found["sink density"]["value"]) == (3, 4)
     assert [third["layers"] for third in found["flattened"].values()] == [[0], [1], [2]]
-    assert "| 2 |" in methods_card.anatomy(found)
+    assert "| 2 |" in methods_card.by_layer({**found, "figures": {}})
     assert found["curves"]["cosine with noise"]["other"]["value"][found["noise layers"][0]] == pytest.approx(1)
 
 

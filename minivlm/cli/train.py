@@ -19,9 +19,9 @@ from minivlm.errors import CheckpointError
 from minivlm.evaluation.settings import method
 
 if TYPE_CHECKING:
+    from minivlm.inference.vlm import VLM
     from minivlm.model import LlavaConfig
 
-ANATOMY_SCENES = 200  # of those that the methods are tried on: the curves need no more
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 
 
@@ -58,35 +58,57 @@ def train(args: Namespace) -> None:
 def exam(args: Namespace) -> None:
     """measure how much a model sees and how much it invents, on new scenes"""
     from minivlm.checkpoints.save import write_json
-    from minivlm.experiments import card, methods_card
-    from minivlm.experiments.conditions import run
-    from minivlm.experiments.exam import card_file, examine
-    from minivlm.experiments.figures import card_figures
-    from minivlm.experiments.layers import anatomy
+    from minivlm.experiments.exam import card_file
     from minivlm.experiments.model_card import write_card
-    from minivlm.toyworld.world import SUBSTITUTIONS
 
+    kind = "methods" if args.methods else "layers" if args.layers else "exam"
     out = _writable(args.out) if args.out else None
     vlm = load_vlm(args)
     trained = (Path(vlm.report.path) / "training.json").is_file()
     readme = card_file(out) if out and trained else None  # only what was trained here has the whole card
-    if args.methods:
-        few = min(args.scenes, ANATOMY_SCENES)
-        elsewhere = run(vlm, args.scenes, world=SUBSTITUTIONS, yes_no=0, tuning=few // 2)
-        found = {"methods": run(vlm, args.scenes), "substitutions": elsewhere, "anatomy": anatomy(vlm, few)}
-        found |= {"claims": {}, "figures": {}}
-        if out:
-            found["figures"] = card_figures(vlm, out / "figures", few)
-        told = methods_card.sections(found)
-    else:
-        found = {"minivlm": __version__, **examine(vlm, args.scenes)}
-        tables = (card.captions(found), card.invented(found["invented"]), card.pope(found["pope"]))
-        told = "\n".join((*tables, card.skills(found["skills"])))
+    found, told = EXAMS[kind](vlm, args.scenes or SCENES[kind], out)
     if out:
-        write_json(out / ("methods.json" if args.methods else "exam.json"), found)
+        write_json(out / f"{kind}.json", found)
     if readme:
         write_card(readme.parent, Path(vlm.report.path))
     print_json(found) if args.json else print(told, end="")
+
+
+def _examined(vlm: VLM, scenes: int, out: Path | None) -> tuple[dict, str]:
+    from minivlm.experiments import card
+    from minivlm.experiments.exam import examine
+
+    found = {"minivlm": __version__, **examine(vlm, scenes)}
+    tables = (card.captions(found), card.invented(found["invented"]), card.pope(found["pope"]))
+    return found, "\n".join((*tables, card.skills(found["skills"])))
+
+
+def _methods(vlm: VLM, scenes: int, out: Path | None) -> tuple[dict, str]:
+    from minivlm.experiments import conditions, methods_card
+
+    found = conditions.tables(vlm, scenes)
+    return found, methods_card.sections(found)
+
+
+def _layers(vlm: VLM, scenes: int, out: Path | None) -> tuple[dict, str]:
+    """The figures go into a folder of `out`."""
+    from minivlm.experiments import layers, methods_card
+    from minivlm.experiments.exam import draw
+    from minivlm.toyworld.world import HELD_OUT
+
+    figures = None
+    if out:
+        from minivlm.experiments import figures  # needs matplotlib: said before the work
+
+    drawn = draw(HELD_OUT, scenes)
+    traced = layers.traced_scenes(vlm, drawn, "traces")
+    found = layers.by_layer(vlm, drawn, traced)
+    found["figures"] = figures.card_figures(vlm, out / "figures", traced) if figures else {}
+    return found, methods_card.by_layer(found)
+
+
+EXAMS = {"exam": _examined, "methods": _methods, "layers": _layers}
+SCENES = {"exam": 1000, "methods": 1000, "layers": 200}  # curves need no more
 
 
 def bench(args: Namespace) -> None:

@@ -15,9 +15,10 @@ from minivlm.errors import ConfigError
 from minivlm.inference.generate import GREEDY, Step
 from minivlm.inference.vlm import VLM
 from minivlm.inference.writer import Writer
-from minivlm.model import Aim
-from minivlm.toyworld.labels import coverage
-from minivlm.toyworld.scenes import Scene, Thing
+from minivlm.inputs.image import ImageRecipe
+from minivlm.inputs.patches import patch_mask
+from minivlm.model import Aim, LlavaConfig
+from minivlm.toyworld.scenes import Scene
 from minivlm.toyworld.words import mentions
 
 TARGETS = ("unnamed", "random", "elsewhere")
@@ -43,10 +44,10 @@ class Oracle:
 
 
 class Guide:
-    """Knows where the objects of one scene are, on a grid of `side` × `side` patches."""
+    """Knows where the objects of one scene are, on the `side` × `side` patches that the recipe makes of its picture."""
 
-    def __init__(self, scene: Scene, side: int) -> None:
-        self.boxes = {name: boxes(scene.of(name), side, scene.size) for name in scene.names}  # (P,) each
+    def __init__(self, scene: Scene, recipe: ImageRecipe, side: int) -> None:
+        self.boxes = object_masks(scene, recipe, side)
         self.nowhere = torch.zeros(side * side)
         self.shuffled = torch.randperm(side * side, generator=torch.Generator().manual_seed(scene.seed))
 
@@ -63,14 +64,15 @@ class Guide:
         return left[self.shuffled] if kind == "random" else left
 
 
-def boxes(things: Sequence[Thing], side: int, size: int) -> Tensor:
-    """(P,): how much of each patch the boxes of the things cover, 0 to 1; P = side × side, row by row."""
-    return sum((coverage(thing, side, size) for thing in things), torch.zeros(side, side)).clamp(max=1).flatten()
+def object_masks(scene: Scene, recipe: ImageRecipe, side: int) -> dict[str, Tensor]:
+    """For each object of the scene the share of every patch that its boxes cover, (P,)."""
+    size = (scene.size, scene.size)
+    return {name: patch_mask([thing.box for thing in scene.of(name)], size, recipe, side) for name in scene.names}
 
 
-def patch_side(vlm: VLM) -> int:
+def patch_side(config: LlavaConfig) -> int:
     """How many patches a picture has in a row."""
-    return round(vlm.model.config.num_image_tokens**0.5)
+    return round(config.num_image_tokens**0.5)
 
 
 class Aiming:
@@ -78,7 +80,7 @@ class Aiming:
 
     def __init__(self, vlm: VLM, oracle: Oracle, scenes: Sequence[Scene]) -> None:
         self.oracle, self.device = oracle, vlm.device
-        self.guides = [Guide(scene, patch_side(vlm)) for scene in scenes]
+        self.guides = [Guide(scene, vlm.recipe, patch_side(vlm.model.config)) for scene in scenes]
         self.writers = [Writer(vlm.tokenizer, GREEDY) for _ in scenes]
 
     def __call__(self, step: Step | None) -> Aim:
