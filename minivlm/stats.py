@@ -80,8 +80,12 @@ def difference(figure: Ratio, plain: Ratio, times: NDArray) -> Estimate:
 
 
 def interval(values: NDArray, level: float = LEVEL) -> Sequence[NDArray]:
-    """The ends of the middle `level` of `values` (R, …)."""
-    return np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    """The ends of the middle `level` of `values` (R, …); nan are left out, and the ends where there is nothing else."""
+    ends, unknown = [(1 - level) / 2, (1 + level) / 2], np.isnan(values)
+    if not unknown.any():
+        return np.quantile(values, ends, axis=0)
+    nothing = unknown.all(axis=0)
+    return np.where(nothing, np.nan, np.nanquantile(np.where(nothing, 0, values), ends, axis=0))
 
 
 def divided(part: NDArray, whole: NDArray) -> NDArray:

@@ -26,9 +26,10 @@ from minivlm.cli import train as workshop
 from minivlm.cli.ask import AskRequest
 from minivlm.cli.evaluate import RunRequest
 from minivlm.evaluation import settings as method_settings
+from minivlm.experiments import trials
 from minivlm.experiments.card import CAPTION_ROWS, HEAD
 from minivlm.experiments.demo import save
-from minivlm.experiments.exam import SKILLS, asker, examine
+from minivlm.experiments.exam import SKILLS, examine
 from minivlm.inference.generate import Generation
 from minivlm.inference.load import load, shipped_model
 from minivlm.toyworld import HELD_OUT, TRAINING
@@ -566,7 +567,7 @@ def figures_of(model: str) -> dict:
         "companions": {"0.85": caption},
         **worlds,
         "invented": {"objects": 3.0, **dict.fromkeys(shares, 0.25)},
-        "pope": {"random": {"questions": 30, "accuracy": 0.75, "f1": 0.75, "yes": 0.5}},
+        "pope": {"random": {"questions": 30, "accuracy": 0.75, "f1": 0.75, "yes_ratio": 0.5}},
         "skills": {"count": {"questions": 5, "exact": 0.2}},
     }
 
@@ -602,17 +603,24 @@ def test_exam_replaces_a_card_but_no_other_readme(monkeypatch, tmp_path, checkpo
 
 
 @pytest.mark.weights
-def test_exam_tries_the_methods_and_draws_the_figures(monkeypatch, tmp_path, capsys):
+def test_exam_tries_the_methods(monkeypatch, tmp_path, capsys):
     known = json.loads((shipped_model() / "methods.json").read_text(encoding="utf-8"))
     tables = {HELD_OUT: known["methods"], SUBSTITUTIONS: known["substitutions"]}
     monkeypatch.setattr("minivlm.experiments.conditions.run", lambda vlm, scenes, world=HELD_OUT, **how: tables[world])
-    monkeypatch.setattr("minivlm.experiments.layers.anatomy", lambda vlm, scenes: known["anatomy"])
     assert cli.main(["exam", "--methods", "--scenes", "3", "--device", "cpu", "--out", str(tmp_path)]) == 0
     assert capsys.readouterr().out.count("| CLVA, shuffled anchor |") == 1 + 3 + 1  # captions, three splits; captions
-    found = json.loads((tmp_path / "methods.json").read_text(encoding="utf-8"))
-    assert found["methods"] == known["methods"]
-    assert set(found["figures"]) == {file.name for file in (tmp_path / "figures").iterdir()} == set(known["figures"])
+    assert json.loads((tmp_path / "methods.json").read_text(encoding="utf-8")) == known
     assert not (tmp_path / "README.md").exists()  # there is no exam.json that a card could tell of
+
+
+@pytest.mark.weights
+def test_exam_measures_the_layers_and_draws_the_figures(tmp_path, capsys):
+    known = json.loads((shipped_model() / "layers.json").read_text(encoding="utf-8"))
+    assert cli.main(["exam", "--layers", "--scenes", "3", "--device", "cpu", "--out", str(tmp_path)]) == 0
+    assert "| last third: (5, 6, 7) |" in capsys.readouterr().out
+    found = json.loads((tmp_path / "layers.json").read_text(encoding="utf-8"))
+    assert set(found["figures"]) == {file.name for file in (tmp_path / "figures").iterdir()} == set(known["figures"])
+    assert set(found) >= set(known)
 
 
 def test_an_exam_of_two_scenes_says_what_decided_its_figures(checkpoint):
@@ -625,7 +633,7 @@ def test_an_exam_of_two_scenes_says_what_decided_its_figures(checkpoint):
 
 
 def test_a_skill_that_no_scene_serves_is_no_error(checkpoint):
-    assert asker(load(checkpoint, device="cpu"))([], [], 5) == []
+    assert trials.ask(load(checkpoint, device="cpu"), [], [], 5) == []
 
 
 def test_a_place_that_cannot_be_written_is_found_before_the_work(monkeypatch, tmp_path, capsys):

@@ -17,6 +17,7 @@ from minivlm.cli import main as cli
 from minivlm.cli.ask import AskRequest, DoctorRequest
 from minivlm.experiments.demo import DESCRIBE, Shown, is_right, save, save_row, totals, yes_no
 from minivlm.experiments.demo_text import LEGEND, MARKED, Page, describe, mark, summary, tell, try_next
+from minivlm.experiments.trials import MOST
 from minivlm.inference import load as loading
 from minivlm.inference.answer import Answer
 from minivlm.inference.load import load, shipped_model
@@ -237,7 +238,7 @@ def test_demo_as_json_carries_captions_effects_settings_and_sums(demo, checkpoin
         assert scene["captions"].keys() == said["totals"].keys()
         assert len(scene["asked"]) == 2
         picture = HELD_OUT.draw(scene["seed"]).picture
-        assert scene["captions"]["plain"]["caption"] == vlm.ask(picture, DESCRIBE[0], max_new_tokens=80)
+        assert scene["captions"]["plain"]["caption"] == vlm.ask(picture, DESCRIBE[0], max_new_tokens=MOST)
         assert scene["captions"]["plain"]["effect"] is None
         for method in ("EAH", "CLVA"):
             assert {layer["method"] for layer in scene["captions"][method]["effect"]["layers"]} == {method}

@@ -1,4 +1,4 @@
-"""The table of the methods, its oracle, its intervals and the anatomy.
+"""The table of the methods, its oracle, its intervals and the curves by layer.
 
 Figures and intervals are held against examples worked out by hand, exactly where they are whole numbers of scenes;
 models are tiny and random, so nothing here depends on what a model has learned.
@@ -11,21 +11,39 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from test_trace import made_trace
 from tiny_model import tiny_config, tiny_vlm
 
 from minivlm.errors import ConfigError, EvaluationError
-from minivlm.evaluation.pope_questions import pope_questions
+from minivlm.evaluation.chair import chair, judge
+from minivlm.evaluation.datasets import open_dataset
+from minivlm.evaluation.items import as_question, pope_items
+from minivlm.evaluation.pope import PARSERS, pope
 from minivlm.experiments import conditions as methods
 from minivlm.experiments import methods_card
 from minivlm.experiments.exam import caption_figures, draw, pope_figures
-from minivlm.experiments.layers import anatomy, beginnings, relative, word_sums
-from minivlm.experiments.oracle import Guide, Oracle, aimed_captions, boxes, write_aimed
-from minivlm.experiments.trials import PLAIN, Condition, answer_yes_no, ask, caption_ratios, pope_ratios, write_captions
+from minivlm.experiments.layers import CURVES, by_layer, traced_scenes, words_of
+from minivlm.experiments.oracle import Guide, Oracle, object_masks
+from minivlm.experiments.trials import (
+    PLAIN,
+    WORDS,
+    Condition,
+    answer_yes_no,
+    ask,
+    caption_ratios,
+    pope_ratios,
+    pope_sets,
+    write_captions,
+)
 from minivlm.experiments.tuning import Tuned, best, default_settings, grid, tune
+from minivlm.inference.trace import Trace
+from minivlm.inputs.image import ImageRecipe
+from minivlm.inputs.patches import patch_mask
+from minivlm.lens import drift
+from minivlm.lens.drift import TracedScene
 from minivlm.model import CLVA, EAH
 from minivlm.stats import Ratio, compared, difference, estimate, resamples
 from minivlm.toyworld import CROWDED, HELD_OUT, Scene, Thing
-from minivlm.toyworld.labels import coverage
 from minivlm.toyworld.questions import DESCRIBE
 
 QUESTION = DESCRIBE[0]
@@ -35,9 +53,9 @@ QUESTION = DESCRIBE[0]
 def short_captions():
     """A random model does not know when to stop: the table's captions end after eight tokens here."""
     with pytest.MonkeyPatch.context() as patch:
-        for file in ("oracle", "trials", "layers"):
+        for file in ("trials", "layers"):
             patch.setattr(f"minivlm.experiments.{file}.MOST", 8)
-        patch.setattr("minivlm.experiments.trials.LAYOUTS", 50)
+        patch.setattr("minivlm.experiments.trials.BLOCK", 50)
         yield
 
 
@@ -117,84 +135,96 @@ def test_a_paired_difference_does_not_see_what_both_have_in_common():
 
 
 def test_caption_figures_by_hand():
-    seen = [scene_of(DOG, BIRD), scene_of(BIRD)]
+    """A dog is named twice, and a kite that is not there: one of four mentions, and one caption of two."""
+    seen = [scene_of(DOG, replace(BIRD, hard="faint")), scene_of(BIRD)]
     ratios = caption_ratios(["A dog, a kite and a dog.", "A bird."], seen)
     assert {name: float(ratio.value) for name, ratio in ratios.items()} == pytest.approx(
-        {"chair_i": 1 / 3, "chair_s": 1 / 2, "recall": 2 / 3, "words": 9 / 2}
-    )
-
-
-def test_caption_figures_are_those_of_the_exam():
-    drawn = [CROWDED.layout(seed) for seed in range(5)]
-    captions = [f"A dog, a {scene.names[0]} and a {scene.names[-1]}." for scene in drawn]
-    exam = caption_figures(captions, drawn)
-    for name, ratio in caption_ratios(captions, drawn).items():
-        assert ratio.value == pytest.approx(exam[name]), name
-
-
-def test_yes_no_figures_are_those_of_the_exam():
-    drawn = [HELD_OUT.layout(seed) for seed in range(6)]
-    sets = {"adversarial": pope_questions(drawn, "adversarial", [replace(HELD_OUT, stream="train").layout(0)])}
-    said = {
-        (n, question.text): "Yes, it is." if len(question.object) % 2 else "No."
-        for n, own in enumerate(sets["adversarial"])
-        for question in own
-    }
-    flat = [(n, q) for n, own in enumerate(sets["adversarial"]) for q in own]
-    yes = [said[n, q.text].startswith("Yes") for n, q in flat]
-    true = [q.answer.startswith("Yes") for _, q in flat]
-    both, right = sum(np.logical_and(yes, true)), sum(np.equal(yes, true))
-    found = {name: float(ratio.value) for name, ratio in pope_ratios(sets, said).items()}
-    assert found == pytest.approx(
         {
-            "adversarial accuracy": right / len(flat),
-            "adversarial f1": 2 * both / (sum(yes) + sum(true)),
-            "adversarial yes": sum(yes) / len(flat),
+            "chair_i": 1 / 4,
+            "chair_s": 1 / 2,
+            "recall": 2 / 3,
+            "precision": 2 / 3,
+            "f1": 2 / 3,
+            "words": 9 / 2,
+            "recall of clear objects": 1,
+            "recall of hard objects": 0,
         }
     )
-    exam = pope_figures(lambda asked, texts, most: ["Yes"] * len(texts), drawn, "adversarial")
-    always = pope_ratios(sets, dict.fromkeys(said, "Yes"))
-    assert [float(always[f"adversarial {name}"].value) for name in ("accuracy", "f1", "yes")] == pytest.approx(
-        [exam[name] for name in ("accuracy", "f1", "yes")]
-    )
+
+
+def test_caption_figures_are_those_of_the_evaluation():
+    drawn = [CROWDED.layout(seed) for seed in range(5)]
+    captions = [f"A dog, a {scene.names[0]} and a {scene.names[-1]}." for scene in drawn]
+    expected = chair([judge(caption, scene.names, WORDS) for caption, scene in zip(captions, drawn, strict=True)])
+    ratios, exam = caption_ratios(captions, drawn), caption_figures(captions, drawn)
+    for name, ratio in expected.items():
+        assert ratio.value == ratios[name].value == exam[name], name
+
+
+def test_yes_no_questions_are_those_of_the_evaluation(monkeypatch):
+    """About its first scenes, in every split, word for word: one of many scenes is a pair of scissors."""
+    monkeypatch.setattr("minivlm.experiments.trials.BLOCK", 1000)
+    sets = pope_sets([HELD_OUT.layout(seed) for seed in range(40)])
+    items = pope_items(open_dataset("scenes:0").limited(40), list(sets))
+    for split, asked in sets.items():
+        assert asked == [as_question(item) for item in items if item.split == split]
+    assert any("a pair of scissors" in one.text for asked in sets.values() for one in asked)
+
+
+def test_yes_no_figures_are_those_of_the_evaluation():
+    drawn = [HELD_OUT.layout(seed) for seed in range(6)]
+    asked = pope_sets(drawn)["adversarial"]
+    said = {(one.image, one.text): "Yes, it is." if len(one.text) % 2 else "No." for one in asked}
+    expected = pope(asked, [PARSERS["original"](said[one.image, one.text]) for one in asked])
+    found, exam = pope_ratios({"adversarial": asked}, said), pope_figures(asked, said)
+    for name, ratio in expected.items():
+        assert found[f"adversarial {name}"].value == ratio.value == exam[name], name
+    assert (exam["questions"], exam["unreadable"]) == (len(asked), 0)
+    assert pope_figures(asked, dict.fromkeys(said, "a dog"))["unreadable"] == 1
 
 
 def test_a_question_of_several_splits_is_asked_once(vlm, scenes, monkeypatch):
-    sets = {split: pope_questions(scenes, split, scenes) for split in ("random", "popular")}
+    sets = {split: asked for split, asked in pope_sets(scenes).items() if split != "adversarial"}
     asked = []
 
-    def counted(vlm, scenes, questions, most, condition):
-        asked.extend(zip((scene.seed for scene in scenes), questions, strict=True))
+    def counted(vlm, scenes, questions, most, condition, title):
+        asked.extend(zip((str(scene.seed) for scene in scenes), questions, strict=True))
         return ["No"] * len(questions)
 
     monkeypatch.setattr("minivlm.experiments.trials.ask", counted)
     answers = answer_yes_no(vlm, scenes, sets)
-    everything = [(scenes[n].seed, q.text) for split in sets.values() for n, own in enumerate(split) for q in own]
+    everything = [(one.image, one.text) for split in sets.values() for one in split]
     assert len(asked) == len(set(asked)) == len(answers) == len(set(everything)) < len(everything)
 
 
 # --- the oracle -----------------------------------------------------------------------------------------------------
 
 
-def test_coverage_by_hand():
-    """On 3 × 3 patches of 32 pixels, a box of 36 × 32 covers the first patch and an eighth of the next."""
-    assert torch.equal(coverage(DOG, 3, 96), torch.tensor([[1, 0.125, 0], [0, 0, 0], [0, 0, 0]]))
-    inside = coverage(Thing("cup", None, (40, 48, 56, 56)), 3, 96)
-    assert inside.nonzero().tolist() == [[1, 1]]
-    assert inside[1, 1] == 16 * 8 / 32**2
-    assert boxes([DOG, DOG], 3, 96).max() == 1  # a patch is not covered twice
+SQUARE = ImageRecipe(96)
+
+
+def boxes(*things: Thing) -> torch.Tensor:
+    """(9,): how much of each of 3 × 3 patches of 32 pixels the things' boxes cover."""
+    return patch_mask([thing.box for thing in things], (96, 96), SQUARE, 3)
+
+
+def test_what_an_object_covers_by_hand():
+    """A box of 36 × 32 covers the first patch and an eighth of the next; a patch is not covered twice."""
+    masks = object_masks(scene_of(DOG, BIRD, DOG), SQUARE, 3)
+    assert masks["dog"].tolist() == [1, 0.125, 0, 0, 0, 0, 0, 0, 0]
+    assert masks["bird"].tolist() == [0, 0, 0, 0, 0, 0, 0, 0, 1]
 
 
 def test_the_target_is_what_is_there_and_not_yet_named():
-    guide = Guide(scene_of(DOG, BIRD), side=3)
-    dog, bird = (boxes([thing], 3, 96) for thing in (DOG, BIRD))
+    guide = Guide(scene_of(DOG, BIRD), SQUARE, side=3)
+    dog, bird = boxes(DOG), boxes(BIRD)
     assert torch.equal(guide.target("The image shows"), dog + bird)
     assert torch.equal(guide.target("The image shows a dog and a kite"), bird)
     assert not guide.target("Dogs and birds").any()
 
 
 def test_the_controls_aim_as_much_at_what_means_nothing():
-    guide = Guide(scene_of(DOG, BIRD), side=3)
+    guide = Guide(scene_of(DOG, BIRD), SQUARE, side=3)
     true, mixed = guide.target("a bird"), guide.target("a bird", "random")
     assert torch.equal(true.sort().values, mixed.sort().values)
     assert not torch.equal(true, mixed)
@@ -206,8 +236,10 @@ def test_the_controls_aim_as_much_at_what_means_nothing():
 
 def test_without_strength_the_oracle_writes_plain_captions(vlm, scenes):
     plain = write_captions(vlm, scenes, QUESTION)
-    assert aimed_captions(vlm, scenes, QUESTION, range(3), strength=0.0) == plain
-    aimed = aimed_captions(vlm, scenes, QUESTION, range(3), strength=1.0, kappa=2.0)
+    idle, aimed = (Oracle((0, 1, 2), strength, kappa) for strength, kappa in ((0.0, 1.0), (1.0, 2.0)))
+    with pytest.warns(UserWarning, match="changed nothing"):
+        assert write_captions(vlm, scenes, QUESTION, Condition("ceiling", oracle=idle)) == plain
+    aimed = write_captions(vlm, scenes, QUESTION, Condition("ceiling", oracle=aimed))
     assert len(aimed) == len(plain)
     assert aimed != plain
 
@@ -219,7 +251,7 @@ def test_the_oracle_moves_on_from_word_to_word(vlm, scenes, monkeypatch):
     monkeypatch.setattr(
         Oracle, "aim", lambda self, guides, texts, device: seen.append(texts) or aim(self, guides, texts, device)
     )
-    captions = write_aimed(vlm, scenes[:2], QUESTION, Oracle((1,)))
+    captions = write_captions(vlm, scenes[:2], QUESTION, Condition("ceiling", oracle=Oracle((1,))))
     assert seen[0] == ["", ""]
     assert all(later[0].startswith(earlier[0]) for earlier, later in pairwise(seen))
     assert all(caption.startswith(text) for caption, text in zip(captions, seen[-1], strict=True))
@@ -258,7 +290,7 @@ def test_quarters_of_the_depth_share_no_layer():
 def test_a_flattened_layer_looks_at_all_patches_alike(vlm, scenes):
     config = vlm.model.config
     inputs = vlm.prepare_many([scene.picture for scene in scenes], [QUESTION] * 4)
-    mitigation = Condition("control", flatten=(1,)).mitigation(config, 4, vlm.device)
+    mitigation = Condition("control", flatten=(1,)).mitigation(vlm, scenes)
     row = vlm.model(**inputs, mitigation=mitigation, rows=[1]).rows[1]
     on_image = row[inputs.tokens[:, None].expand(-1, 4, -1) == config.image_token_index].unflatten(0, (4, 4, -1))
     assert torch.allclose(on_image, on_image.mean(dim=-1, keepdim=True), atol=1e-7)
@@ -303,7 +335,8 @@ def test_the_table_has_every_figure_of_every_condition(vlm, table):
     assert set(table["conditions"]) == set(methods.conditions(vlm.model.config, default_settings(vlm.model.config)))
     assert (table["scenes"], table["yes-no scenes"], table["world"]) == (4, 2, "held-out")
     for name, row in table["conditions"].items():
-        asked = {"chair_i", "chair_s", "recall", "words"}
+        asked = {"chair_i", "chair_s", "recall", "precision", "f1", "words"}
+        asked |= {"recall of clear objects", "recall of hard objects"}
         splits = {f"{split} {figure}" for split in ("random", "popular", "adversarial") for figure in POPE}
         assert set(row["figures"]) == (asked if "oracle" in row["settings"] else asked | splits), name
         for figure in row["figures"].values():
@@ -314,14 +347,14 @@ def test_the_table_has_every_figure_of_every_condition(vlm, table):
     assert any(row["changed"] > 0 for row in table["conditions"].values())
 
 
-POPE = ("accuracy", "f1", "yes")
+POPE = ("accuracy", "precision", "recall", "f1", "yes_ratio")
 
 
 def test_the_table_renders(table):
     text = methods_card.methods(table)
     for name in table["conditions"]:
         assert f"| {name} |" in text
-    assert "python -m minivlm.experiments.conditions --scenes 4 --dtype float32 --yes-no 2 --tuning 0\n" in text
+    assert "    minivlm exam --methods --scenes 4 --dtype float32\n" in text
     assert "The methods have their default settings." in text
 
 
@@ -337,7 +370,7 @@ def test_cells_say_what_is_clear_of_zero():
 def test_only_some_conditions_and_other_worlds(vlm):
     found = methods.run(vlm, 2, yes_no=0, tuning=0, only="CLVA, o", world=CROWDED, question="What do you see?")
     assert list(found["conditions"]) == ["plain", "CLVA, omega 0"]
-    assert '--world crowded --question "What do you see?"' in methods_card.methods(found)
+    assert ", crowded scenes" in methods_card.methods(found)
     assert found["tuning"]["eah"] == vars(default_settings(vlm.model.config).eah)
 
 
@@ -349,55 +382,38 @@ def test_tuning_uses_other_scenes_than_the_table(vlm, monkeypatch):
     assert worlds == [replace(HELD_OUT, stream="tuning")]
 
 
-# --- the anatomy ----------------------------------------------------------------------------------------------------
+# --- the layers -----------------------------------------------------------------------------------------------------
 
 
-def test_names_begin_where_they_begin():
-    pieces = ["A", " traffic", " light", " and", " two", " m", "ice", " and a", " mouse", "."]
-    assert beginnings(pieces) == {"traffic light": 1, "mouse": 5}
-    assert beginnings([]) == {}
+def trace_of(pieces: list[str], at: list[int]) -> Trace:
+    """A trace of three layers whose maps look at patch `at` of nine while each token is written."""
+    maps = torch.zeros(len(pieces), 3, 9)
+    for token, patch in enumerate(at):
+        maps[token, :, patch] = 1
+    return made_trace(pieces, maps)
 
 
-def test_relative_attention_by_hand():
-    maps = torch.tensor([[0.25, 0.25, 0.25, 0.25], [0.7, 0.1, 0.1, 0.1], [0.0, 0.0, 0.5, 0.5]])
-    assert relative(maps, torch.tensor([1.0, 0.0, 0.0, 0.0])).tolist() == pytest.approx([1, 2.8, 0])
-    assert relative(maps, torch.tensor([0.5, 0.5, 0.0, 0.0])).tolist() == pytest.approx([1, 1.6, 0])
-
-
-class Shown:
-    """A trace of two layers whose maps look at patch `at` of nine while each token is written."""
-
-    def __init__(self, pieces: list[str], at: list[int]) -> None:
-        self.pieces = pieces
-        self.pooled = torch.zeros(len(pieces), 3, 9)
-        for token, patch in enumerate(at):
-            self.pooled[token, :, patch] = 1
-        self.entropy = self.lens_prob = torch.ones(len(pieces), 3)
-        self.entropy = self.entropy[..., None]
-
-    def share(self, part: str) -> torch.Tensor:
-        return torch.full((len(self.pieces), 3, 1), 0.5)
-
-
-def test_words_are_counted_by_what_is_there():
-    """A dog is there and looked at, a bird is named from its anchor, the sheep, and is not there."""
-    sheep = Thing("sheep", "white", (64, 64, 96, 96))
-    trace = Shown(["A", " dog", " and a", " bird", "."], [4, 0, 4, 8, 4])
-    sums = word_sums(trace, scene_of(DOG, sheep), 3, CLVA((0,), (1,), (2,)))
-    assert {kind: sums["entropy", kind][1] for kind in ("true", "invented", "other")} == {
-        "true": 1,
-        "invented": 1,
-        "other": 3,
+def test_boxes_are_counted_by_what_is_there():
+    """A dog is there and looked at; a frisbee, expected beside it, is not there and named from its box."""
+    scene = scene_of(DOG, replace(BIRD, name="sheep"))
+    trace = trace_of(["A", " dog", " and a", " frisbee", "."], [4, 0, 4, 0, 4])
+    seen = TracedScene(trace, words_of(trace, scene), object_masks(scene, SQUARE, 3))
+    found = {name: drift.by_kind([seen], CURVES[name]) for name in ("own box", "other boxes", "anchor's box")}
+    assert {kind: [word.name for word in seen.words if word.kind == kind] for kind in ("true", "invented")} == {
+        "true": ["dog"],
+        "invented": ["frisbee"],
     }
-    assert sums["own box", "true"][0].tolist() == pytest.approx([8] * 3)  # 9 patches, 8 / 9 of the box looked at
-    assert sums["other boxes", "true"][0].tolist() == [0] * 3
-    assert sums["anchor's box", "invented"][0].tolist() == pytest.approx([9] * 3)
-    assert ("own box", "invented") not in sums
-    assert sums["image share", "other"][0].tolist() == [1.5] * 3
+    assert found["own box"]["true"].mean.tolist() == pytest.approx([8] * 3)  # 9 patches, 8 / 9 of the box looked at
+    assert found["own box"]["invented"].n == 0
+    assert found["other boxes"]["true"].mean.tolist() == [0] * 3
+    assert found["other boxes"]["invented"].mean.tolist() == pytest.approx([9 / (2 + 1 / 8)] * 3)
+    assert found["anchor's box"]["invented"].mean.tolist() == pytest.approx([8] * 3)
+    assert [found[name]["other"].n for name in found] == [0, 0, 0]
 
 
-def test_the_anatomy_has_a_curve_for_every_figure_and_renders(vlm):
-    found = anatomy(vlm, 3)
+def test_the_layers_have_a_curve_for_every_figure_and_render(vlm):
+    drawn = draw(HELD_OUT, 3)
+    found = by_layer(vlm, drawn, traced_scenes(vlm, drawn))
     assert json.loads(json.dumps(found)) == found
     for figure in ("image share", "entropy", "logit lens", "cosine with noise", "correlation with middle"):
         curve = found["curves"][figure]["other"]
@@ -406,7 +422,7 @@ def test_the_anatomy_has_a_curve_for_every_figure_and_renders(vlm):
         assert all(low <= value <= high for low, value, high in zip(*(curve[k] for k in LMH), strict=True))
     assert np.shape(found["sink density"]["value"]) == (3, 4)
     assert [third["layers"] for third in found["flattened"].values()] == [[0], [1], [2]]
-    assert "| 2 |" in methods_card.anatomy(found)
+    assert "| 2 |" in methods_card.by_layer({**found, "figures": {}})
     assert found["curves"]["cosine with noise"]["other"]["value"][found["noise layers"][0]] == pytest.approx(1)
 
 

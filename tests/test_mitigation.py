@@ -345,6 +345,39 @@ def test_comparing_changes_no_token():
     assert runs[0] == runs[1]
 
 
+# A mitigation that changes from step to step
+
+
+def test_a_function_decides_before_every_step():
+    seen = []
+
+    def alike(step):
+        seen.append(step and step.chosen)
+        return KEEP
+
+    sample, how = batch(dtype=torch.float64), {"settings": Generation(5), "allowed": NO_SLOT}
+    fixed, found = (list(steps(EXACT, **sample, **how, mitigation=given)) for given in (KEEP, alike))
+    assert [step.chosen for step in found] == [step.chosen for step in fixed]
+    assert seen == [None, *(step.chosen for step in found[:-1])]
+    assert found[-1].effect.of(0).as_dict() == fixed[-1].effect.of(0).as_dict()
+
+
+def test_a_function_may_leave_steps_alone():
+    sample, how = single(1, torch.float64), {"settings": Generation(4), "allowed": NO_SLOT}
+    found = list(steps(EXACT, **sample, **how, mitigation=lambda step: None if step else CLVA(gate=False)))
+    assert [len(call) for call in found[-1].effect.calls] == [2, 0, 0, 0]
+    plain = [step.chosen for step in steps(EXACT, **sample, **how)]
+    assert [step.chosen for step in steps(EXACT, **sample, **how, mitigation=lambda step: None)] == plain
+
+
+def test_nobody_knows_what_a_function_does_with_a_cache_that_was_filled_before():
+    cache = new_cache(MODEL, 1, 64)
+    MODEL(**single(1), cache=cache)
+    valid = torch.ones(1, len(PROMPTS[1]) + 1, dtype=torch.bool)
+    with pytest.raises(GenerationError, match="begin with an empty cache"):
+        next(steps(MODEL, torch.tensor([[5]]), valid=valid, cache=cache, mitigation=lambda step: None))
+
+
 # Answers
 
 

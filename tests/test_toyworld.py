@@ -6,14 +6,13 @@ Statistics are taken over layouts, which need no pixels; tolerances are at least
 import re
 from collections import Counter
 from dataclasses import replace
-from itertools import combinations, pairwise
+from itertools import combinations
 from random import Random
 
 import numpy as np
 import pytest
 
 from minivlm.errors import ConfigError
-from minivlm.evaluation.pope_questions import SPLITS, pope_questions
 from minivlm.toyworld import (
     CROWDED,
     HELD_OUT,
@@ -331,58 +330,6 @@ def test_unknown_styles_splits_and_too_many_questions_are_refused(layouts: list[
         caption(layouts[0], Random(0), "poem")
     with pytest.raises(ConfigError, match="asked for 31"):
         questions(layouts[0], Random(0), 31)
-    with pytest.raises(ConfigError, match="random, popular, adversarial"):
-        pope_questions(layouts, "hard")
-
-
-# --- POPE -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("split", SPLITS)
-def test_pope_sets_are_true_balanced_and_repeatable(layouts: list[Scene], split: str):
-    sets = pope_questions(layouts, split)
-    assert sets == pope_questions(layouts, split)
-    for scene, asked in zip(layouts, sets, strict=True):
-        there = [question.object for question in asked if question.answer.startswith("Yes")]
-        missing = [question.object for question in asked if question.answer.startswith("No")]
-        assert len(there) == len(missing) == min(3, len(scene.names))
-        assert set(there) <= set(scene.names)
-        assert not set(missing) & set(scene.names)
-        assert len(set(there + missing)) == len(asked)
-
-
-def test_popular_asks_for_the_most_frequent_absent_objects(layouts: list[Scene]):
-    frequency = Counter(name for scene in layouts for name in scene.names)
-    for scene, asked in zip(layouts[:100], pope_questions(layouts, "popular"), strict=False):
-        missing = [question.object for question in asked if question.answer.startswith("No")]
-        counts = [frequency[name] for name in missing]
-        others = [frequency[name] for name in OBJECT_NAMES if name not in scene.names and name not in missing]
-        assert all(a >= b for a, b in pairwise(counts))
-        assert counts[-1] >= max(others)
-
-
-def test_adversarial_asks_for_missing_companions_and_then_for_frequent_company(layouts: list[Scene]):
-    together = Counter(pair for scene in layouts for pair in combinations(sorted(scene.names), 2))
-    scenes = [RARE_COMPANIONS.layout(seed) for seed in range(150)]
-    tempting = 0
-    for scene, asked in zip(scenes, pope_questions(scenes, "adversarial", reference=layouts), strict=True):
-        missing = [question.object for question in asked if question.answer.startswith("No")]
-        company = {n: sum(together[tuple(sorted((n, present)))] for present in scene.names) for n in OBJECT_NAMES}
-        wanted = {COMPANION_OF[name] for name in scene.names if name in COMPANION_OF} - set(scene.names)
-        tempting += len(wanted)
-        assert set(missing[: len(wanted)]) <= wanted
-        rest = [company[name] for name in missing if name not in wanted]
-        assert rest == sorted(rest, reverse=True)
-        passed_over = [company[n] for n in OBJECT_NAMES if n not in (*scene.names, *missing, *wanted)]
-        assert not rest or rest[-1] >= max(passed_over)
-    assert tempting > 50
-
-
-def test_random_split_prefers_nothing(layouts: list[Scene]):
-    asked = [q.object for some in pope_questions(layouts, "random") for q in some if q.answer.startswith("No")]
-    share = Counter(asked)
-    assert set(share) == set(OBJECT_NAMES)
-    assert max(share.values()) < 2.2 * min(share.values())
 
 
 # --- in bulk ----------------------------------------------------------------------------------------------------

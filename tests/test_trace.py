@@ -18,7 +18,8 @@ import minivlm
 from minivlm import CLVA, EAH, CheckpointError, EvaluationError, GenerationError
 from minivlm.inference.trace import PARTS, TENSORS, TOP, Tracer
 from minivlm.inputs.image import ImageRecipe
-from minivlm.lens.words import Trace, Word, evidence, patch_mask, pointing_hit, words
+from minivlm.inputs.patches import patch_mask
+from minivlm.lens.words import Trace, Word, evidence, pointing_hit, words
 from minivlm.toyworld.words import FORM, FORMS
 from minivlm.toyworld.world import HELD_OUT
 

@@ -158,10 +158,13 @@ def _train(parser: argparse.ArgumentParser) -> None:
 
 
 def _exam(parser: argparse.ArgumentParser) -> None:
-    scenes = f"of each world (default: {train.ExamRequest.scenes})"
+    scenes = "of each world (default: 1000, for --layers 200)"
     parser.add_argument("--scenes", type=arguments.whole(1), metavar="N", help=scenes)
-    parser.add_argument("--methods", action="store_true", help="try EAH and CLVA with their controls instead (slow)")
-    parser.add_argument("--out", metavar="FOLDER", help="write exam.json or methods.json and the model's card here")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--methods", action="store_true", help="try EAH and CLVA with their controls instead (slow)")
+    instead.add_argument("--layers", action="store_true", help="measure where each layer looks instead")
+    out = "write the figures (exam.json, methods.json or layers.json) and the model's card here"
+    parser.add_argument("--out", metavar="FOLDER", help=out)
     arguments.model(parser)
     arguments.as_json(parser)
 

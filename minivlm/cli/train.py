@@ -18,9 +18,9 @@ from minivlm.errors import CheckpointError
 from minivlm.evaluation.settings import BENCHED
 
 if TYPE_CHECKING:
+    from minivlm.inference.vlm import VLM
     from minivlm.model import LlavaConfig
 
-ANATOMY_SCENES = 200  # of those that the methods are tried on: the curves need no more
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 
 
@@ -47,10 +47,11 @@ class TrainRequest(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class ExamRequest(ModelRequest):
-    """Scenes of each world; `methods`: EAH and CLVA with their controls instead."""
+    """Scenes of each world (None: `SCENES`); `methods`: EAH and CLVA with their controls instead, `layers`: curves."""
 
-    scenes: int = 1000
+    scenes: int | None = None
     methods: bool = False
+    layers: bool = False
     out: str | None = None
     json: bool = False
 
@@ -99,35 +100,57 @@ def train(request: TrainRequest) -> None:
 def exam(request: ExamRequest) -> None:
     """measure how much a model sees and how much it invents, on new scenes"""
     from minivlm.checkpoints.save import write_json
-    from minivlm.experiments import card, methods_card
-    from minivlm.experiments.conditions import run
-    from minivlm.experiments.exam import card_file, examine
-    from minivlm.experiments.figures import card_figures
-    from minivlm.experiments.layers import anatomy
+    from minivlm.experiments.exam import card_file
     from minivlm.experiments.model_card import write_card
-    from minivlm.toyworld.world import SUBSTITUTIONS
 
+    kind = "methods" if request.methods else "layers" if request.layers else "exam"
     out = _writable(request.out) if request.out else None
     vlm = load_vlm(request)
     trained = (Path(vlm.report.path) / "training.json").is_file()
     readme = card_file(out) if out and trained else None  # only what was trained here has the whole card
-    if request.methods:
-        few = min(request.scenes, ANATOMY_SCENES)
-        elsewhere = run(vlm, request.scenes, world=SUBSTITUTIONS, yes_no=0, tuning=few // 2)
-        found = {"methods": run(vlm, request.scenes), "substitutions": elsewhere, "anatomy": anatomy(vlm, few)}
-        found |= {"claims": {}, "figures": {}}
-        if out:
-            found["figures"] = card_figures(vlm, out / "figures", few)
-        told = methods_card.sections(found)
-    else:
-        found = {"minivlm": __version__, **examine(vlm, request.scenes)}
-        tables = (card.captions(found), card.invented(found["invented"]), card.pope(found["pope"]))
-        told = "\n".join((*tables, card.skills(found["skills"])))
+    found, told = EXAMS[kind](vlm, request.scenes or SCENES[kind], out)
     if out:
-        write_json(out / ("methods.json" if request.methods else "exam.json"), found)
+        write_json(out / f"{kind}.json", found)
     if readme:
         write_card(readme.parent, Path(vlm.report.path))
     print_json(found) if request.json else print(told, end="")
+
+
+def _examined(vlm: VLM, scenes: int, out: Path | None) -> tuple[dict, str]:
+    from minivlm.experiments import card
+    from minivlm.experiments.exam import examine
+
+    found = {"minivlm": __version__, **examine(vlm, scenes)}
+    tables = (card.captions(found), card.invented(found["invented"]), card.pope(found["pope"]))
+    return found, "\n".join((*tables, card.skills(found["skills"])))
+
+
+def _methods(vlm: VLM, scenes: int, out: Path | None) -> tuple[dict, str]:
+    from minivlm.experiments import conditions, methods_card
+
+    found = conditions.tables(vlm, scenes)
+    return found, methods_card.sections(found)
+
+
+def _layers(vlm: VLM, scenes: int, out: Path | None) -> tuple[dict, str]:
+    """The figures go into a folder of `out`."""
+    from minivlm.experiments import layers, methods_card
+    from minivlm.experiments.exam import draw
+    from minivlm.toyworld.world import HELD_OUT
+
+    figures = None
+    if out:
+        from minivlm.experiments import figures  # needs matplotlib: said before the work
+
+    drawn = draw(HELD_OUT, scenes)
+    traced = layers.traced_scenes(vlm, drawn, "traces")
+    found = layers.by_layer(vlm, drawn, traced)
+    found["figures"] = figures.card_figures(vlm, out / "figures", traced) if figures else {}
+    return found, methods_card.by_layer(found)
+
+
+EXAMS = {"exam": _examined, "methods": _methods, "layers": _layers}
+SCENES = {"exam": 1000, "methods": 1000, "layers": 200}  # curves need no more
 
 
 def bench(request: BenchRequest) -> None:

@@ -43,6 +43,7 @@ from minivlm.evaluation.records import (
 )
 from minivlm.evaluation.summary import summary
 from minivlm.files import LEFTOVERS, write_json
+from minivlm.inference.batches import whole
 
 CARD, COUNTS, SUMMARY = "card.json", "counts.json", "summary.json"
 BYTES_A_RECORD = 512  # a caption of 80 words and what stands around it
@@ -167,9 +168,7 @@ def answers_of(asker: Asker, looked: Looked, numbers: Mapping[str, int], batch: 
     """The records of one batch; `numbers` says which picture of those that were looked at is an image's."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The mitigation changed nothing")  # in some rows; the summary counts them
-        answers = asker.ask(looked, [(numbers[item.image], item.question) for item in batch], method)
-    if any(answer.finish == "interrupted" for answer in answers):
-        raise KeyboardInterrupt  # half an answer is none
+        answers = whole(asker.ask(looked, [(numbers[item.image], item.question) for item in batch], method))
     return (answered(item, method, answer) for item, answer in zip(batch, answers, strict=True))
 
 

@@ -1,6 +1,7 @@
 """The model card: what a training made and what an exam found, as Markdown."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 CAPTION_ROWS = ("recall", "recall of clear objects", "recall of hard objects", "precision", "chair_i", "chair_s")
 HEAD = """\
@@ -34,7 +35,7 @@ EXAMINED = """\
 
 Greedy answers about {scenes:,} held-out scenes a row; all figures are in `exam.json`. CHAIR_i: share of the named
 objects that are not there. CHAIR_s: share of captions with such an object. Recall: share of the objects that are named.
-"""
+{counted}"""
 
 
 def card(training: Mapping, exam: Mapping, methods: str = "") -> str:
@@ -49,9 +50,15 @@ def card(training: Mapping, exam: Mapping, methods: str = "") -> str:
         minutes=training["seconds"]["all"] / 60,
         remark=training.get("remark", ""),
     )
-    parts = [HEAD, made, EXAMINED.format(scenes=exam["scenes"]), captions(exam), invented(exam["invented"])]
+    parts = [HEAD, made, examined(exam), captions(exam), invented(exam["invented"])]
     parts += [pope(exam["pope"]), skills(exam["skills"])]
     return "\n".join([*parts, methods] if methods else parts)
+
+
+def examined(exam: Mapping) -> str:
+    """What the tables of the exam hold; figures that were counted before they said how do not say it."""
+    counted = exam.get("counted", "")
+    return EXAMINED.format(scenes=exam["scenes"], counted=fill(counted, 120) + "\n" if counted else "")
 
 
 def captions(exam: Mapping) -> str:
@@ -78,7 +85,7 @@ def invented(figures: Mapping) -> str:
 
 def pope(splits: Mapping) -> str:
     rows = [
-        [split, f"{figures['questions']:,}", *(percent(figures[name]) for name in ("accuracy", "f1", "yes"))]
+        [split, f"{figures['questions']:,}", *(percent(figures[name]) for name in ("accuracy", "f1", "yes_ratio"))]
         for split, figures in splits.items()
     ]
     return table(["is there … ? (%)", "questions", "accuracy", "F1", "yes"], rows)

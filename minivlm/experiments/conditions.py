@@ -1,21 +1,17 @@
 """The table of the methods: plain, EAH, CLVA and both between the oracle, their ceiling, and the controls, their floor.
 
-    python -m minivlm.experiments.conditions FOLDER --scenes 1000 --out methods.json
+    minivlm exam --methods --out FOLDER
 
 Every condition answers greedily about the same scenes, and is held against the plain model scene by scene. A method
 is believed when its gain is clear of zero, keeps the recall, and is not there under its own controls.
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from minivlm.checkpoints.save import write_json
-from minivlm.experiments import methods_card
 from minivlm.experiments.exam import circumstances, draw
 from minivlm.experiments.oracle import Oracle
 from minivlm.experiments.trials import (
@@ -29,17 +25,22 @@ from minivlm.experiments.trials import (
     write_captions,
 )
 from minivlm.experiments.tuning import Tuned, as_dict, default_settings, tune
-from minivlm.inference.load import load
 from minivlm.inference.vlm import VLM
 from minivlm.model import CLVA, EAH, LlavaConfig
 from minivlm.stats import RESAMPLES, Ratio, compared, resamples
 from minivlm.toyworld.questions import DESCRIBE
 from minivlm.toyworld.scenes import Scene
-from minivlm.toyworld.world import HELD_OUT, WORLDS, World
+from minivlm.toyworld.world import HELD_OUT, SUBSTITUTIONS, WORLDS, World
 
-TUNING_SCENES = 300
+TUNING_SCENES, TUNING_ELSEWHERE = 300, 100
 RANDOM_HEADS = (1, 2, 3)  # seeds
 QUARTERS = ("first", "second", "third", "last")
+
+
+def tables(vlm: VLM, scenes: int = 1000) -> dict:
+    """All that `minivlm exam --methods` finds: the table, and beside it captions where companions are replaced."""
+    elsewhere = run(vlm, scenes, world=SUBSTITUTIONS, yes_no=0, tuning=min(scenes, 2 * TUNING_ELSEWHERE) // 2)
+    return {"methods": run(vlm, scenes), "substitutions": elsewhere}
 
 
 def run(
@@ -60,7 +61,7 @@ def run(
     """
     drawn = draw(world, scenes)
     tuned = tuned_settings(vlm, tuning, question, world)
-    sets = pope_sets(drawn[:yes_no])
+    sets = pope_sets(drawn[:yes_no], world)
     wanted = {name: one for name, one in conditions(vlm.model.config, tuned).items() if only in name or one is PLAIN}
     bar = tqdm(wanted.items(), desc="methods", unit="condition")
     found = {name: try_out(vlm, drawn, question, sets, condition) for name, condition in bar}
@@ -176,29 +177,3 @@ def beside(mine: Outcome, plain: Outcome, times: Mapping[int, NDArray]) -> dict:
         "changed": other / len(mine.captions),  # share of the captions that differ from plain in some word
         "figures": figures,
     }
-
-
-def main() -> None:
-    """The table of a model in a folder."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", metavar="FOLDER", nargs="?", help="default: the shipped model")
-    parser.add_argument("--scenes", type=int, default=1000, metavar="N")
-    parser.add_argument("--yes-no", type=int, metavar="N", help="scenes that are asked about too (default: all)")
-    parser.add_argument("--tuning", type=int, default=TUNING_SCENES, metavar="N", help="scenes to tune on, 0 for none")
-    parser.add_argument("--question", default=DESCRIBE[0])
-    parser.add_argument("--world", choices=WORLDS, default="held-out")
-    parser.add_argument("--only", default="", metavar="NAME", help="conditions whose name has this in it, beside plain")
-    parser.add_argument("--device")
-    parser.add_argument("--dtype")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="all figures as JSON")
-    args = parser.parse_args()
-    vlm = load(args.model, device=args.device, dtype=args.dtype)
-    how = {name: getattr(args, name) for name in ("yes_no", "tuning", "question", "only")}
-    figures = run(vlm, args.scenes, world=WORLDS[args.world], **how)
-    if args.out:
-        write_json(args.out, figures)
-    print(methods_card.methods(figures))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,9 +1,9 @@
 """`minivlm demo`: new scenes, what the model says about them plainly and under each method, and what of it is true."""
 
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -11,18 +11,19 @@ from typing import Any
 from PIL import Image
 
 from minivlm.errors import ConfigError
+from minivlm.evaluation.chair import Judged, judge
+from minivlm.evaluation.pope import said_by_first_word
+from minivlm.experiments.trials import MOST, WORDS
 from minivlm.inference.vlm import VLM
 from minivlm.model import CLVA, EAH, LlavaConfig
 from minivlm.toyworld.questions import DESCRIBE, Question, about
 from minivlm.toyworld.scenes import Scene
 from minivlm.toyworld.themes import OBJECT_NAMES, missing_companions
-from minivlm.toyworld.words import mentions
 from minivlm.toyworld.world import WORLDS
 
 SIDE = 384  # pixels at least, so that eyes can see what is there
 MARGIN = 12  # pixels between two pictures in a row
 ROW = "demo.png"  # all pictures of the last demo
-LONGEST = 80  # tokens of an answer
 PLAIN = "plain"
 
 
@@ -33,20 +34,25 @@ class Account:
     scene: Scene
     caption: str  # an `Answer`: it knows what a mitigation did
 
+    @cached_property
+    def judged(self) -> Judged:
+        """Held against what is in the scene."""
+        return judge(self.caption, self.scene.names, WORDS)
+
     @property
     def true(self) -> list[str]:
-        """Objects that were named and are there."""
-        return [name for name in mentions(self.caption) if name in self.scene.names]
+        """Objects that were named and are there, each once."""
+        return [*dict.fromkeys(one.object for one in self.judged.mentions if one.object in self.judged.truth)]
 
     @property
     def invented(self) -> list[str]:
-        """Objects that were named and are not there."""
-        return [name for name in mentions(self.caption) if name not in self.scene.names]
+        """Objects that were named and are not there, each once."""
+        return [*dict.fromkeys(self.judged.hallucinated)]
 
     @property
     def missed(self) -> list[str]:
         """Objects that are there and were not named."""
-        return [name for name in self.scene.names if name not in mentions(self.caption)]
+        return [name for name in self.scene.names if name in self.judged.missed]
 
     @property
     def effect(self) -> Any:
@@ -125,7 +131,7 @@ def tell(
     """
     texts = [(DESCRIBE[0], *(question.text for question in pair)) for pair in asked]
     rows = [(picture, text) for picture, wanted in zip(pictures, texts, strict=True) for text in wanted]
-    plain = iter(vlm.ask_many(*zip(*rows, strict=True), max_new_tokens=LONGEST))
+    plain = iter(vlm.ask_many(*zip(*rows, strict=True), max_new_tokens=MOST))
     told = [tuple(next(plain) for _ in wanted) for wanted in texts]
     captions, answers = {PLAIN: [caption for caption, *_ in told]}, [tuple(rest) for _, *rest in told]
     latest = [answer for row in told for answer in row]
@@ -133,19 +139,18 @@ def tell(
         if any(map(is_cut, latest)):
             break
         describe = [DESCRIBE[0]] * len(pictures)
-        latest = vlm.ask_many(pictures, describe, mitigation=mitigation, max_new_tokens=LONGEST)
+        latest = vlm.ask_many(pictures, describe, mitigation=mitigation, max_new_tokens=MOST)
         captions[method] = latest
     return captions, answers
 
 
 def totals(shown: Sequence[Shown]) -> dict[str, dict[str, int]]:
-    """How many objects were named, invented and missed under each method, over all scenes."""
+    """How often objects were named and invented, and how many were missed, under each method over all scenes."""
     counts = {}
     for method in shown[0].captions:
-        accounts = [one.accounts[method] for one in shown]
-        invented, missed = (sum(len(getattr(each, what)) for each in accounts) for what in ("invented", "missed"))
-        named = sum(len(each.true) for each in accounts) + invented
-        counts[method] = {"named": named, "invented": invented, "missed": missed}
+        found = [one.accounts[method].judged for one in shown]
+        parts = {"named": "mentions", "invented": "hallucinated", "missed": "missed"}
+        counts[method] = {name: sum(len(getattr(one, part)) for one in found) for name, part in parts.items()}
     return counts
 
 
@@ -182,8 +187,7 @@ def yes_no(scene: Scene) -> tuple[Question, Question]:
 
 def is_right(question: Question, answer: str) -> bool:
     """Whether an answer begins with the yes or no that is true."""
-    words = re.findall(r"\w+", answer.lower())
-    return words[:1] == [question.answer.partition(",")[0].lower()]
+    return said_by_first_word(answer) == said_by_first_word(question.answer)
 
 
 def is_cut(text: str) -> bool:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from minivlm.experiments.demo import PLAIN, Account, Shown, is_right, totals
+from minivlm.experiments.trials import WORDS
 from minivlm.inference.effect import Effect
 from minivlm.shell import quoted, shows_colors
 from minivlm.toyworld.scenes import Scene
 from minivlm.toyworld.themes import COMPANION_OF
-from minivlm.toyworld.words import FORM, FORMS, a
+from minivlm.toyworld.words import a
 
 LEGEND = (
     "In a caption, [name] is in the picture and !name! is invented. The same model writes three: plain, under EAH "
@@ -84,7 +85,10 @@ def describe(shown: Shown, number: int, page: Page) -> str:
 
 def mark(text: str, present: Sequence[str]) -> str:
     """The text with every object in it marked: [name] is in the picture, !name! is not."""
-    return FORM.sub(lambda word: f"[{word[0]}]" if FORMS[word[0].lower()] in present else f"!{word[0]}!", text)
+    for mention in reversed(WORDS.mentions(text)):
+        before, name, behind = text[: mention.start], text[mention.start : mention.stop], text[mention.stop :]
+        text = f"{before}[{name}]{behind}" if mention.object in present else f"{before}!{name}!{behind}"
+    return text
 
 
 def verdict(account: Account) -> str:

@@ -1,15 +1,14 @@
 """What was found out about the methods and about the layers, as Markdown for the model card."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from minivlm.evaluation.pope_questions import SPLITS
 from minivlm.experiments.card import percent, table
-from minivlm.toyworld.questions import DESCRIBE
 
 HEAD = """\
 ## What EAH and CLVA change{where}
 
-    {command}
+    minivlm exam --methods --scenes {scenes} --dtype {dtype}
 
 {scenes:,} scenes, the same for every row, greedy answers to "{question}" ({dtype} on {device}){asked}. In
 brackets: the difference from plain in points, with its 95 % interval (bootstrap over scenes, {resamples:,} resamples).
@@ -25,37 +24,27 @@ CAPTIONS = {"CHAIR_i": "chair_i", "CHAIR_s": "chair_s", "recall": "recall"}
 
 
 def sections(found: Mapping) -> str:
-    """What `minivlm exam --methods` found, and what people made of it, if they wrote it down: `claims`, by heading."""
-    claims = [f"{heading}\n\n" + "\n".join(f"- {claim}" for claim in own) for heading, own in found["claims"].items()]
-    said = ["## What of the two papers this model shows", *claims] if claims else []
-    drawn = [f"![{text}](figures/{file})\n\n{text}\n" for file, text in found["figures"].items()]
-    tables = [methods(found[name]) for name in ("methods", "substitutions") if name in found]
-    parts = [*tables, anatomy(found["anatomy"]), *drawn, "\n\n".join(said)]
-    return "\n".join(parts).rstrip() + "\n"
+    """What `minivlm exam --methods` found: a section for each of its tables."""
+    return "\n".join(methods(found[name]) for name in ("methods", "substitutions"))
+
+
+def claims(found: Mapping[str, Sequence[str]]) -> str:
+    """What people made of the figures, by heading. No command writes it: `claims.json` is written by hand."""
+    said = [f"{heading}\n\n" + "\n".join(f"- {claim}" for claim in own) for heading, own in found.items()]
+    return "\n\n".join(["## What of the two papers this model shows", *said]) + "\n"
 
 
 def methods(figures: Mapping) -> str:
-    """Everything that `methods.run` found, as a section."""
+    """Everything that `conditions.run` found, as a section."""
     tuning = figures["tuning"]
     tuned = TUNED.format(scenes=tuning["scenes"]) if tuning["scenes"] else DEFAULTS
     facts = {name: figures[name] for name in ("scenes", "question", "dtype", "device", "resamples")}
     where = WHERE.get(figures["world"], f", {figures['world']} scenes")
     splits = SPLITS if figures["yes-no scenes"] else ()
     asked = f"; yes-no questions about the first {figures['yes-no scenes']:,} of them" if splits else ""
-    head = HEAD.format(where=where, tuned=tuned, asked=asked, command=command(figures), **facts)
+    head = HEAD.format(where=where, tuned=tuned, asked=asked, **facts)
     rows = figures["conditions"]
     return "\n".join([head, settings(tuning), captions(rows), *(yes_no(rows, split) for split in splits)])
-
-
-def command(figures: Mapping) -> str:
-    """What makes the table again, with the options that are not at their default."""
-    parts = ["python -m minivlm.experiments.conditions", f"--scenes {figures['scenes']} --dtype {figures['dtype']}"]
-    parts.append(f"--yes-no {figures['yes-no scenes']} --tuning {figures['tuning']['scenes']}")
-    if figures["world"] != "held-out":
-        parts.append(f"--world {figures['world']}")
-    if figures["question"] != DESCRIBE[0]:
-        parts.append(f'--question "{figures["question"]}"')
-    return " ".join(parts)
 
 
 def settings(tuning: Mapping) -> str:
@@ -93,7 +82,7 @@ def captions(rows: Mapping) -> str:
 
 def yes_no(rows: Mapping, split: str) -> str:
     """The same for one split of the yes-no questions; conditions that were not asked are left out."""
-    names = [f"{split} {figure}" for figure in ("accuracy", "f1", "yes")]
+    names = [f"{split} {figure}" for figure in ("accuracy", "f1", "yes_ratio")]
     body = [
         [name, *(cell(row["figures"][figure]) for figure in names)]
         for name, row in rows.items()
@@ -116,13 +105,13 @@ def signed(share: float) -> str:
     return f"{100 * share:+.1f}"
 
 
-# --- the anatomy ----------------------------------------------------------------------------------------------------
+# --- the layers ------------------------------------------------------------------------------------------------------
 
 
-ANATOMY = """\
+LAYERS = """\
 ## Where its layers look
 
-    python -m minivlm.experiments.layers --scenes {scenes} --dtype {dtype}
+    minivlm exam --layers --scenes {scenes} --dtype {dtype}
 
 {scenes} captions, at the tokens that begin an object's name. *Boxes*: mean attention inside, 1 is what looking
 everywhere alike gives; *anchor's box*: while its companion is named. *Lens*: the probability of the word read from the
@@ -143,22 +132,26 @@ COLUMNS = {
 }
 
 
-def anatomy(figures: Mapping) -> str:
-    """What `anatomy.anatomy` found, as a section: a row for each layer, then the flattened thirds."""
-    noise, anchor = (short(figures[f"{name} layers"]) for name in ("noise", "anchor"))
-    head = ANATOMY.format(scenes=figures["scenes"], dtype=figures["dtype"], noise=noise, anchor=anchor)
-    return "\n".join([head, layers(figures), flattened(figures["flattened"])])
+def by_layer(found: Mapping) -> str:
+    """What `minivlm exam --layers` found, as a section: a row for each layer, the flattened thirds, the figures."""
+    noise, anchor = (short(found[f"{name} layers"]) for name in ("noise", "anchor"))
+    head = LAYERS.format(scenes=found["scenes"], dtype=found["dtype"], noise=noise, anchor=anchor)
+    drawn = [f"![{text}](figures/{file})\n\n{text}\n" for file, text in found["figures"].items()]
+    return "\n".join([head, curves(found), flattened(found["flattened"]), *drawn])
 
 
-def layers(figures: Mapping) -> str:
+def curves(found: Mapping) -> str:
     """The curves as columns; what was never seen is left empty."""
-    curves, density = figures["curves"], figures["sink density"]["value"]
-    found = {title: curves.get(figure, {}).get(words) for title, (figure, words) in COLUMNS.items()}
+    density = found["sink density"]["value"]
+    lines = {title: found["curves"].get(figure, {}).get(words) for title, (figure, words) in COLUMNS.items()}
     body = []
     for layer, heads in enumerate(density):
-        values = [f"{curve['value'][layer]:.2f}" if curve and curve["words"] else "" for curve in found.values()]
+        values = [
+            "" if line is None or line["value"][layer] is None else line["value"][layer] for line in lines.values()
+        ]
+        values = [value if value == "" else f"{value:.2f}" for value in values]
         body.append([str(layer), *values, f"{max(heads):.2f}", f"{sum(heads) / len(heads):.2f}"])
-    return table(["layer", *found, "sinks, densest", "sinks"], body)
+    return table(["layer", *lines, "sinks, densest", "sinks"], body)
 
 
 def flattened(thirds: Mapping) -> str:

@@ -2,8 +2,10 @@
 
 training.json     how it was made            minivlm train
 exam.json         what it sees and invents   minivlm exam
-methods.json      EAH and CLVA in depth      minivlm exam --methods
 evaluation.json   CHAIR and POPE             minivlm evaluate all --card FOLDER
+methods.json      EAH and CLVA in depth      minivlm exam --methods
+layers.json       where its layers look      minivlm exam --layers
+claims.json       what people made of it     (by hand)
 """
 
 from collections.abc import Mapping
@@ -76,4 +78,9 @@ def evaluation(found: Mapping) -> str:
     return "\n".join([head, *(table.as_markdown(found[task]) for task in ("chair", "pope"))])
 
 
-EXTRAS = {"evaluation": evaluation, "methods": methods_card.sections}
+EXTRAS = {
+    "evaluation": evaluation,
+    "methods": methods_card.sections,
+    "layers": methods_card.by_layer,
+    "claims": methods_card.claims,
+}

@@ -9,21 +9,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from minivlm.errors import ConfigError
-from minivlm.inference.generate import GREEDY, Chooser, fitting_steps, new_cache
+from minivlm.inference.generate import GREEDY, Step
 from minivlm.inference.vlm import VLM
 from minivlm.inference.writer import Writer
-from minivlm.model import NO_CHANGES, Aim, Earlier
-from minivlm.toyworld.labels import coverage
-from minivlm.toyworld.scenes import Scene, Thing
+from minivlm.inputs.image import ImageRecipe
+from minivlm.inputs.patches import patch_mask
+from minivlm.model import Aim, LlavaConfig
+from minivlm.toyworld.scenes import Scene
 from minivlm.toyworld.words import mentions
 
 TARGETS = ("unnamed", "random", "elsewhere")
-BATCH = 50  # captions written at once
-MOST = 96  # tokens of a caption
 
 
 @dataclass(frozen=True)
@@ -46,10 +44,10 @@ class Oracle:
 
 
 class Guide:
-    """Knows where the objects of one scene are, on a grid of `side` × `side` patches."""
+    """Knows where the objects of one scene are, on the `side` × `side` patches that the recipe makes of its picture."""
 
-    def __init__(self, scene: Scene, side: int) -> None:
-        self.boxes = {name: boxes(scene.of(name), side, scene.size) for name in scene.names}  # (P,) each
+    def __init__(self, scene: Scene, recipe: ImageRecipe, side: int) -> None:
+        self.boxes = object_masks(scene, recipe, side)
         self.nowhere = torch.zeros(side * side)
         self.shuffled = torch.randperm(side * side, generator=torch.Generator().manual_seed(scene.seed))
 
@@ -66,48 +64,26 @@ class Guide:
         return left[self.shuffled] if kind == "random" else left
 
 
-def boxes(things: Sequence[Thing], side: int, size: int) -> Tensor:
-    """(P,): how much of each patch the boxes of the things cover, 0 to 1; P = side × side, row by row."""
-    return sum((coverage(thing, side, size) for thing in things), torch.zeros(side, side)).clamp(max=1).flatten()
+def object_masks(scene: Scene, recipe: ImageRecipe, side: int) -> dict[str, Tensor]:
+    """For each object of the scene the share of every patch that its boxes cover, (P,)."""
+    size = (scene.size, scene.size)
+    return {name: patch_mask([thing.box for thing in scene.of(name)], size, recipe, side) for name in scene.names}
 
 
-def patch_side(vlm: VLM) -> int:
+def patch_side(config: LlavaConfig) -> int:
     """How many patches a picture has in a row."""
-    return round(vlm.model.config.num_image_tokens**0.5)
+    return round(config.num_image_tokens**0.5)
 
 
-def aimed_captions(
-    vlm: VLM, scenes: Sequence[Scene], question: str, layers: Sequence[int], strength: float = 0.5, **settings
-) -> list[str]:
-    """Greedy answers to `question`, written under the oracle's eyes; `settings`: further fields of `Oracle`."""
-    oracle, captions = Oracle(tuple(layers), strength, **settings), []
-    for start in range(0, len(scenes), BATCH):
-        captions += write_aimed(vlm, scenes[start : start + BATCH], question, oracle)
-    return captions
+class Aiming:
+    """The oracle while a batch of captions is written: from the latest step to where the rows look next."""
 
+    def __init__(self, vlm: VLM, oracle: Oracle, scenes: Sequence[Scene]) -> None:
+        self.oracle, self.device = oracle, vlm.device
+        self.guides = [Guide(scene, vlm.recipe, patch_side(vlm.model.config)) for scene in scenes]
+        self.writers = [Writer(vlm.tokenizer, GREEDY) for _ in scenes]
 
-@torch.inference_mode()
-def write_aimed(vlm: VLM, scenes: Sequence[Scene], question: str, oracle: Oracle) -> list[str]:
-    """One batch of captions. A loop of its own, since the target changes with every word; it ends as `vlm.ask` does."""
-    inputs = vlm.prepare_many([scene.picture for scene in scenes], [question] * len(scenes), asked=True)
-    tokens, pixels, valid = inputs.tokens, inputs.pixels, inputs.valid
-    prompt = tokens.shape[1]
-    most = fitting_steps(vlm.model, prompt, MOST)
-    cache = new_cache(vlm.model, len(scenes), prompt + most)
-    chooser = Chooser(len(scenes), GREEDY, vlm.allowed.to(vlm.device), vlm.tokenizer.stops, vlm.device)
-    writers = [Writer(vlm.tokenizer, GREEDY) for _ in scenes]
-    guides = [Guide(scene, patch_side(vlm)) for scene in scenes]
-    how = {"cache": cache, "last": True, "earlier": Earlier(prompt, NO_CHANGES)}
-    for _ in range(most):
-        aim = oracle.aim(guides, [writer.text for writer in writers], vlm.device)
-        output = vlm.model(tokens, pixels, valid=valid, mitigation=aim, **how)
-        chosen = chooser.choose(output.logits[:, -1])
-        for writer, token in zip(writers, chosen, strict=True):
+    def __call__(self, step: Step | None) -> Aim:
+        for writer, token in zip(self.writers, step.chosen if step else (), strict=bool(step)):
             writer.push(token)
-        if chooser.finished:
-            break
-        tokens, pixels = torch.tensor(chosen, device=vlm.device)[:, None], None
-        valid = F.pad(valid, (0, 1), value=True)
-    for writer in writers:
-        writer.close("length")
-    return [writer.text for writer in writers]
+        return self.oracle.aim(self.guides, [writer.text for writer in self.writers], self.device)

@@ -1,24 +1,31 @@
-"""Trials: what a model says about scenes under one condition, and what of it is true, counted scene by scene."""
+"""Trials: what a model says about scenes under one condition, and what of it is true.
+
+It is counted by the package's one CHAIR and one POPE, those of `minivlm evaluate`, which follow the original programs.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
-from minivlm.evaluation.pope_questions import SPLITS, pope_questions
-from minivlm.experiments.oracle import BATCH, MOST, Oracle, aimed_captions
+from minivlm.evaluation.chair import Judged, chair, judge
+from minivlm.evaluation.pope import SPLITS, Question, build_questions, score_answers
+from minivlm.evaluation.scenes import BLOCK, SceneWords, phrase
+from minivlm.experiments.oracle import Aiming, Oracle
+from minivlm.inference.answer import Answer
+from minivlm.inference.batches import ask_all
 from minivlm.inference.vlm import VLM
-from minivlm.model import CLVA, EAH, Aim, LlavaConfig, Mitigation
+from minivlm.model import CLVA, EAH, Aim, Mitigation
 from minivlm.stats import Ratio
-from minivlm.toyworld.questions import Question
 from minivlm.toyworld.scenes import Scene
-from minivlm.toyworld.words import mentions
-from minivlm.toyworld.world import TRAINING
+from minivlm.toyworld.world import HELD_OUT, World
 
+BATCH = 50  # questions asked at once
+MOST = 96  # tokens of a caption
 YES_NO = 2  # tokens that an answer to "is there …?" needs to be known
-LAYOUTS = 2000  # training scenes in which POPE counts how frequent objects are
-Sets = Mapping[str, Sequence[Sequence[Question]]]  # split -> for each scene its questions
-Answers = Mapping[tuple[int, str], str]  # (number of the scene, question) -> answer
+WORDS = SceneWords()
+Sets = Mapping[str, Sequence[Question]]  # split -> its questions
+Answers = Mapping[tuple[str, str], str]  # (image, question) -> answer; a scene's image is its seed
 
 
 @dataclass(frozen=True)
@@ -34,9 +41,11 @@ class Condition:
     flatten: tuple[int, ...] = ()
     oracle: Oracle | None = None
 
-    def mitigation(self, config: LlavaConfig, rows: int, device: torch.device) -> Mitigation:
-        """For a call with `rows` rows. The oracle is none: its target changes from word to word."""
-        alike = torch.ones(rows, config.num_image_tokens, device=device)
+    def mitigation(self, vlm: VLM, scenes: Sequence[Scene]) -> Mitigation | Aiming:
+        """For a batch of these scenes; the oracle's changes from word to word."""
+        if self.oracle:
+            return Aiming(vlm, self.oracle, scenes)
+        alike = torch.ones(len(scenes), vlm.model.config.num_image_tokens, device=vlm.device)
         return Mitigation(self.eah, self.clva, Aim(alike, self.flatten, strength=1.0) if self.flatten else None)
 
     def settings(self) -> dict:
@@ -53,75 +62,84 @@ def plain_types(settings: EAH | CLVA | Oracle) -> dict:
 PLAIN = Condition("plain")
 
 
-def write_captions(vlm: VLM, scenes: Sequence[Scene], question: str, condition: Condition = PLAIN) -> list[str]:
-    """Greedy captions under a condition."""
-    if oracle := condition.oracle:
-        return aimed_captions(vlm, scenes, question, **asdict(oracle))
-    return ask(vlm, scenes, [question] * len(scenes), MOST, condition)
+def write_captions(
+    vlm: VLM, scenes: Sequence[Scene], question: str, condition: Condition = PLAIN, title: str | None = None
+) -> list[str]:
+    """Greedy captions under a condition; with a `title`, a bar shows how far it is."""
+    return ask(vlm, scenes, [question] * len(scenes), MOST, condition, title)
 
 
-def answer_yes_no(vlm: VLM, scenes: Sequence[Scene], sets: Sets, condition: Condition = PLAIN) -> Answers:
+def answer_yes_no(
+    vlm: VLM, scenes: Sequence[Scene], sets: Sets, condition: Condition = PLAIN, title: str | None = None
+) -> Answers:
     """Greedy answers to the questions of all splits; one that several splits ask is asked once."""
-    asked = {(n, question.text) for split in sets.values() for n, own in enumerate(split) for question in own}
-    asked = sorted(asked)
-    answers = ask(vlm, [scenes[n] for n, _ in asked], [text for _, text in asked], YES_NO, condition)
+    drawn = {str(scene.seed): scene for scene in scenes}
+    asked = [*dict.fromkeys((question.image, question.text) for split in sets.values() for question in split)]
+    answers = ask(vlm, [drawn[image] for image, _ in asked], [text for _, text in asked], YES_NO, condition, title)
     return dict(zip(asked, answers, strict=True))
 
 
 def ask(
-    vlm: VLM, scenes: Sequence[Scene], questions: Sequence[str], most: int, condition: Condition = PLAIN
+    vlm: VLM,
+    scenes: Sequence[Scene],
+    questions: Sequence[str],
+    most: int,
+    condition: Condition = PLAIN,
+    title: str | None = None,
 ) -> list[str]:
-    """Greedy answers of at most `most` tokens, a batch at a time, one question for each scene."""
-    answers = []
-    for start in range(0, len(questions), BATCH):
-        pictures, texts = ([*all_[start : start + BATCH]] for all_ in (scenes, questions))
-        mitigation = condition.mitigation(vlm.model.config, len(texts), vlm.device)
-        told = vlm.ask_many([scene.picture for scene in pictures], texts, mitigation=mitigation, max_new_tokens=most)
-        if any(answer.finish == "interrupted" for answer in told):
-            raise KeyboardInterrupt  # half an answer is not to be graded
-        answers += [answer.text for answer in told]
-    return answers
+    """Greedy answers of at most `most` tokens, one question for each scene."""
+
+    def asked(rows: Sequence[tuple[Scene, str]]) -> list[Answer]:
+        shown, texts = zip(*rows, strict=True)
+        how = {"mitigation": condition.mitigation(vlm, shown), "max_new_tokens": most}
+        return vlm.ask_many([scene.picture for scene in shown], texts, **how)
+
+    return [answer.text for answer in ask_all(asked, [*zip(scenes, questions, strict=True)], BATCH, title)]
 
 
 # --- counting -------------------------------------------------------------------------------------------------------
 
 
+def judged(captions: Sequence[str], scenes: Sequence[Scene]) -> list[Judged]:
+    """Each caption held against the objects of its scene."""
+    return [judge(caption, scene.names, WORDS) for caption, scene in zip(captions, scenes, strict=True)]
+
+
 def caption_ratios(captions: Sequence[str], scenes: Sequence[Scene]) -> dict[str, Ratio]:
-    """CHAIR_i, CHAIR_s, recall and words a caption, as in the exam; an object counts once a caption."""
-    named = [set(mentions(caption)) for caption in captions]
-    there = [set(scene.names) for scene in scenes]
-    invented = [len(told - seen) for told, seen in zip(named, there, strict=True)]
-    found = [len(told & seen) for told, seen in zip(named, there, strict=True)]
-    each = [1] * len(scenes)
+    """The figures of `chair`, and the recall of clear and of hard objects, those with a thing that is hard to see."""
+    found = judged(captions, scenes)
+    hard = [{thing.name for thing in scene.things if thing.hard} for scene in scenes]
+    clear = [set(scene.names) - some for scene, some in zip(scenes, hard, strict=True)]
     return {
-        "chair_i": Ratio.of(invented, [*map(len, named)]),
-        "chair_s": Ratio.of([*map(bool, invented)], each),
-        "recall": Ratio.of(found, [*map(len, there)]),
-        "words": Ratio.of([len(caption.split()) for caption in captions], each),
+        **chair(found),
+        "recall of clear objects": recall_of(found, clear),
+        "recall of hard objects": recall_of(found, hard),
     }
 
 
-def pope_sets(scenes: Sequence[Scene]) -> Sets:
-    """POPE's three splits about the scenes, the same questions as in the exam."""
-    reference = [TRAINING.layout(seed) for seed in range(LAYOUTS)]
-    return {split: pope_questions(scenes, split, reference) for split in SPLITS}
+def recall_of(found: Sequence[Judged], wanted: Sequence[set[str]]) -> Ratio:
+    """The share of the `wanted` objects, of each scene some, that are named."""
+    named = [len(one.found & some) for one, some in zip(found, wanted, strict=True)]
+    return Ratio.of(named, [*map(len, wanted)])
+
+
+def pope_sets(scenes: Sequence[Scene], world: World = HELD_OUT) -> dict[str, list[Question]]:
+    """POPE's three splits about scenes of `world`: of held-out scenes, those that `evaluate pope --data scenes:0` asks.
+
+    How frequent an object is, is counted in the world's first block of scenes, or in more if `scenes` reach further.
+    """
+    images = [str(scene.seed) for scene in scenes]
+    truth = {str(seed): world.layout(seed).names for seed in range(max([BLOCK, *(scene.seed + 1 for scene in scenes)]))}
+    return {
+        split: [replace(one, text=phrase(one.text)) for one in build_questions(truth, split, images=images)]
+        for split in SPLITS
+    }
 
 
 def pope_ratios(sets: Sets, answers: Answers) -> dict[str, Ratio]:
-    """Accuracy, F1 of yes and the yes-ratio of each split."""
+    """The figures of `pope` for each split, such as "popular accuracy", by the original's parser."""
     ratios = {}
-    for split, scenes in sets.items() if answers else ():
-        rows = [yes_no_counts(own, [answers[n, question.text] for question in own]) for n, own in enumerate(scenes)]
-        asked, right, said, true, both = zip(*rows, strict=True)
-        ratios[f"{split} accuracy"] = Ratio.of(right, asked)
-        ratios[f"{split} f1"] = Ratio.of([2 * hits for hits in both], [a + b for a, b in zip(said, true, strict=True)])
-        ratios[f"{split} yes"] = Ratio.of(said, asked)
+    for split, questions in sets.items() if answers else ():
+        said = {question.id: answers[question.image, question.text] for question in questions}
+        ratios |= {f"{split} {name}": ratio for name, ratio in score_answers(questions, said).items()}
     return ratios
-
-
-def yes_no_counts(questions: Sequence[Question], answers: Sequence[str]) -> tuple[int, int, int, int, int]:
-    """Of one scene: questions, right answers, yes said, yes true, both."""
-    said = [answer.startswith("Yes") for answer in answers]
-    true = [question.answer.startswith("Yes") for question in questions]
-    pairs = [*zip(said, true, strict=True)]
-    return len(pairs), sum(a == b for a, b in pairs), sum(said), sum(true), sum(a and b for a, b in pairs)

@@ -7,8 +7,7 @@ import torch
 
 from minivlm.errors import GenerationError
 from minivlm.inference.generate import Generation, new_cache
-from minivlm.inference.vlm import VLM, Answer, as_pictures, each_effect
-from minivlm.inference.writer import Writer
+from minivlm.inference.vlm import VLM, Answer, as_pictures
 from minivlm.inputs.prompt import Turn, pad_batch
 from minivlm.model import NO_MITIGATION, Mitigation
 
@@ -46,23 +45,13 @@ class Conversation:
         mitigation = Mitigation.of(mitigation)
         self.reused = self._keep(prompt.tokens, mitigation)
         new = replace(inputs, tokens=inputs.tokens[:, self.reused :], pixels=inputs.pixels if not self.reused else None)
-        writer, effect = Writer(self.vlm.tokenizer, settings), None
-        try:
-            how = {"cache": self._cache, "mitigation": mitigation, "compare": compare}
-            for step in self.vlm.steps(new, settings, **how):
-                effect = step.effect
-                writer.push(*step.chosen)
-                if writer.finish:
-                    break
-            finish = "length"
-        except KeyboardInterrupt:
-            finish = "interrupted"
-        writer.close(finish)
+        how = {"cache": self._cache, "mitigation": mitigation, "compare": compare}
+        (answer,) = self.vlm.write(new, settings, **how)
         if mitigation == NO_MITIGATION:
-            self._cached = [*prompt.tokens, *writer.tokens][: self._cache.length]
-        cut = writer.finish == "stop" and writer.tokens[-1] not in self.vlm.tokenizer.stops  # by a stop text
-        self.turns.append(Turn(text, answer=writer.text if cut else writer.tokens))
-        return self.vlm.answer(writer, inputs.spans[0], settings, mitigation, *each_effect(effect, [writer]))
+            self._cached = [*prompt.tokens, *answer.tokens][: self._cache.length]
+        cut = answer.finish == "stop" and answer.tokens[-1] not in self.vlm.tokenizer.stops  # by a stop text
+        self.turns.append(Turn(text, answer=answer.text if cut else list(answer.tokens)))
+        return answer
 
     def _make_room(self, tokens: int) -> None:
         """A cache for at least so many tokens, as far as the context reaches; a new one begins empty."""

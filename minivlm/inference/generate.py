@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -90,8 +90,9 @@ def steps(
     for tokens that may be chosen. Ends when each row has given one of `stops`, after `max_new_tokens`, or, warning,
     where the context ends. `compare`: the plain model reads along, for `effect.kl`. `watch`: what else the model is to
     show. A given `cache` may hold the prompt's beginning, see `ready_cache`: `valid` speaks of it, `tokens` do not.
+    `mitigation`: see `Mitigation.of`; or a function from the latest step, None before the first, to that of the next.
     """
-    mitigation = Mitigation.of(mitigation)
+    plan, step = plan_of(mitigation), None
     valid = torch.ones_like(tokens, dtype=torch.bool) if valid is None else left_padded(valid)
     most = fitting_steps(model, valid.shape[1], settings.max_new_tokens)
     cache = ready_cache(model, cache, mitigation, valid, most) if settings.cache or cache else None
@@ -99,40 +100,59 @@ def steps(
     chooser = Chooser(len(tokens), settings, allowed, stops, tokens.device)
     new, pictures = tokens, {"pixels": pixels, "features": features}
     for _ in range(most):
-        output = reader.read(new, valid, **pictures)
+        output = reader.read(new, valid, plan(step), **pictures)
         chosen = chooser.choose(output.logits[:, -1])
-        yield Step(chosen, output, reader.effect)
+        yield (step := Step(chosen, output, reader.effect))
         if chooser.finished:
             return
         following = torch.tensor(chosen, device=tokens.device)[:, None]  # B 1
         valid = F.pad(valid, (0, 1), value=True)
         new, pictures = (torch.cat((new, following), dim=1), pictures) if cache is None else (following, {})
-    if most < settings.max_new_tokens:
-        warnings.warn(f"The answer was cut after {most} tokens: the model's context is full.", stacklevel=2)
+    warn_if_cut(most, settings.max_new_tokens)
+
+
+def warn_if_cut(tokens: int, wanted: int) -> None:
+    """An answer that the context ends is shorter than was allowed."""
+    if tokens < wanted:
+        warnings.warn(f"The answer was cut after {tokens} tokens: the model's context is full.", stacklevel=3)
+
+
+def plan_of(mitigation: Any) -> Callable[[Step | None], Any]:
+    """What is done after each step: what the function says, or always the same."""
+    if changes_by_step(mitigation):
+        return mitigation
+    fixed = Mitigation.of(mitigation)
+    return lambda step: fixed
+
+
+def changes_by_step(mitigation: Any) -> bool:
+    """Whether a mitigation is a function from the latest step to the next mitigation; a class such as EAH is none."""
+    return callable(mitigation) and not isinstance(mitigation, type)
 
 
 class Reader:
     """The model reading one prompt and its answer; `effect` is what the mitigation did so far, None without one."""
 
     def __init__(
-        self, model: Llava, cache: KVCache | None, mitigation: Mitigation, prompt: int, watch: dict, compare: bool
+        self, model: Llava, cache: KVCache | None, mitigation: Any, prompt: int, watch: dict, compare: bool
     ) -> None:
         self.model, self.cache = model, cache
-        self.effect = None if mitigation == NO_MITIGATION else NO_EFFECT
-        self.prompt, self.how = prompt, {"mitigation": mitigation, "last": True, **watch}
+        acts = changes_by_step(mitigation) or Mitigation.of(mitigation) != NO_MITIGATION
+        self.effect = NO_EFFECT if acts else None
+        self.prompt, self.how = prompt, {"last": True, **watch}
         self.compare = compare and self.effect is not None  # the plain model need not be held against itself
         if self.compare and cache is not None:
             self.plain_cache = cache.branch(range(cache.rows), cache.capacity)
 
-    def read(self, tokens: Tensor, valid: Tensor, **pictures: Tensor | None) -> Output:
+    def read(self, tokens: Tensor, valid: Tensor, mitigation: Any, **pictures: Tensor | None) -> Output:
         """One forward, and its effect."""
-        earlier = Earlier(self.prompt, self.effect)
-        output = self.model(tokens, valid=valid, cache=self.cache, earlier=earlier, **pictures, **self.how)
+        how = {"mitigation": mitigation, "earlier": Earlier(self.prompt, self.effect), **self.how}
+        output = self.model(tokens, valid=valid, cache=self.cache, **pictures, **how)
         if self.effect is not None:
             kl = self._distance(output, tokens, valid, **pictures) if self.compare else None
             if self.cache is None:  # then each step does everything once more
                 self.effect = replace(self.effect, calls=())
-            self.effect = self.effect.then(effect_of(output, kl))
+            self.effect = self.effect.then(effect_of(output, kl) or Effect(((),), kl))
         return output
 
     def _distance(self, output: Output, tokens: Tensor, valid: Tensor, **pictures: Tensor | None) -> Tensor:
@@ -172,17 +192,19 @@ def left_padded(valid: Tensor) -> Tensor:
     return valid
 
 
-def ready_cache(model: Llava, cache: KVCache | None, mitigation: Mitigation, valid: Tensor, steps: int) -> KVCache:
+def ready_cache(model: Llava, cache: KVCache | None, mitigation: Any, valid: Tensor, steps: int) -> KVCache:
     """The given cache, or a new one with room for the prompt and so many steps.
 
     A given one may hold the prompt's beginning as the plain model computes it, as far as the mitigation leaves that
-    untouched: nothing for EAH, the tokens up to the picture's last patch for CLVA. Raises `GenerationError` otherwise.
+    untouched: nothing for EAH or for a function, the tokens up to the picture's last patch for CLVA. Raises
+    `GenerationError` otherwise.
     """
     if cache is None:
         return new_cache(model, len(valid), valid.shape[1] + steps)
     image = cache.image[:, : cache.length]
     text = valid[:, : cache.length] & ~image & (image.cumsum(dim=1) > 0)  # rows behind a patch, see `Layout.text`
-    touched = mitigation.eah is not None or (mitigation != NO_MITIGATION and bool(text.any()))
+    fixed = None if changes_by_step(mitigation) else Mitigation.of(mitigation)
+    touched = fixed is None or fixed.eah is not None or (fixed != NO_MITIGATION and bool(text.any()))
     if cache.length and touched:
         raise GenerationError(
             f"The mitigation acts on tokens that the cache holds already ({cache.length} of them): begin with an empty "

@@ -55,6 +55,11 @@ class Trace:
         return self.facts["pieces"]
 
     @property
+    def finish(self) -> str:
+        """Why the answer ended: "stop", "length" or "interrupted"."""
+        return self.facts["finish"]
+
+    @property
     def lens_layers(self) -> list[int]:
         return self.facts["lens_layers"]
 

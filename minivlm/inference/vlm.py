@@ -1,9 +1,10 @@
 """The VLM: a model with its tokenizer and its image recipe, behind `ask`, `stream` and `logits`."""
 
 import warnings
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from minivlm.checkpoints import Report
 from minivlm.errors import PromptError
 from minivlm.inference.answer import Answer, Inputs
 from minivlm.inference.effect import Effect
-from minivlm.inference.generate import Generation, Step, steps
+from minivlm.inference.generate import Generation, Step, changes_by_step, steps
 from minivlm.inference.trace import Trace, Tracer
 from minivlm.inference.writer import Writer
 from minivlm.inputs.image import ImageRecipe, load_image, to_pixels
@@ -21,6 +22,9 @@ from minivlm.inputs.prompt import Batch, Prompt, Span, as_turns, build_prompt, p
 from minivlm.inputs.tokenizer import Tokenizer
 from minivlm.model import Llava, Mitigation
 from minivlm.model.effect import WHY
+
+Watcher = Callable[[Step], None]  # sees every step
+NOTHING = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -80,26 +84,14 @@ class VLM:
         settings: Generation,
         *,
         mitigation: Any = None,
-        watcher: Callable[[Step], None] = lambda step: None,
+        watcher: Watcher | None = None,
         **how: Any,
     ) -> list[Answer]:
         """Write the answers to prepared inputs; `watcher` sees every step, `how` goes to `steps`."""
-        writers, effect = [Writer(self.tokenizer, settings) for _ in inputs.tokens], None
-        try:
-            for step in self.steps(inputs, settings, mitigation=mitigation, **how):
-                watcher(step)
-                effect = step.effect
-                for writer, token in zip(writers, step.chosen, strict=True):
-                    writer.push(token)
-                if all(writer.finish for writer in writers):
-                    break
-            finish = "length"
-        except KeyboardInterrupt:
-            finish = "interrupted"
-        for writer in writers:
-            writer.close(finish)
-        rows = zip(writers, inputs.spans, each_effect(effect, writers), strict=True)
-        return [self.answer(writer, spans, settings, mitigation, effect) for writer, spans, effect in rows]
+        writing = Writing(self, inputs, settings, mitigation, watcher, how)
+        for _ in writing:
+            pass
+        return writing.answers
 
     def trace(self, image: Any, text: Any, **how: Any) -> Trace:
         """Answer as `ask` does, and keep statistics of how the model looked; arguments as for `trace_many`."""
@@ -132,22 +124,15 @@ class VLM:
         The generator's own value (of `yield from`) is the `Answer`. After Ctrl-C what was held back comes as a last
         piece, and then the KeyboardInterrupt.
         """
-        settings = Generation(**generation)
-        inputs = self.prepare_many([image], [text], asked=True)
-        writer, effect = Writer(self.tokenizer, settings), None
-        try:
-            for step in self.steps(inputs, settings, mitigation=mitigation, compare=compare):
-                effect = step.effect
-                if piece := writer.push(*step.chosen):
-                    yield piece
-                if writer.finish:
-                    break
-            if piece := writer.close("length"):
+        inputs, how = self.prepare_many([image], [text], asked=True), {"compare": compare}
+        writing = Writing(self, inputs, Generation(**generation), mitigation, how=how)
+        for (piece,) in writing:
+            if piece:
                 yield piece
-        except KeyboardInterrupt:
-            yield writer.close("interrupted")
-            raise
-        return self.answer(writer, inputs.spans[0], settings, mitigation, *each_effect(effect, [writer]))
+        (answer,) = writing.answers
+        if answer.finish == "interrupted":
+            raise KeyboardInterrupt
+        return answer
 
     def logits(self, image: Any, text: Any, *, mitigation: Any = None) -> Tensor:
         """The logits (T, V) at every token of the prompt."""
@@ -211,9 +196,13 @@ class VLM:
             template=self.template,
             recipe=self.recipe.describe(),
             model=self.name,
-            mitigation=Mitigation.of(mitigation).fitted(self.model.config).as_dict(),
+            mitigation={} if changes_by_step(mitigation) else self.fitted(mitigation).as_dict(),
             effect=effect,
         )
+
+    def fitted(self, mitigation: Any) -> Mitigation:
+        """The mitigation with all that depends on this model filled in."""
+        return Mitigation.of(mitigation).fitted(self.model.config)
 
     def steps(self, inputs: Inputs, settings: Generation, **how: Any) -> Iterator[Step]:
         """Write an answer to prepared inputs step by step; `how` goes to `minivlm.inference.generate.steps`."""
@@ -227,6 +216,48 @@ class VLM:
         )
 
 
+class Writing:
+    """Answers being written. A loop over it, once, gives the new text of each row, step by step.
+
+    Behind the loop, `answers` holds them; after Ctrl-C what had been written, with `finish == "interrupted"`.
+    """
+
+    def __init__(
+        self,
+        vlm: VLM,
+        inputs: Inputs,
+        settings: Generation,
+        mitigation: Any = None,
+        watcher: Watcher | None = None,
+        how: Mapping[str, Any] = NOTHING,
+    ) -> None:
+        self.vlm, self.inputs, self.settings, self.mitigation, self.watcher = vlm, inputs, settings, mitigation, watcher
+        self.steps = vlm.steps(inputs, settings, mitigation=mitigation, **how)
+        self.answers: list[Answer] = []
+
+    def __iter__(self) -> Iterator[list[str]]:
+        writers, effect, finish = (
+            [Writer(self.vlm.tokenizer, self.settings) for _ in self.inputs.tokens],
+            None,
+            "length",
+        )
+        try:
+            for step in self.steps:
+                if self.watcher:
+                    self.watcher(step)
+                effect = step.effect
+                yield [writer.push(token) for writer, token in zip(writers, step.chosen, strict=True)]
+                if all(writer.finish for writer in writers):
+                    break
+        except KeyboardInterrupt:
+            finish = "interrupted"
+        yield [writer.close(finish) for writer in writers]
+        rows = zip(writers, self.inputs.spans, each_effect(effect, writers), strict=True)
+        self.answers = [
+            self.vlm.answer(writer, spans, self.settings, self.mitigation, own) for writer, spans, own in rows
+        ]
+
+
 def each_effect(effect: Effect | None, writers: Sequence[Writer]) -> list[Effect | None]:
     """What a mitigation did to each row of a batch, as long as the row was written; a warning where it was nothing."""
     if effect is None:
@@ -234,7 +265,7 @@ def each_effect(effect: Effect | None, writers: Sequence[Writer]) -> list[Effect
     effects = [effect.of(row, len(writer.tokens)) for row, writer in enumerate(writers)]
     if idle := [row for row, own in enumerate(effects) if own.nothing]:
         which = "" if len(effects) == 1 else f" in the rows {', '.join(map(str, idle))} (counted from 0)"
-        warnings.warn(f"The mitigation changed nothing{which}: {WHY}. The answer is the plain model's.", stacklevel=4)
+        warnings.warn(f"The mitigation changed nothing{which}: {WHY}. The answer is the plain model's.", stacklevel=5)
     return effects
 
 

@@ -11,8 +11,11 @@ What cannot be said is nan: of a row without a map, of a group without a word.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from minivlm.errors import ConfigError, EvaluationError
@@ -20,6 +23,7 @@ from minivlm.lens.words import KINDS, Trace, Word
 from minivlm.lens.words import evidence as evidence_of
 from minivlm.model import CLVA, Layout
 from minivlm.model.clva import Anchor, find_anchor, usual_layers
+from minivlm.stats import LEVEL, RESAMPLES, Ratio, interval, resamples
 
 # --- maps -----------------------------------------------------------------------------------------------------------
 
@@ -45,12 +49,25 @@ def sink_columns(trace: Trace, threshold: float, layers: Sequence[int] = (0, 1),
     return sinks.flatten(0, 1).float().mean(dim=0) >= heads
 
 
+def sink_density(trace: Trace, threshold: float) -> Tensor:
+    """The share of the patches (L, H) that are vision sinks, by layer and head: score above `threshold`."""
+    return (trace.sink_scores.float() > threshold).float().mean(dim=-1)
+
+
 # --- distances ------------------------------------------------------------------------------------------------------
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
     """Cosine along the last axis: 1 for maps of one shape, 0 for maps that share no patch."""
     return (a * b).sum(dim=-1) / (a.norm(dim=-1) * b.norm(dim=-1))
+
+
+def correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Correlation along the last axis, the cosine of what is left without the mean.
+
+    Stricter than the cosine, which is near 1 for any two maps that are nearly uniform.
+    """
+    return cosine(a - a.mean(dim=-1, keepdim=True), b - b.mean(dim=-1, keepdim=True))
 
 
 def jensen_shannon(a: Tensor, b: Tensor) -> Tensor:
@@ -74,12 +91,14 @@ class Drift:
     anchor_cosine: Tensor
     noise_divergence: Tensor  # Jensen-Shannon, nats
     anchor_divergence: Tensor
+    noise_correlation: Tensor
+    middle_correlation: Tensor  # with the mean of the anchor layers, which the anchor is made of
 
 
 def drift(maps: Tensor, clva: CLVA | None = None) -> Drift:
     """Compare each layer of `maps` (rows, L, P), see `image_maps`, with the row's noise and anchor."""
     if not maps.numel():  # no word, or no picture
-        return Drift(*[maps.new_full(maps.shape[:2], torch.nan)] * 4)
+        return Drift(*[maps.new_full(maps.shape[:2], torch.nan)] * 6)
     found = noise_and_anchor(maps, clva)
     noise, anchor = found.noise, found.anchor / found.anchor.sum(dim=-1, keepdim=True)  # rows 1 P; nan if none
     return Drift(
@@ -87,6 +106,8 @@ def drift(maps: Tensor, clva: CLVA | None = None) -> Drift:
         anchor_cosine=cosine(maps, anchor),
         noise_divergence=jensen_shannon(maps, noise),
         anchor_divergence=jensen_shannon(maps, anchor),
+        noise_correlation=correlation(maps, noise),
+        middle_correlation=correlation(maps, found.middle),
     )
 
 
@@ -132,7 +153,7 @@ class TracedScene:
 
     trace: Trace
     words: Sequence[Word]  # see `minivlm.lens.words.words`
-    masks: Mapping[str, Tensor] = field(default_factory=dict)  # object -> its patches (P,), see `patch_mask`
+    masks: Mapping[str, Tensor] = field(default_factory=dict)  # object -> (P,), see `minivlm.inputs.patches`
     dropped: Tensor | None = None  # (P,) bool: patches left out of the maps
 
 
@@ -154,23 +175,52 @@ def entropy(scene: TracedScene, words: Sequence[Word]) -> Tensor:
     return scene.trace.entropy[_tokens(words)].mean(dim=-1)
 
 
+def logit_lens(scene: TracedScene, words: Sequence[Word]) -> Tensor:
+    """The probability (words, L) of the token that began the word, read from each layer the trace's lens was at."""
+    return scene.trace.lens_prob[_tokens(words)].float()
+
+
+def evidence_on(mask_of: Callable[[TracedScene, Word], Tensor | None]) -> Measure:
+    """Evidence-relative attention (words, L), 1 is chance, on a mask (P,) of each word; nan for a word without one."""
+
+    def measure(scene: TracedScene, words: Sequence[Word]) -> Tensor:
+        curves = torch.full((len(words), scene.trace.pooled.shape[1]), torch.nan)
+        for row, word in enumerate(words):
+            if (mask := mask_of(scene, word)) is not None:
+                curves[row] = evidence_of(scene.trace, word.token, mask)
+        return curves
+
+    return measure
+
+
 def evidence(scene: TracedScene, words: Sequence[Word]) -> Tensor:
     """Evidence-relative attention (words, L), 1 is chance, on the word's own object; nan for a word without a mask."""
-    curves = torch.full((len(words), scene.trace.pooled.shape[1]), torch.nan)
-    for row, word in enumerate(words):
-        if word.name in scene.masks:
-            curves[row] = evidence_of(scene.trace, word.token, scene.masks[word.name])
-    return curves
+    return evidence_on(lambda scene, word: scene.masks.get(word.name))(scene, words)
+
+
+def evidence_elsewhere(scene: TracedScene, words: Sequence[Word]) -> Tensor:
+    """The same on all other objects of the picture together; nan for a word that names none."""
+    return evidence_on(other_objects)(scene, words)
+
+
+def other_objects(scene: TracedScene, word: Word) -> Tensor | None:
+    """The mask (P,) of all objects but the one that the word names, if there are any; None for other words."""
+    others = [mask for name, mask in scene.masks.items() if name != word.name]
+    return torch.stack(others).sum(dim=0).clamp(max=1) if others and word.kind != "other" else None
 
 
 MEASURES: dict[str, Measure] = {
     "image share": image_share,
     "entropy": entropy,
     "evidence": evidence,
+    "evidence elsewhere": evidence_elsewhere,
+    "logit lens": logit_lens,
     "cosine to noise": lambda scene, words: drift(maps_at(scene, words)).noise_cosine,
     "cosine to anchor": lambda scene, words: drift(maps_at(scene, words)).anchor_cosine,
     "divergence from noise": lambda scene, words: drift(maps_at(scene, words)).noise_divergence,
     "divergence from anchor": lambda scene, words: drift(maps_at(scene, words)).anchor_divergence,
+    "correlation to noise": lambda scene, words: drift(maps_at(scene, words)).noise_correlation,
+    "correlation to middle": lambda scene, words: drift(maps_at(scene, words)).middle_correlation,
     "layer similarity": lambda scene, words: layer_similarities(maps_at(scene, words)),  # (words, L, L)
 }
 
@@ -201,14 +251,27 @@ class Curve:
     n: int  # scenes that had such a word
     words: int  # such words in all
 
+    def as_dict(self) -> dict:
+        """In JSON types; None for what cannot be said."""
+        lines = zip(("value", "low", "high"), self.lines, strict=True)
+        return {**{name: _listed(line) for name, line in lines}, "words": self.words}
+
     @property
     def lines(self) -> tuple[Tensor, Tensor, Tensor]:
         """Mean, low and high, as figures take them."""
         return self.mean, self.low, self.high
 
 
-def bootstrap(values_by_scene: Sequence[Tensor], *, draws: int = 1000, seed: int = 0, level: float = 0.95) -> Curve:
-    """The mean over scenes, and the band that `level` of the means of resampled scenes fall into (Efron 1979).
+def _listed(line: Tensor) -> Any:
+    if line.ndim:
+        return [_listed(part) for part in line]
+    return None if line.isnan() else float(line)
+
+
+def bootstrap(
+    values_by_scene: Sequence[Tensor], *, draws: int = RESAMPLES, seed: int = 0, level: float = LEVEL
+) -> Curve:
+    """The mean over scenes, and the band that `level` of the means of resampled scenes fall into, see `minivlm.stats`.
 
     Each scene gives the values (words, …) of its words, and counts once, by their mean: words of one answer depend on
     each other, so scenes are what is drawn anew. Words of nan and scenes without a word are left out.
@@ -223,18 +286,14 @@ def bootstrap(values_by_scene: Sequence[Tensor], *, draws: int = 1000, seed: int
     means = [values.nanmean(dim=0) for values in tables if len(values)]
     if not means:
         return Curve(*[torch.full(shape, torch.nan)] * 3, n=0, words=0)
-    values = torch.stack(means)  # scenes positions
-    lines = (values.nanmean(dim=0), *_band(values, draws, seed, level))
-    mean, low, high = (line.float().reshape(shape) for line in lines)
+    lines = mean_and_band(torch.stack(means).numpy(), resamples(len(means), draws, seed), level)
+    mean, low, high = (torch.from_numpy(line).float().reshape(shape) for line in lines)
     return Curve(mean, low, high, n=len(means), words=sum(map(len, tables)))
 
 
-def _band(values: Tensor, draws: int, seed: int, level: float) -> Tensor:
-    """Lower and upper end (2, positions) of the means of `values` (scenes, positions) over scenes drawn anew."""
-    scenes, known = len(values), ~values.isnan()
-    dice = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(scenes, (draws, scenes), generator=dice)
-    times = values.new_zeros(draws, scenes).scatter_add_(1, drawn, values.new_ones(draws, scenes))
-    resampled = (times @ values.masked_fill(~known, 0)) / (times @ known.to(values))  # draws positions
-    tail = (1 - level) / 2
-    return resampled.nanquantile(values.new_tensor([tail, 1 - tail]), dim=0)
+def mean_and_band(values: NDArray, times: NDArray, level: float) -> tuple[NDArray, ...]:
+    """Mean, lower and upper end (positions,) of `values` (scenes, positions); nan are left out of each mean."""
+    known = ~np.isnan(values)
+    mean = Ratio.of(np.where(known, values, 0), known)
+    resampled = np.where(times @ known > 0, mean.resampled(times), np.nan)
+    return (np.where(known.any(axis=0), mean.value, np.nan), *interval(resampled, level))

@@ -20,9 +20,10 @@ from torch import Tensor
 
 from minivlm.inference.effect import LayerEffect, told
 from minivlm.inputs.image import Box, ImageRecipe
+from minivlm.inputs.patches import patch_mask
 from minivlm.lens.drift import TracedScene, drift, evidence, image_share, maps_at, noise_and_anchor
 from minivlm.lens.overlay import as_grid, seen_square, short_name
-from minivlm.lens.words import Trace, Word, patch_mask, words
+from minivlm.lens.words import Trace, Word, words
 from minivlm.model import CLVA
 from minivlm.model.mitigation import KINDS
 

@@ -15,12 +15,12 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from minivlm.model import Llava
-from minivlm.toyworld.labels import COLOR_NUMBER, OBJECT_NUMBER, Labels, label
 from minivlm.toyworld.questions import DESCRIBE, MIX, is_there, questions
 from minivlm.toyworld.scenes import Scene
 from minivlm.toyworld.themes import THEMES
 from minivlm.toyworld.words import caption
 from minivlm.toyworld.world import World
+from minivlm.training.labels import COLOR_NUMBER, OBJECT_NUMBER, Labels, label
 from minivlm.training.lessons import Teacher, lesson_loss
 from minivlm.training.recipe import Recipe
 from minivlm.training.schedule import Training

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from minivlm.model import LlavaConfig
 from minivlm.model.projector import select_features
 from minivlm.model.vision import VisionTower
-from minivlm.toyworld.labels import COLOR_NUMBER, Labels
 from minivlm.toyworld.themes import OBJECT_NAMES
+from minivlm.training.labels import COLOR_NUMBER, Labels
 from minivlm.training.recipe import Stage
 from minivlm.training.schedule import Training
 

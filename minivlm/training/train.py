@@ -26,8 +26,8 @@ from minivlm.inputs.image import CLIP_MEAN, CLIP_STD
 from minivlm.model import Llava
 from minivlm.model.projector import select_features
 from minivlm.toyworld.bulk import pictures
-from minivlm.toyworld.labels import label
 from minivlm.toyworld.world import TRAINING, World
+from minivlm.training.labels import label
 from minivlm.training.reader import align_projector, lesson, side_of, teach_text, tune
 from minivlm.training.recipe import Recipe
 from minivlm.training.schedule import Training

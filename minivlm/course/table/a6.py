@@ -28,5 +28,4 @@ A6 = Assignment(
         Task("test_pope_by_image", 2, "pope", "Images in the order in which they are first asked about."),
         Task("test_thousands_of_questions", 2, "matched, pope", "No search through a list.", seconds=5.0, times=5.0),
     ),
-    hidden=("experiments/trials.py", "experiments/layers.py", "experiments/conditions.py", "experiments/tuning.py"),
 )

@@ -7,6 +7,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from minivlm.inputs.image import ImageRecipe
+from minivlm.inputs.patches import patch_mask
 from minivlm.toyworld.objects import COLORS
 from minivlm.toyworld.scenes import Scene, Thing
 from minivlm.toyworld.themes import OBJECT_NAMES, THEMES
@@ -50,16 +52,7 @@ def label(scenes: Sequence[Scene], side: int) -> Labels:
 
 def patches_of(thing: Thing, side: int, size: int) -> Tensor:
     """(side, side), True where the thing's box covers a good part of the patch, or has its middle."""
-    covered = coverage(thing, side, size) > COVERED
+    covered = patch_mask([thing.box], (size, size), ImageRecipe(size), side).view(side, side) > COVERED
     column, row = (min(side - 1, max(0, int(middle * side / size))) for middle in thing.center)
     covered[row, column] = True
     return covered
-
-
-def coverage(thing: Thing, side: int, size: int) -> Tensor:
-    """(side, side): the share of each patch that lies in the thing's box."""
-    edges = torch.arange(side + 1) * (size / side)
-    x0, y0, x1, y1 = thing.box
-    across = (edges[1:].clamp(max=x1) - edges[:-1].clamp(min=x0)).clamp(min=0)  # pixels of each column in the box
-    down = (edges[1:].clamp(max=y1) - edges[:-1].clamp(min=y0)).clamp(min=0)
-    return down[:, None] * across / (size / side) ** 2

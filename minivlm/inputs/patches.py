@@ -1,0 +1,57 @@
+"""From boxes on a picture to the patches that the vision tower sees of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from minivlm.errors import EvaluationError
+from minivlm.inputs.image import Box, ImageRecipe, placement
+
+
+def patch_mask(boxes: Sequence[Box], size: tuple[int, int], recipe: ImageRecipe, side: int) -> Tensor:
+    """The share of each patch that the boxes cover together, (P,) in 0..1, row by row from the top left.
+
+    `boxes` (left, top, right, bottom) are in pixels of the picture, whose width and height are `size`; what the recipe
+    cuts off is not covered, nor is its padding. `side` is the number of patches in a row. With several pictures, join
+    the masks of all with `torch.cat`, zeros for those without the object.
+    """
+    if not 1 <= side <= recipe.size:
+        raise EvaluationError(f"A square of {recipe.size} pixels cannot have {side} patches in a row.")
+    left, top, right, bottom = _on_square(boxes, size, recipe).unbind(-1)  # boxes each
+    patch = recipe.size // side  # a margin narrower than a patch is not seen
+    x, y = (_cut(torch.cat(ends), side, patch) for ends in ((left, right), (top, bottom)))
+    columns = (left[:, None] < x.middle) & (x.middle < right[:, None])  # boxes X
+    rows = (top[:, None] < y.middle) & (y.middle < bottom[:, None])  # boxes Y
+    covered = (rows[:, :, None] & columns[:, None]).any(dim=0)  # Y X
+    share = y.part_of_patch.T @ covered.double() @ x.part_of_patch  # side side
+    return share.flatten().float()
+
+
+def _on_square(boxes: Sequence[Box], size: tuple[int, int], recipe: ImageRecipe) -> Tensor:
+    """The boxes, cut to the picture, in pixels of the model's square, (boxes, 4)."""
+    found, place = torch.zeros(len(boxes), 4, dtype=torch.float64), placement(*size, recipe)
+    for number, box in enumerate(boxes):
+        left, top, right, bottom = box
+        if not (left <= right and top <= bottom):
+            raise EvaluationError(f"A box is (left, top, right, bottom) in pixels, but {box} ends before it begins.")
+        inside = (max(left, 0), max(top, 0), min(right, size[0]), min(bottom, size[1]))
+        found[number] = torch.tensor(place.to_square(inside))
+    return found
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """One side of the square, cut so that no edge of a box or of a patch runs through a piece."""
+
+    middle: Tensor  # (pieces,)
+    part_of_patch: Tensor  # (pieces, side): which share of a patch's length each piece is
+
+
+def _cut(edges: Tensor, side: int, patch: int) -> _Pieces:
+    lines = torch.arange(side + 1, dtype=torch.float64) * patch  # between the patches
+    cuts = torch.cat((lines, edges.clamp(0, side * patch))).unique()
+    middle, length = (cuts[1:] + cuts[:-1]) / 2, cuts.diff()
+    inside = (lines[:-1] < middle[:, None]) & (middle[:, None] < lines[1:])
+    return _Pieces(middle, inside * length[:, None] / patch)
