@@ -241,12 +241,20 @@ def test_a_run_goes_on_with_resume_alone_and_under_its_own_card_alone(evaluate, 
         assert (half / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+MINDING_CTRL_C = """
+import signal, sys
+from minivlm.cli.main import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it starts in the background ignore it
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 @pytest.mark.weights
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="sends a signal, which Windows does not have")
 def test_ctrl_c_leaves_a_run_that_goes_on(evaluate, tmp_path):
     words = ["chair", *SCENES, "--limit", "90", "--batch", "1", "--out", str(tmp_path / "run")]
-    command = [sys.executable, "-m", "minivlm", "evaluate", *words]
+    command = [sys.executable, "-c", MINDING_CTRL_C, "evaluate", *words]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(cli.__file__).parents[2])}
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     answers = tmp_path / "run" / "answers-0.jsonl"

@@ -19,7 +19,9 @@ followed link by link with the system's own calls, and the hook itself is known 
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 
 # relative: the worker has this folder apart from the student's package
 from .paths import reader_of_paths, resolver
@@ -49,11 +51,12 @@ NEVER = {
     "make links": "os.link os.symlink",
     "open data bases": "sqlite3.connect",
 }
+
+INTERPRETERS = ("_interpreters", "_xxsubinterpreters")  # from Python 3.14 on, concurrent.futures imports the first
 STARTERS = (  # modules that start processes or interpreters without a word
     "multiprocessing.popen_spawn_posix",
     "multiprocessing.popen_forkserver",
-    "_interpreters",
-    "_xxsubinterpreters",
+    *INTERPRETERS,
 )
 
 Refusal = Callable[[tuple], str]  # the arguments of an event -> why it is refused, or ""
@@ -82,6 +85,7 @@ def raise_fence(ground: Ground, notes: int) -> None:
     An error carries its frames along, and from a frame one gets at what is in it. So nothing that the hook uses is left
     in its frame when it refuses (each call gets it anew, as a default), and no other frame is in what it raises.
     """
+    refuse_interpreters()
     own = (refusals(ground).get, teller(notes), finder(ground.project, ground.tests), ("open", *LISTED))
 
     def hook(event: str, arguments: tuple, tools: tuple = own, refused: type = PermissionError) -> None:
@@ -100,6 +104,22 @@ def raise_fence(ground: Ground, notes: int) -> None:
             raise refused(reason)
 
     sys.addaudithook(hook)
+
+
+def refuse_interpreters() -> None:
+    """Put a function that raises what the hook refuses in place of each that starts an interpreter without a word.
+
+    Where a library has imported them already, no import of them is seen.
+    """
+
+    def refused(*_: object, **__: object) -> None:
+        sys.audit("cpython.PyInterpreterState_New")
+
+    for name in INTERPRETERS:
+        with suppress(ImportError):
+            module = vars(import_module(name))
+            functions = [name for name, value in module.items() if callable(value) and not isinstance(value, type)]
+            module.update(dict.fromkeys(functions, refused))
 
 
 def refusals(ground: Ground) -> dict[str, Refusal]:
