@@ -1,5 +1,6 @@
 """The toy world's school: what is taught is what will be asked, and what comes out is a regular LLaVA checkpoint."""
 
+import hashlib
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,8 +14,12 @@ import minivlm
 from minivlm.experiments.card import card
 from minivlm.experiments.exam import caption_figures, invention_figures
 from minivlm.experiments.model_card import EXTRAS
+from minivlm.experiments.oracle import Oracle
+from minivlm.experiments.trials import PLAIN, Condition, write_captions
+from minivlm.model import CLVA, EAH
+from minivlm.toyworld.questions import DESCRIBE
 from minivlm.toyworld.scenes import Scene, Thing
-from minivlm.toyworld.world import TRAINING
+from minivlm.toyworld.world import HELD_OUT, TRAINING
 from minivlm.training.labels import BACKGROUND, COLOR_NUMBER, OBJECT_NUMBER, label
 from minivlm.training.lessons import IGNORED, Lessons, Teacher, lesson_loss
 from minivlm.training.reader import SoftWords, drilled, forget, lesson
@@ -281,3 +286,16 @@ def test_the_shipped_model_sees_and_invents() -> None:
     assert exam["invented"]["same place"] > 0.5
     assert exam["pope"]["random"]["accuracy"] >= 0.92
     assert exam["pope"]["adversarial"]["accuracy"] <= exam["pope"]["random"]["accuracy"] - 0.03
+
+
+@shipped
+@pytest.mark.weights
+def test_the_shipped_model_says_what_it_always_said() -> None:
+    """Captions of six scenes, plain, under both methods and the oracle, word for word as first released."""
+    vlm, drawn = minivlm.load(SHIPPED, device="cpu", dtype="float32"), [HELD_OUT.draw(seed) for seed in range(6)]
+    eah, clva = EAH.for_model(vlm.model.config), CLVA.for_model(vlm.model.config)
+    conditions = [PLAIN, Condition("method", eah=eah), Condition("method", clva=clva)]
+    conditions += [Condition("ceiling", oracle=Oracle(tuple(range(8))))]
+    told = [write_captions(vlm, drawn, DESCRIBE[0], condition) for condition in conditions]
+    digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    assert digest == "caab1bb145cbda8cce1b9eec34c092d3f078e06c1e34d418abea62bc3d4770eb"
