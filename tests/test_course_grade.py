@@ -105,7 +105,7 @@ def result(results: Path, student: str) -> dict:
 @pytest.mark.parametrize("student", STUDENTS)
 def test_what_a_student_does_costs_the_test_that_it_meets_and_no_other(results, student):
     found = result(results, student)
-    assert [test["score"] for test in found["tests"]] == STUDENTS[student][1]
+    assert [test["score"] for test in found["tests"]] == STUDENTS[student][1], found["output"]
     assert found["score"] == sum(STUDENTS[student][1])
     assert [test["max_score"] for test in found["tests"]] == [50, 30, 20]
     assert [test["status"] for test in found["tests"]] == [

@@ -1,9 +1,12 @@
 """Holes, inputs from a seed, what tests show, and the sentence about the first difference."""
 
 import ast
+import gc
 import json
 import math
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minivlm.course.assignments import ASSIGNMENTS, assignment
-from minivlm.course.holes import functions, hollowed, is_hollow
+from minivlm.course.holes import functions, hollowed, is_hollow, parsed
 from minivlm.course.kit.compare import first_difference
 from minivlm.course.kit.draw import Draw
 from minivlm.course.kit.show import DTYPES, Show, Shown
@@ -66,6 +69,32 @@ def test_a_hole_keeps_signature_docstring_and_neighbours_and_nothing_else():
 def test_a_function_that_is_not_there_is_named_with_those_that_are():
     with pytest.raises(CourseError, match=r"a\.py has no function Thing\.other .* Thing\.told, Thing\.bare, kept"):
         hollowed(SOURCE, ["Thing.other"], "a.py")
+
+
+def test_threads_parse_at_once_while_garbage_is_collected():
+    """Python 3.11.7 fails here unless they take turns: a student graded beside another one lost all points."""
+
+    class Garbage:
+        """Waits when it is collected, so that another thread goes on in the middle of a parse; leaves one more."""
+
+        def __init__(self) -> None:
+            self.myself = self
+
+        def __del__(self) -> None:
+            time.sleep(1e-4)
+            if collecting:
+                Garbage()
+
+    collecting, thresholds = [True], gc.get_threshold()
+    gc.set_threshold(5)
+    Garbage()
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            sizes = pool.map(lambda _: len(list(ast.walk(parsed(SOURCE)))), range(200))
+            assert len(set(sizes)) == 1
+    finally:
+        gc.set_threshold(*thresholds)
+        collecting.clear()
 
 
 @pytest.mark.parametrize("file", sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py")))

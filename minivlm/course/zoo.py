@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from minivlm.course.compiled import STORE, module_bytes
-from minivlm.course.holes import functions
+from minivlm.course.holes import functions, parsed
 from minivlm.course.package import PACKAGE, ZOO, copy_package
 from minivlm.errors import CourseError
 from minivlm.files import parse_json
@@ -112,9 +112,9 @@ def write_zoo(package: Path) -> None:
 
 def disguised(source: str) -> str:
     """The same program, compiled into other bytes each time: every function begins by naming a number for nothing."""
-    tree = ast.parse(source)
+    tree = parsed(source)
     for _, function in [*functions(tree)]:
-        nothing = ast.parse(f"_{secrets.token_hex(4)} = {secrets.randbelow(10**9)}").body
+        nothing = parsed(f"_{secrets.token_hex(4)} = {secrets.randbelow(10**9)}").body
         documented = ast.get_docstring(function, clean=False) is not None
         function.body[documented:documented] = nothing
     return ast.unparse(tree)
