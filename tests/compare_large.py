@@ -29,12 +29,12 @@ def own_memory() -> float:
 def example(folder: Path, photo: Path) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens (1, T) with one picture and a question of 40 arbitrary tokens, and its pixels (1, 3, S, S)."""
     from minivlm.checkpoints.configs import read_config
-    from minivlm.inputs.image import ImageRecipe, load_image, to_pixels
+    from minivlm.inputs.image import ImagePreprocessing, load_image, to_pixels
 
     config = read_config(folder).config
     words = torch.randint(1000, 30000, (QUESTION_TOKENS,), generator=torch.Generator().manual_seed(0)).tolist()
     tokens = [1, *words[:5], *[config.image_token_index] * config.num_image_tokens, *words[5:]]
-    pixels = to_pixels(load_image(photo), ImageRecipe(size=config.vision_config.image_size))
+    pixels = to_pixels(load_image(photo), ImagePreprocessing(size=config.vision_config.image_size))
     return torch.tensor([tokens]), pixels[None].bfloat16()
 
 

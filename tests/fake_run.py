@@ -79,16 +79,18 @@ class FakeAsker:
         return [self.answer(row, question, method, asked, finish) for row, (_, question) in enumerate(asked)]
 
     def answer(self, row: int, question: str, method: str, asked: list, finish: str) -> Answer:
-        dice = random.Random(hashlib.sha256(repr((row, method, asked)).encode()).digest())
-        said = ["Yes.", "No.", "Perhaps."] if question.startswith("Is") else [" and ".join(dice.sample(OBJECTS, 3))]
-        text = dice.choice(said)
+        generator = random.Random(hashlib.sha256(repr((row, method, asked)).encode()).digest())
+        said = (
+            ["Yes.", "No.", "Perhaps."] if question.startswith("Is") else [" and ".join(generator.sample(OBJECTS, 3))]
+        )
+        text = generator.choice(said)
         effect = None if method == "plain" else SimpleNamespace(nothing=row == 0)
         return Answer(text, finish=finish, tokens=tuple(range(len(text.split()))), effect=effect)
 
 
 def fake_data(images: int = IMAGES, missing=()) -> Dataset:
-    dice = random.Random(1)
-    truth = {str(number): frozenset(dice.sample(OBJECTS, 4)) for number in range(images)}
+    generator = random.Random(1)
+    truth = {str(number): frozenset(generator.sample(OBJECTS, 4)) for number in range(images)}
     return Dataset("fakes", tuple(truth), truth, SceneWords(), FakeSource(frozenset(missing)))
 
 
@@ -130,7 +132,7 @@ def killed(out: Path, seed: int) -> None:
 
     A moment is some records further, or at once, and some milliseconds: so a slow machine has its kills on the way too.
     """
-    dice = random.Random(seed)
+    generator = random.Random(seed)
     for further in (0, 1, 0, 20, 80, 2, 40, 0, 60, 10):
         enough = recorded(out) + further
         if not (child := os.fork()):
@@ -138,7 +140,7 @@ def killed(out: Path, seed: int) -> None:
             os._exit(0)
         while recorded(out) < enough and os.waitpid(child, os.WNOHANG) == (0, 0):
             time.sleep(0.0005)
-        time.sleep(dice.uniform(0, 0.015))
+        time.sleep(generator.uniform(0, 0.015))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         assert os.WIFSIGNALED(status), "the child came to its end before it was killed: give it more to do"

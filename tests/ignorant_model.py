@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from minivlm.checkpoints.save import save_checkpoint
-from minivlm.inference.generate import choose
+from minivlm.inference.generate import sample
 from minivlm.toyworld import TRAINING
 from minivlm.training.recipe import Recipe
 from minivlm.training.train import new_model, sentences
@@ -24,13 +24,13 @@ def save_ignorant_model(folder: Path, layers: int = 4) -> Path:
 
 
 def interrupt_at(step: int):
-    """`generate.choose`, with a Ctrl-C instead of the step's token."""
+    """`generate.sample`, with a Ctrl-C instead of the step's token."""
     calls = []
 
     def interrupted(*args):
         calls.append(1)
         if len(calls) == step:
             raise KeyboardInterrupt
-        return choose(*args)
+        return sample(*args)
 
     return interrupted

@@ -31,9 +31,9 @@ def single(pictures: int, dtype: torch.dtype = torch.float32) -> dict:
 
 def batch(pictures: tuple[int, ...] = (1, 0, 2), dtype: torch.dtype = torch.float32, extra: int = 0) -> dict:
     """Several samples, padded on the left to the longest and `extra` more."""
-    tokens, valid = padded([PROMPTS[n] for n in pictures], extra)
+    tokens, attention_mask = padded([PROMPTS[n] for n in pictures], extra)
     image = torch.cat([PICTURES[OWN[n]] for n in pictures]).to(dtype)
-    return {"tokens": tokens, "pixels": image, "valid": valid}
+    return {"tokens": tokens, "pixels": image, "attention_mask": attention_mask}
 
 
 def image_columns(pictures: int) -> list[int]:

@@ -67,10 +67,20 @@ def test_behind_a_shared_prefix_the_logits_are_the_same(vlm, pixels, mitigation,
     batch = pad_batch(prompts, vlm.tokenizer.pad, shared)
     cache = looked.cache.branch(numbers, batch.tokens.shape[1])
     with torch.inference_mode():
-        split = vlm.model(batch.tokens[:, shared:], valid=batch.valid, cache=cache, mitigation=mitigation, last=True)
+        split = vlm.model(
+            batch.tokens[:, shared:],
+            attention_mask=batch.attention_mask,
+            cache=cache,
+            mitigation=mitigation,
+            last_only=True,
+        )
         plainly = pad_batch(prompts, vlm.tokenizer.pad)
         whole = vlm.model(
-            plainly.tokens, pixels[numbers].double(), valid=plainly.valid, mitigation=mitigation, last=True
+            plainly.tokens,
+            pixels[numbers].double(),
+            attention_mask=plainly.attention_mask,
+            mitigation=mitigation,
+            last_only=True,
         )
     torch.testing.assert_close(split.logits, whole.logits, rtol=0, atol=tolerance * float(whole.logits.abs().max()))
     if mitigation is not None:
@@ -150,7 +160,7 @@ def test_the_plain_model_can_read_along_behind_a_shared_prefix(vlm, pixels):
     inputs = vlm.inputs(pad_batch([vlm.prompt(QUESTIONS[0], 1)], vlm.tokenizer.pad), None)
     new = replace(inputs, tokens=inputs.tokens[:, shared:])
     settings = Generation(max_new_tokens=4)
-    cache = looked.cache.branch([1], inputs.valid.shape[1] + 4)
+    cache = looked.cache.branch([1], inputs.attention_mask.shape[1] + 4)
     (split,) = vlm.write(new, settings, mitigation=OPEN, compare=True, cache=cache)
     whole = vlm.ask(picture(1), QUESTIONS[0], mitigation=OPEN, compare=True, max_new_tokens=4)
     torch.testing.assert_close(split.effect.kl, whole.effect.kl, rtol=0, atol=1e-5)

@@ -144,7 +144,7 @@ def test_a_prompt_has_the_length_asked_for(vlm, length):
     inputs = bench.prepared(vlm, length, new=2)
     assert inputs.tokens.shape[1] == (length or bench.tokens_of(vlm, bench.QUESTION))
     assert int((inputs.tokens == vlm.model.config.image_token_index).sum()) == PATCHES
-    assert inputs.valid.all()
+    assert inputs.attention_mask.all()
 
 
 def test_what_cannot_be_measured_is_refused_in_a_sentence(vlm):

@@ -16,7 +16,7 @@ from transformers import LlavaForConditionalGeneration
 from minivlm.checkpoints import inspect_checkpoint, load_checkpoint, openclip
 from minivlm.checkpoints.configs import parse_config
 from minivlm.checkpoints.maker import make_random_checkpoint
-from minivlm.checkpoints.names import LAYOUTS, recognise
+from minivlm.checkpoints.names import NAMING_SCHEMES, recognise
 from minivlm.checkpoints.openclip import to_open_clip
 from minivlm.checkpoints.save import save_checkpoint
 from minivlm.errors import CheckpointError, ConfigError
@@ -400,7 +400,7 @@ def test_shards_are_loaded_as_one(tmp_path, reference):
 
 
 def test_the_first_of_equal_layouts_is_recognised():
-    assert [layout.letter for layout in LAYOUTS] == list("ABCDEF")
+    assert [layout.letter for layout in NAMING_SCHEMES] == list("ABCDEF")
     assert recognise(["nothing", "known"]) is None
     assert recognise(["model.layers.0.mlp.up_proj.weight"]).letter == "E"
 

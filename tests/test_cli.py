@@ -306,11 +306,11 @@ def test_a_bad_picture_is_refused_before_the_model_is_loaded(tmp_path, monkeypat
 
 
 def test_ctrl_c_keeps_what_was_written(ask, monkeypatch, capsys):
-    monkeypatch.setattr("minivlm.inference.generate.choose", interrupt_at(3))
+    monkeypatch.setattr("minivlm.inference.generate.sample", interrupt_at(3))
     assert ask() == 130
     streamed = capsys.readouterr().out
     assert streamed.endswith("\n")
-    monkeypatch.setattr("minivlm.inference.generate.choose", interrupt_at(3))
+    monkeypatch.setattr("minivlm.inference.generate.sample", interrupt_at(3))
     assert ask("--json") == 130
     answer = json.loads(capsys.readouterr().out)
     assert answer["finish"] == "interrupted"
@@ -336,7 +336,7 @@ def test_chat_answers_line_by_line(monkeypatch, checkpoint, picture, capsys):
 
 
 def test_chat_needs_no_picture_and_goes_on_after_ctrl_c(monkeypatch, checkpoint, capsys):
-    monkeypatch.setattr("minivlm.inference.generate.choose", interrupt_at(3))
+    monkeypatch.setattr("minivlm.inference.generate.sample", interrupt_at(3))
     assert chat(monkeypatch, checkpoint, "Hello?\nAnd now?\n", terminal=True) == 0
     printed = capsys.readouterr()
     assert "interrupted" in printed.err
@@ -344,7 +344,7 @@ def test_chat_needs_no_picture_and_goes_on_after_ctrl_c(monkeypatch, checkpoint,
 
 
 def test_ctrl_c_ends_a_chat_whose_questions_come_from_a_pipe(monkeypatch, checkpoint, capsys):
-    monkeypatch.setattr("minivlm.inference.generate.choose", interrupt_at(3))
+    monkeypatch.setattr("minivlm.inference.generate.sample", interrupt_at(3))
     assert chat(monkeypatch, checkpoint, "Hello?\nAnd now?\n") == 130
     assert capsys.readouterr().out.strip()  # what was written stays
 

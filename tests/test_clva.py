@@ -494,7 +494,7 @@ def test_padding_behind_the_text_changes_nothing():
     tokens, image = single(1).values()
     length = tokens.shape[1]
     longer = torch.cat((tokens, torch.ones(1, 5, dtype=torch.long)), dim=1)
-    found = MODEL(longer, image, valid=torch.arange(length + 5)[None] < length, mitigation=CLVA())
+    found = MODEL(longer, image, attention_mask=torch.arange(length + 5)[None] < length, mitigation=CLVA())
     expected = MODEL(tokens, image, mitigation=CLVA())
     assert difference(found.logits[:, :length], expected.logits) < CLOSE
     assert effect_of(found).layers[0].rows == effect_of(expected).layers[0].rows

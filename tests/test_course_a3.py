@@ -18,8 +18,8 @@ MEASURED = {"test_many_small_maps", "test_memory_of_a_map", "test_one_row_costs_
 QUICK = {task.test for task in ROW.tasks} - MEASURED
 
 DECODER, ATTENTION = "model/decoder.py", "model/attention.py"
-KEY, QUERY = "key = torch.arange(valid.shape[1], device=valid.device)", "query = key[-queries:, None]"
-BOTH = "both = valid[:, -queries:, None] & valid[:, None]"
+KEY, QUERY = "key = torch.arange(attention_mask.shape[1], device=attention_mask.device)", "query = key[-queries:, None]"
+BOTH = "both = attention_mask[:, -queries:, None] & attention_mask[:, None]"
 MASK = "return ((key < query) & both | (key == query))[:, None]"
 REPEAT = 'repeat(x, "B G K d -> B (G group) K d", group=group)'
 PROJECT = 'rearrange(p, "B Q (heads d) -> B heads Q d", d=self.head_dim)'
@@ -32,15 +32,15 @@ ROTATE = "q, k = rotate(q, *rope), rotate(k, *rope)"
 CACHE = "        if cache is not None:\n            k, v = cache.write(self.layer, k, v)\n"
 FIRST = "first = call.first_visible_row(self.layer, q.shape[2])"
 FAST = "fused_attention(q[:, :, :first], k, v, mask[:, :, :first])"
-DONE = "return Attended(self.merge(fast), handed)"
+DONE = "return AttentionOutput(self.merge(fast), carry)"
 VISIBLE = "visible = mask[:, :, first:]"
 PLAIN = "attention_weights(q[:, :, first:], repeat_heads(k, self.group), visible)"
-STEP_3 = "weights, handed = self.broadcast(plain, visible, call, handed)"
-STEP_4A = "weights, handed = self.anchor(weights, call, handed)"
-STEP_4B = "weights, handed = self.aim(weights, call, handed)"
-STEP_5 = "seen = self.record(plain, weights, visible, call.watch)"
+STEP_3 = "weights, carry = self.broadcast(plain, visible, call, carry)"
+STEP_4A = "weights, carry = self.anchor(weights, call, carry)"
+STEP_4B = "weights, carry = self.aim(weights, call, carry)"
+STEP_5 = "record = self.record(plain, weights, visible, call.watch)"
 MIX = "slow = weights @ repeat_heads(v, self.group)"
-JOIN = "return Attended(self.merge(torch.cat((fast, slow), dim=2)), handed, seen)"
+JOIN = "return AttentionOutput(self.merge(torch.cat((fast, slow), dim=2)), carry, record)"
 
 # what is wrong: file, what stands there, what stands there instead, the tasks that must go red (others may)
 MASKS = {
@@ -48,18 +48,23 @@ MASKS = {
     "a query does not see itself": (DECODER, MASK, "return ((key < query) & both)[:, None]", "who_may_see"),
     "the future is seen, the past is not": (DECODER, "(key < query)", "(key > query)", "who_may_see steps"),
     "padding sees nothing": (DECODER, MASK, "return ((key <= query) & both)[:, None]", "who_may_see"),
-    "padding is seen": (DECODER, BOTH, "both = valid.new_ones(len(valid), queries, len(key))", "who_may_see"),
-    "padding behind the text looks back": (DECODER, BOTH, "both = valid[:, None]", "who_may_see"),
+    "padding is seen": (
+        DECODER,
+        BOTH,
+        "both = attention_mask.new_ones(len(attention_mask), queries, len(key))",
+        "who_may_see",
+    ),
+    "padding behind the text looks back": (DECODER, BOTH, "both = attention_mask[:, None]", "who_may_see"),
     "padding is seen by padding": (
         DECODER,
         BOTH,
-        "both = ~(valid[:, -queries:, None] ^ valid[:, None])",
+        "both = ~(attention_mask[:, -queries:, None] ^ attention_mask[:, None])",
         "who_may_see",
     ),
     "the first sample's padding for all": (
         DECODER,
         MASK,
-        "return ((key < query) & both[:1] | (key == query))[:, None].expand(len(valid), -1, -1, -1)",
+        "return ((key < query) & both[:1] | (key == query))[:, None].expand(len(attention_mask), -1, -1, -1)",
         "who_may_see",
     ),
     "without a place for the heads": (DECODER, MASK, "return (key < query) & both | (key == query)", "who_may_see"),
@@ -263,14 +268,14 @@ FORWARD = {
     ),
     "the lanes change places": (ATTENTION, "(fast, slow)", "(slow, fast)", "both_lanes steps"),
     "the lanes are joined along the heads": (ATTENTION, "slow), dim=2", "slow), dim=1", "both_lanes"),
-    "what was handed on is dropped": (ATTENTION, JOIN, JOIN.replace("handed,", "NOTHING_YET,"), "steps"),
-    "what was handed on is dropped in the fast lane": (
+    "what was carried on is dropped": (ATTENTION, JOIN, JOIN.replace("carry,", "EMPTY_CARRY,"), "steps"),
+    "what was carried on is dropped in the fast lane": (
         ATTENTION,
         DONE,
-        "return Attended(self.merge(fast), Handed())",
+        "return AttentionOutput(self.merge(fast), Carry())",
         "fast_lane",
     ),
-    "nothing is shown": (ATTENTION, JOIN, JOIN.replace(", seen)", ")"), "both_lanes steps"),
+    "nothing is shown": (ATTENTION, JOIN, JOIN.replace(", record)", ")"), "both_lanes steps"),
     "the plain weights mix the values": (ATTENTION, MIX, MIX.replace("weights", "plain"), "steps"),
     "the plain weights are shown": (ATTENTION, STEP_5, STEP_5.replace("plain, weights", "plain, plain"), "steps"),
     "sinks of the changed weights": (ATTENTION, STEP_5, STEP_5.replace("plain, weights", "weights, weights"), "steps"),
@@ -280,16 +285,16 @@ FORWARD = {
     "CLVA before EAH": (
         ATTENTION,
         STEP_3,
-        "weights, handed = self.anchor(plain, call, handed)\n"
-        "        weights, handed = self.broadcast(weights, visible, call, handed)\n"
+        "weights, carry = self.anchor(plain, call, carry)\n"
+        "        weights, carry = self.broadcast(weights, visible, call, carry)\n"
         "        call = Call(call.layout, type(call.mitigation)(aim=call.mitigation.aim), call.watch)",
         "steps",
     ),
     "the aim before CLVA": (
         ATTENTION,
         STEP_4A,
-        "weights, handed = self.aim(weights, call, handed)\n"
-        "        weights, handed = self.anchor(weights, call, handed)\n"
+        "weights, carry = self.aim(weights, call, carry)\n"
+        "        weights, carry = self.anchor(weights, call, carry)\n"
         "        call = Call(call.layout, type(call.mitigation)(), call.watch)",
         "steps",
     ),

@@ -37,14 +37,14 @@ COLUMNS = "columns = layout.past + rows"
 SCORES = "scores = vision_sink_scores(weights[:, :, :rows, :columns], mask[:, :, :rows, :columns])  # B H K"
 COUNTS = "counts = sinks_per_head(vision_sinks(scores, layout.image[:, :columns], eah.threshold))  # B H"
 NONE = "return torch.where(counts.any(dim=1), chosen_head(counts, eah), -1)"
-DICE = "dice = torch.Generator().manual_seed(eah.seed)"
-RANDOM = "return torch.randint(heads, (1,), generator=dice).to(counts.device).expand(batch)"
+DICE = "generator = torch.Generator().manual_seed(eah.seed)"
+RANDOM = "return torch.randint(heads, (1,), generator=generator).to(counts.device).expand(batch)"
 ORDER = "order = counts.argsort(dim=1, descending=True, stable=True)"
 PICK = 'return order[:, min(1, heads - 1) if eah.head == "second" else 0]'
 MAP = "map_ = weights[samples, head.clamp(min=0), None]  # B 1 Q K"
 TOUCHED = "touched = rows & (head >= 0)[:, None]  # B Q"
 GIVE = "return torch.where(touched[:, None, :, None], map_, weights)"
-VALID = "rows = layout.valid[:, layout.past :]  # B Q"
+VALID = "rows = layout.attention_mask[:, layout.past :]  # B Q"
 PASS = "rows = rows & (torch.arange(layout.queries, device=rows.device) < layout.prompt_rows)"
 HEAD = "head = densest_head(weights, mask, layout, eah) if layout.prompt_rows else kept"
 REFUSE = "    if head is None:\n        raise ConfigError("
@@ -201,11 +201,11 @@ CHOICE = {
     "another random head for each sample": (
         EAH,
         RANDOM,
-        "return torch.randint(heads, (batch,), generator=dice)",
+        "return torch.randint(heads, (batch,), generator=generator)",
         "chosen",
     ),
-    "dice of everybody": (EAH, DICE, "dice = torch.manual_seed(eah.seed)", "chosen"),
-    "dice without a seed": (EAH, DICE, "dice = None", "chosen"),
+    "dice of everybody": (EAH, DICE, "generator = torch.manual_seed(eah.seed)", "chosen"),
+    "dice without a seed": (EAH, DICE, "generator = None", "chosen"),
     "always the same random head": (EAH, RANDOM, "return torch.zeros(batch, dtype=torch.long)", "chosen"),
     "never the last head": (EAH, RANDOM, "return torch.full((batch,), eah.seed % 7)", "chosen"),
     "no head is head 0": (EAH, NONE, "return chosen_head(counts, eah)", "densest_head eah"),
@@ -262,7 +262,7 @@ BROADCAST = {
         "    return torch.where(layout.image[:, None, None], found, weights), head",
         "eah",
     ),
-    "the first columns' padding": (EAH, VALID, "rows = layout.valid[:, : layout.queries]", "eah"),
+    "the first columns' padding": (EAH, VALID, "rows = layout.attention_mask[:, : layout.queries]", "eah"),
     "generated rows always change": (EAH, PASS, "pass", "eah"),
     "generated rows never change": (EAH, 'if eah.decode == "pass":', "if True:", "eah"),
     "the prompt's rows counted from the end": (
@@ -293,7 +293,7 @@ BROADCAST = {
     "the layout loses its padding": (
         EAH,
         "rows = layout.prompt_rows\n    columns",
-        "rows = layout.prompt_rows\n    layout.valid[:, 0] = True\n    columns",
+        "rows = layout.prompt_rows\n    layout.attention_mask[:, 0] = True\n    columns",
         "eah",
     ),
     "the prompt's weights are changed": (
@@ -411,7 +411,7 @@ RIGHT_ANSWERS = {
     "padding is given the map, too: it sees itself through any": (
         EAH,
         VALID,
-        "rows = torch.ones_like(layout.valid[:, layout.past :])",
+        "rows = torch.ones_like(layout.attention_mask[:, layout.past :])",
     ),
     "the lower triangle": (
         SINKS,
@@ -468,7 +468,7 @@ RIGHT_ANSWERS = {
         ORDER,
         "order = (counts * heads - torch.arange(heads)).argsort(dim=1, descending=True)",
     ),
-    "another way to throw dice": (EAH, RANDOM, "return torch.rand(heads, generator=dice).argmax().expand(batch)"),
+    "another way to throw dice": (EAH, RANDOM, "return torch.rand(heads, generator=generator).argmax().expand(batch)"),
     "Python's dice": (
         EAH,
         RANDOM,

@@ -58,22 +58,22 @@ POOLED = {
         "pooled_map",
     ),
     "text between the pictures counts as a picture": (
-        "    on_patches = wide(weights[..., layout.span]) * layout.patches  # B H R P",
-        "    on_patches = wide(weights[..., layout.span])",
+        "    on_patches = at_least_fp32(weights[..., layout.span]) * layout.patches  # B H R P",
+        "    on_patches = at_least_fp32(weights[..., layout.span])",
         "pooled_map_of_a_batch",
     ),
     "the first sample's patches for all samples": (
-        "    on_patches = wide(weights[..., layout.span]) * layout.patches  # B H R P",
-        "    on_patches = wide(weights[..., layout.span]) * layout.patches[:1]",
+        "    on_patches = at_least_fp32(weights[..., layout.span]) * layout.patches  # B H R P",
+        "    on_patches = at_least_fp32(weights[..., layout.span]) * layout.patches[:1]",
         "pooled_map_of_a_batch",
     ),
     "a sum in half precision": (
-        "    on_patches = wide(weights[..., layout.span]) * layout.patches  # B H R P",
+        "    on_patches = at_least_fp32(weights[..., layout.span]) * layout.patches  # B H R P",
         "    on_patches = weights[..., layout.span] * layout.patches",
         "pooled_map_of_a_batch",
     ),
     "fp64 brought down to fp32": (
-        "    on_patches = wide(weights[..., layout.span]) * layout.patches  # B H R P",
+        "    on_patches = at_least_fp32(weights[..., layout.span]) * layout.patches  # B H R P",
         "    on_patches = weights[..., layout.span].float() * layout.patches",
         "pooled_map_of_a_batch",
     ),
@@ -245,7 +245,7 @@ ANCHOR = {
 }
 
 MIXED = "    return torch.zeros_like(anchor).scatter(-1, order, anchor.gather(-1, mixed))"
-CHANCE = "    chance = torch.rand(int(layout.numbers.max()) + 1, generator=dice).to(anchor)[layout.numbers]  # B P"
+CHANCE = "    chance = torch.rand(int(layout.numbers.max()) + 1, generator=generator).to(anchor)[layout.numbers]  # B P"
 CONTROLS = {
     "no control at all": (
         '    if clva.anchor == "gain":',
@@ -264,28 +264,29 @@ CONTROLS = {
     ),
     "each row is shuffled by itself": (
         MIXED,
-        "    each = torch.rand(anchor.shape, generator=dice).masked_fill(~seen, 2).argsort(dim=-1)\n"
+        "    each = torch.rand(anchor.shape, generator=generator).masked_fill(~seen, 2).argsort(dim=-1)\n"
         "    return torch.zeros_like(anchor).scatter(-1, order, anchor.gather(-1, each))",
         "shuffled_anchor",
     ),
     "each row is random by itself": (
         "        return normalised(chance[:, None] * seen) * found",
-        "        return normalised(torch.rand(anchor.shape, generator=dice) * seen) * found",
+        "        return normalised(torch.rand(anchor.shape, generator=generator) * seen) * found",
         "random_anchor controls_of_a_sample_alone",
     ),
     "chance by the column and not by the patch's number": (
         CHANCE,
-        "    chance = torch.rand(layout.patches.shape[-1], generator=dice).to(anchor).expand(layout.numbers.shape)",
+        "    chance = torch.rand(layout.patches.shape[-1], generator=generator)"
+        ".to(anchor).expand(layout.numbers.shape)",
         "controls_of_a_sample_alone",
     ),
-    "torch's own dice, seeded": (
-        "    dice = torch.Generator().manual_seed(clva.seed)",
-        "    dice = torch.manual_seed(clva.seed)",
+    "torch's own generator, seeded": (
+        "    generator = torch.Generator().manual_seed(clva.seed)",
+        "    generator = torch.manual_seed(clva.seed)",
         "shuffled_anchor random_anchor",
     ),
     "a new seed every time": (
-        "    dice = torch.Generator().manual_seed(clva.seed)",
-        "    dice = torch.Generator()\n    dice.seed()",
+        "    generator = torch.Generator().manual_seed(clva.seed)",
+        "    generator = torch.Generator()\n    generator.seed()",
         "shuffled_anchor",
     ),
     "the seed is not heard": (
@@ -315,7 +316,7 @@ CONTROLS = {
     ),
     "shuffled over all columns": (
         MIXED,
-        "    return anchor[..., torch.randperm(anchor.shape[-1], generator=dice)]",
+        "    return anchor[..., torch.randperm(anchor.shape[-1], generator=generator)]",
         "shuffled_anchor controls_of_a_sample_alone",
     ),
     "only what is not 0 is shuffled": (
@@ -435,7 +436,10 @@ GATE = {
 
 SHARE = "    share = wanted * (kappa * mass / total.clamp(min=torch.finfo(total.dtype).tiny))"
 TOUCHED = "    touched = (rows & layout.text[:, -weights.shape[2] :])[:, None, :, None] & (total > 0)  # B H R 1"
-END = "    return changed if kappa == 1 else torch.where(touched, normalised(wide(changed)).to(weights.dtype), weights)"
+END = (
+    "    if kappa == 1:\n        return changed\n"
+    "    return torch.where(touched, normalised(at_least_fp32(changed)).to(weights.dtype), weights)"
+)
 REDISTRIBUTED = {
     "mass not kept: what is wanted as it is": (
         SHARE,
@@ -451,7 +455,7 @@ REDISTRIBUTED = {
         SHARE,
         "    share = kappa * wanted",
         END,
-        "    return torch.where(touched, normalised(wide(changed)).to(weights.dtype), weights)",
+        "    return torch.where(touched, normalised(at_least_fp32(changed)).to(weights.dtype), weights)",
         "attention_is_shared_out_anew",
     ),
     "rows that were not named": (
@@ -475,8 +479,8 @@ REDISTRIBUTED = {
         "pull_while_words_are_written",
     ),
     "columns of text between the pictures": (
-        "torch.where(touched & layout.patches, share, wide(weights[..., span]))",
-        "torch.where(touched, share, wide(weights[..., span]))",
+        "torch.where(touched & layout.patches, share, at_least_fp32(weights[..., span]))",
+        "torch.where(touched, share, at_least_fp32(weights[..., span]))",
         "attention_is_shared_out_anew",
     ),
     "the first sample's patches": (
@@ -499,8 +503,8 @@ REDISTRIBUTED = {
     "kappa not heard": ("(kappa * mass / total.clamp", "(mass / total.clamp", "kappa pull"),
     "kappa without bringing the row back to 1": (END, "    return changed", "kappa pull"),
     "kappa brings every row to 1": (
-        "torch.where(touched, normalised(wide(changed)).to(weights.dtype), weights)",
-        "normalised(wide(changed)).to(weights.dtype)",
+        "torch.where(touched, normalised(at_least_fp32(changed)).to(weights.dtype), weights)",
+        "normalised(at_least_fp32(changed)).to(weights.dtype)",
         "kappa",
     ),
     "in place": (
@@ -509,8 +513,8 @@ REDISTRIBUTED = {
         "attention_is_shared_out_anew",
     ),
     "another dtype": (
-        "wide(weights[..., span])).to(weights.dtype)\n    changed = weights.slice_scatter(",
-        "wide(weights[..., span]))\n    changed = wide(weights).slice_scatter(",
+        "at_least_fp32(weights[..., span])).to(weights.dtype)\n    changed = weights.slice_scatter(",
+        "at_least_fp32(weights[..., span]))\n    changed = at_least_fp32(weights).slice_scatter(",
         "pull_while_words_are_written",
     ),
 }
@@ -567,8 +571,8 @@ PULL = {
         "pull",
     ),
     "columns of text in the mass": (
-        "    p = wide(weights[..., layout.span]) * layout.patches  # B H R P\n    mass",
-        "    p = wide(weights[..., layout.span])\n    mass",
+        "    p = at_least_fp32(weights[..., layout.span]) * layout.patches  # B H R P\n    mass",
+        "    p = at_least_fp32(weights[..., layout.span])\n    mass",
         "pull",
     ),
 }
@@ -592,8 +596,8 @@ RIGHT_ANSWERS = {
         "chosen = (mass.argsort(dim=1, descending=True).argsort(dim=1) < most).to(mass)",
     ),
     "half precision widened later": (
-        "    on_patches = wide(weights[..., layout.span]) * layout.patches  # B H R P",
-        "    on_patches = wide(weights[..., layout.span].masked_fill(~layout.patches, 0))",
+        "    on_patches = at_least_fp32(weights[..., layout.span]) * layout.patches  # B H R P",
+        "    on_patches = at_least_fp32(weights[..., layout.span].masked_fill(~layout.patches, 0))",
     ),
     "outliers with where": (
         "    return gain.minimum(mean + OUTLIER * deviation)",
@@ -641,7 +645,7 @@ RIGHT_ANSWERS = {
         "        return normalised(chance[:, None] * seen) * found",
         "        return normalised(-chance[:, None].clamp(min=1e-9).log() * seen) * found",
     ),
-    "torch's own dice, put back": (
+    "torch's own generator, put back": (
         CHANCE,
         "    with torch.random.fork_rng(devices=[]):\n"
         "        torch.manual_seed(clva.seed)\n"
@@ -661,7 +665,7 @@ RIGHT_ANSWERS = {
     ),
     "another chance, patch by patch": (
         CHANCE,
-        "    table = torch.rand(4096, generator=dice)\n    chance = table[layout.numbers * 7 % 4096].to(anchor)",
+        "    table = torch.rand(4096, generator=generator)\n    chance = table[layout.numbers * 7 % 4096].to(anchor)",
     ),
     "shuffled by a permutation of what is seen": (
         '    if clva.anchor == "random":',
@@ -670,8 +674,8 @@ RIGHT_ANSWERS = {
         "        for sample, rows in enumerate(layout.seen(anchor.shape[1])):\n"
         "            for number, row in enumerate(rows):\n"
         "                there = row.nonzero()[:, 0]\n"
-        "                dice = torch.Generator().manual_seed(clva.seed)\n"
-        "                order = there[torch.randperm(len(there), generator=dice)]\n"
+        "                generator = torch.Generator().manual_seed(clva.seed)\n"
+        "                order = there[torch.randperm(len(there), generator=generator)]\n"
         "                mixed[sample, number, there] = anchor[sample, number, order]\n"
         "        return mixed\n"
         '    if clva.anchor == "random":',
@@ -688,7 +692,7 @@ RIGHT_ANSWERS = {
     "the row's sum by arithmetic": (
         END,
         "    if kappa == 1:\n        return changed\n"
-        "    scaled = wide(changed) / (1 - mass + kappa * mass)\n"
+        "    scaled = at_least_fp32(changed) / (1 - mass + kappa * mass)\n"
         "    return torch.where(touched, scaled.to(weights.dtype), weights)",
     ),
     "per unit of mass": (
@@ -716,7 +720,9 @@ TELLING = [
     "the mean of the heads' masses (pull)",
     "not clipped at 0 (pull)",
 ]
-TOGETHER = "    changed = torch.where(touched & layout.patches, share, wide(weights[..., span])).to(weights.dtype)"
+TOGETHER = (
+    "    changed = torch.where(touched & layout.patches, share, at_least_fp32(weights[..., span])).to(weights.dtype)"
+)
 BACK = "    changed = weights.slice_scatter(changed, dim=-1, start=span.start, end=span.stop)"
 MEASURED_ANSWERS = {  # the task, what stands there and what instead, how it ends
     "the reference, in memory": (WIDENED, (), "ran"),
@@ -726,7 +732,7 @@ MEASURED_ANSWERS = {  # the task, what stands there and what instead, how it end
         WIDENED,
         (
             TOGETHER,
-            "    whole = wide(weights).clone()\n    whole[..., span] = share",
+            "    whole = at_least_fp32(weights).clone()\n    whole[..., span] = share",
             BACK,
             "    changed = whole.to(weights.dtype)",
         ),
@@ -735,24 +741,24 @@ MEASURED_ANSWERS = {  # the task, what stands there and what instead, how it end
     "all columns multiplied by a mask": (
         WIDENED,
         (
-            "    p = wide(weights[..., layout.span]) * layout.patches  # B H R P\n    mass",
-            "    p = (wide(weights) * 1)[..., layout.span] * layout.patches\n    mass",
+            "    p = at_least_fp32(weights[..., layout.span]) * layout.patches  # B H R P\n    mass",
+            "    p = (at_least_fp32(weights) * 1)[..., layout.span] * layout.patches\n    mass",
         ),
         "too much memory",
     ),
     "all columns of the map in fp32": (
         WIDENED,
         (
-            "    on_patches = wide(weights[..., layout.span]) * layout.patches  # B H R P",
-            "    on_patches = wide(weights)[..., layout.span] * layout.patches",
+            "    on_patches = at_least_fp32(weights[..., layout.span]) * layout.patches  # B H R P",
+            "    on_patches = at_least_fp32(weights)[..., layout.span] * layout.patches",
         ),
         "too much memory",
     ),
     "all columns of what is pulled in fp32": (
         WIDENED,
         (
-            "    p = wide(weights[..., layout.span]) * layout.patches  # B H R P\n    mass",
-            "    p = wide(weights)[..., layout.span] * layout.patches\n    mass",
+            "    p = at_least_fp32(weights[..., layout.span]) * layout.patches  # B H R P\n    mass",
+            "    p = at_least_fp32(weights)[..., layout.span] * layout.patches\n    mass",
         ),
         "too much memory",
     ),

@@ -229,9 +229,9 @@ from minivlm.course.kit.tiny import left_padded, tiny_model, tiny_pixels, tiny_p
 
 def test_left(draw, show):
     model, pixels, short = tiny_model(draw), tiny_pixels(draw), tiny_prompt(draw, words=2)
-    tokens, valid = left_padded([short, tiny_prompt(draw, words=9)])
-    together = model(tokens, pixels.expand(2, -1, -1, -1), valid=valid, last=True).logits
-    alone = model(torch.tensor([short]), pixels, last=True).logits
+    tokens, attention_mask = left_padded([short, tiny_prompt(draw, words=9)])
+    together = model(tokens, pixels.expand(2, -1, -1, -1), attention_mask=attention_mask, last_only=True).logits
+    alone = model(torch.tensor([short]), pixels, last_only=True).logits
     torch.testing.assert_close(together[:1], alone, rtol=1e-4, atol=1e-5)
 """)
     found = ran(

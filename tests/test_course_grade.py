@@ -15,13 +15,13 @@ from minivlm.cli import main as cli
 from minivlm.cli.course import common_assignment
 from minivlm.course.assignments import ASSIGNMENTS, Assignment, Task, assignment
 from minivlm.course.grade import Graded, Grader, grade
+from minivlm.course.grade_report import GradeReport
 from minivlm.course.gradescope import require_same_table, write_results, write_table
 from minivlm.course.holes import body_lines, functions, hollowed
 from minivlm.course.kit.show import Show
 from minivlm.course.package import PACKAGE, handout
 from minivlm.course.project import KIT, write_package
 from minivlm.course.reference import Reference, seed_of
-from minivlm.course.report import Report
 from minivlm.course.submission import assemble, remarks, started_for_another, suspicions
 from minivlm.course.supervise import Outcome
 from minivlm.course.verdict import OPEN, RIGHT, WRONG, Verdict, judge, judge_hunt
@@ -155,7 +155,7 @@ def test_the_table_has_one_line_a_student(results):
 
 
 def graded(student: str, state: str, *notes: str) -> Graded:
-    return Graded(student, Report(ROW, tuple(Verdict(task, state) for task in ROW.tasks)), notes)
+    return Graded(student, GradeReport(ROW, tuple(Verdict(task, state) for task in ROW.tasks)), notes)
 
 
 def test_a_regrade_of_one_student_keeps_the_lines_of_the_others(tmp_path):
@@ -231,8 +231,8 @@ def test_what_torch_cannot_do_is_no_hole_and_an_exception_needs_no_hint():
 
 def test_a_part_that_is_right_is_not_yet_all():
     right = Verdict(ROW.tasks[0], RIGHT)
-    assert str(Report(ROW, (right,))).endswith("Right so far. Check all 3 tests before you hand in.")
-    assert str(Report(ROW, (right, right, right))).endswith("Hand it in.")
+    assert str(GradeReport(ROW, (right,))).endswith("Right so far. Check all 3 tests before you hand in.")
+    assert str(GradeReport(ROW, (right, right, right))).endswith("Hand it in.")
 
 
 def test_a_test_that_shows_nothing_is_wrong_where_something_is_expected():
@@ -311,7 +311,7 @@ def test_a_file_that_is_too_large_is_not_taken(tmp_path):
 
 ALIKE = {  # single lines that a neighbour has as well, and must have, since it does the same to something else
     "projections = self.q_proj(x), self.k_proj(x), self.v_proj(x)",  # the tower and the decoder
-    "p = wide(weights[..., layout.span]) * layout.patches  # B H R P",  # the anchor and the ceiling (aim.py)
+    "p = at_least_fp32(weights[..., layout.span]) * layout.patches  # B H R P",  # the anchor and the ceiling (aim.py)
 }
 
 

@@ -17,7 +17,7 @@ from minivlm.errors import EvaluationError, ImageError, MinivlmError
 from minivlm.evaluation.coco import mixed
 from minivlm.evaluation.datasets import open_dataset
 from minivlm.evaluation.items import as_question, chair_items, pope_items
-from minivlm.evaluation.pope import Question
+from minivlm.evaluation.pope import PopeQuestion
 from minivlm.evaluation.scenes import SceneWords
 from minivlm.experiments.exam import draw
 from minivlm.inputs.pictures import load_image
@@ -321,7 +321,7 @@ def test_the_words_of_scenes_read_every_caption_of_the_world():
     for seed in range(50):
         scene = HELD_OUT.layout(seed)
         for style in ("canonical", "places", "colors"):
-            text = caption(scene, HELD_OUT.dice(seed, style), style)
+            text = caption(scene, HELD_OUT.rng(seed, style), style)
             found = words.mentions(text)
             assert list(dict.fromkeys(mention.object for mention in found)) == mentions(text)
             assert {mention.object for mention in found} == set(scene.names), text
@@ -551,4 +551,4 @@ def test_nothing_to_ask_is_an_error(tmp_path):
 def test_an_item_is_a_question_of_pope_again(coco, tmp_path):
     file = write_lines(tmp_path / "coco_pope_random.json", pope_rows([file_name(9)], label="no"))
     (item,) = pope_items(open_dataset(f"coco:{coco}", questions=[file]))
-    assert as_question(item) == Question("random/1", "9", "Is there a dog in the image?", False, "random")
+    assert as_question(item) == PopeQuestion("random/1", "9", "Is there a dog in the image?", False, "random")

@@ -254,7 +254,7 @@ def test_a_method_that_does_not_fit_the_model_is_left_out(tmp_path, capsys):
 
 
 def test_demo_stopped_by_ctrl_c_shows_what_there_is(demo, monkeypatch, capsys):
-    monkeypatch.setattr("minivlm.inference.generate.choose", interrupt_at(4))
+    monkeypatch.setattr("minivlm.inference.generate.sample", interrupt_at(4))
     assert demo() == 130
     printed = capsys.readouterr().out
     assert "Try next" in printed

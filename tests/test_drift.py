@@ -303,9 +303,9 @@ def test_scenes_are_resampled_not_words():
 def test_the_band_covers_a_known_mean_as_often_as_it_says():
     """400 repetitions with 40 scenes around 3: 95 % within 4 standard errors (1.1 % each), less the bootstrap's own
     shortfall at 40 scenes, about 1 %."""
-    dice = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     # Positions are repetitions; they share their draws, as scenes here are independent of the draws.
-    scenes = 3 + torch.randn(40, 1, 400, generator=dice) + 0.5 * torch.randn(40, 4, 400, generator=dice)
+    scenes = 3 + torch.randn(40, 1, 400, generator=generator) + 0.5 * torch.randn(40, 4, 400, generator=generator)
     curve = bootstrap(list(scenes), draws=2000)
     covered = ((curve.low <= 3) & (curve.high >= 3)).float().mean()
     assert 0.89 < covered < 0.985
@@ -369,7 +369,7 @@ def test_every_measure_of_real_answers(shipped):
     side, traced = round(shipped.model.config.num_image_tokens**0.5), []
     for scene, trace in zip(scenes, traces, strict=True):
         boxes = {name: [thing.box for thing in scene.of(name)] for name in scene.names}
-        masks = {name: patch_mask(boxes[name], scene.picture.size, shipped.recipe, side) for name in boxes}
+        masks = {name: patch_mask(boxes[name], scene.picture.size, shipped.preprocessing, side) for name in boxes}
         assert all(0 < mask.sum() < side**2 for mask in masks.values())
         found = words(trace, object_mentions(trace.text, scene.names))
         traced.append(TracedScene(trace, found, masks, trace.pooled[0, 0] == trace.pooled[0, 0].max()))

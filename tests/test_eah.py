@@ -97,7 +97,7 @@ HEADS = torch.tensor(
 )
 IMAGE = torch.tensor([[False, True, True, False]])
 LAYOUT = Layout(torch.ones(1, 4, dtype=torch.bool), IMAGE, queries=4, prompt=4)
-MASK = causal_mask(LAYOUT.valid, 4)
+MASK = causal_mask(LAYOUT.attention_mask, 4)
 
 
 @pytest.mark.parametrize(
@@ -219,8 +219,8 @@ def test_expanded_queries_and_keys_give_the_same_with_the_fused_kernel():
     tokens = sample["tokens"]
     shown = MODEL(**sample, hidden=True, mitigation=SETTINGS)
     block, head = MODEL.text.layers[1], effect_of(shown).layers[0].chosen[0]
-    attention, valid = block.self_attn, torch.ones_like(tokens, dtype=torch.bool)
-    rope = rotary_angles(token_positions(valid, tokens.shape[1]), attention.head_dim, 10000.0, torch.float32)
+    attention, attention_mask = block.self_attn, torch.ones_like(tokens, dtype=torch.bool)
+    rope = rotary_angles(token_positions(attention_mask, tokens.shape[1]), attention.head_dim, 10000.0, torch.float32)
     q, k, v = attention.project(block.input_layernorm(shown.hidden[1]))
     q, k = rotate(q, *rope), rotate(k, *rope)
     q = q[:, [head]].expand(-1, 4, -1, -1)
@@ -250,10 +250,13 @@ def test_padding_behind_the_text_changes_nothing():
     tokens, image = single(1).values()
     length = tokens.shape[1]
     longer = torch.cat((tokens, torch.ones(1, 20, dtype=torch.long)), dim=1)
-    valid = torch.arange(length + 20)[None] < length
+    attention_mask = torch.arange(length + 20)[None] < length
     for threshold in (0.02, 0.04, 0.06, 0.08, 0.1, 0.15):
         eah = EAH(threshold=threshold)
-        found, expected = MODEL(longer, image, valid=valid, mitigation=eah), MODEL(tokens, image, mitigation=eah)
+        found, expected = (
+            MODEL(longer, image, attention_mask=attention_mask, mitigation=eah),
+            MODEL(tokens, image, mitigation=eah),
+        )
         assert effect_of(found).layers[0].chosen == effect_of(expected).layers[0].chosen
         assert difference(found.logits[:, :length], expected.logits) < CLOSE
 
@@ -265,20 +268,24 @@ def test_with_a_cache_as_without(decode):
     rows = sample["tokens"].shape[1]
     more = torch.tensor([[7, 8, 9], [10, 11, 12], [13, 14, 15]])
     tokens = torch.cat((sample["tokens"], more), dim=1)
-    valid = F.pad(sample["valid"], (0, 3), value=True)
-    expected = EXACT(tokens, sample["pixels"], valid=valid, earlier=Earlier(rows), mitigation=eah).logits[:, -4:]
+    attention_mask = F.pad(sample["attention_mask"], (0, 3), value=True)
+    expected = EXACT(
+        tokens, sample["pixels"], attention_mask=attention_mask, earlier=Earlier(rows), mitigation=eah
+    ).logits[:, -4:]
     cache = new_cache(EXACT, 3, 64)
     output = EXACT(**sample, cache=cache, mitigation=eah)
     logits, effect = [output.logits[:, -1]], effect_of(output)
     for step in range(3):
-        seen = valid[:, : rows + step + 1]
-        output = EXACT(more[:, [step]], valid=seen, cache=cache, mitigation=eah, earlier=Earlier(rows, effect))
+        seen = attention_mask[:, : rows + step + 1]
+        output = EXACT(more[:, [step]], attention_mask=seen, cache=cache, mitigation=eah, earlier=Earlier(rows, effect))
         logits.append(output.logits[:, -1])
         acted = [change.method for change in output.effect.calls[0]]
         assert acted == (["EAH"] if decode == "keep" else [])
         effect = effect.then(effect_of(output))
     assert difference(torch.stack(logits, dim=1), expected) < CLOSE
-    other = EXACT(tokens, sample["pixels"], valid=valid, earlier=Earlier(rows), mitigation=SETTINGS).logits[:, -4:]
+    other = EXACT(
+        tokens, sample["pixels"], attention_mask=attention_mask, earlier=Earlier(rows), mitigation=SETTINGS
+    ).logits[:, -4:]
     assert (difference(other, expected) > 100 * CLOSE) == (decode == "keep")  # keeping the head does matter
 
 

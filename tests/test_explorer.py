@@ -16,7 +16,7 @@ import minivlm
 from minivlm.cli import main as cli
 from minivlm.errors import ConfigError, ImageError, MinivlmError
 from minivlm.inference.trace import PARTS, TOP, Trace
-from minivlm.inputs.image import ImageRecipe
+from minivlm.inputs.image import ImagePreprocessing
 from minivlm.lens import views
 from minivlm.lens.exhibit import Exhibit, Known, counterparts, packed, places, words_of
 from minivlm.lens.explorer import LIMIT, SCRIPTS, explore, look, page, usual_heads
@@ -24,7 +24,7 @@ from minivlm.lens.explorer import PARTS as PAGE_PARTS
 from minivlm.lens.words import Word
 from minivlm.model import CLVA, EAH, Mitigation
 
-RECIPE = ImageRecipe(16)
+RECIPE = ImagePreprocessing(16)
 SAID = "A dog and a frisbee."
 NASTY = "</script><img src=x onerror=alert(1)> & <b>"
 
@@ -49,15 +49,17 @@ class Words:
         return [Named(found[0], *found.span()) for found in re.finditer("|".join(self.names), text)]
 
 
-def made_up(text: str = SAID, layers: int = 8, side: int = 4, heads: int = 2, recipe: ImageRecipe = RECIPE, **facts):
+def made_up(
+    text: str = SAID, layers: int = 8, side: int = 4, heads: int = 2, recipe: ImagePreprocessing = RECIPE, **facts
+):
     """A trace of this text, a token a word, with maps by chance in which one patch is lit: that of token + layer."""
     pieces = [*re.findall(r"\s*[^\s.]+|\.", text), ""]
-    tokens, patches, dice = len(pieces), side * side, torch.Generator().manual_seed(len(text))
-    pooled = torch.rand(tokens, layers, patches, generator=dice) ** 4
+    tokens, patches, generator = len(pieces), side * side, torch.Generator().manual_seed(len(text))
+    pooled = torch.rand(tokens, layers, patches, generator=generator) ** 4
     for token in range(tokens):
         for layer in range(layers):
             pooled[token, layer, (token + layer) % patches] = 6.0
-    shares = torch.rand(tokens, layers, heads, len(PARTS), generator=dice)
+    shares = torch.rand(tokens, layers, heads, len(PARTS), generator=generator)
     facts = {
         "text": text,
         "pieces": pieces,
@@ -72,7 +74,7 @@ def made_up(text: str = SAID, layers: int = 8, side: int = 4, heads: int = 2, re
         "spans": [["image", 0, patches], ["question", patches, 20 + patches], ["answer", 20 + patches, 99 + patches]],
         "lens_layers": [],
     } | facts
-    sinks = torch.rand(layers, heads, patches, generator=dice) / patches / 10
+    sinks = torch.rand(layers, heads, patches, generator=generator) / patches / 10
     sinks[:, :, 5 % patches] = 0.9
     none = torch.zeros(tokens, 0)
     top = torch.zeros(tokens, 0, TOP)
@@ -176,7 +178,7 @@ def test_words_of_two_answers_are_matched():
     ],
 )
 def test_picture_and_square_lie_on_the_stage_as_the_recipe_says(mode, size, square):
-    found = places(size, ImageRecipe(24, mode=mode), {"dog": [(32, 24, 64, 48)]})
+    found = places(size, ImagePreprocessing(24, mode=mode), {"dog": [(32, 24, 64, 48)]})
     assert found["square"] == pytest.approx(square, abs=0.01)
     inner = (0, 0.125, 1, 0.875) if mode == "pad" else (0, 0, 1, 1)
     assert found["picture"] == pytest.approx(inner)
@@ -267,7 +269,7 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ConfigError, match="at least one trace"):
         page({}, picture(), RECIPE)
     with pytest.raises(ConfigError, match="not with 'crop"):
-        page({"plain": made_up()}, picture(), ImageRecipe(16, mode="crop"))
+        page({"plain": made_up()}, picture(), ImagePreprocessing(16, mode="crop"))
     with pytest.raises(ConfigError, match="same layers, heads and patches"):
         page({"a": made_up(), "b": made_up(layers=9)}, picture(), RECIPE)
     with pytest.raises(ConfigError, match="lexicon"):

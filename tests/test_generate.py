@@ -28,16 +28,16 @@ def tokens_of(model, tokens, image=None, **how) -> list[list[int]]:
     return [list(row) for row in zip(*generate(model, tokens, image, **how), strict=True)]
 
 
-# Greedy; a picture's slot is no word, so neither side may choose it
+# Greedy; a picture's slot is no word, so neither side may sample it
 
 
-def by_transformers(reference, tokens, image, valid, new, cache=True) -> list[list[int]]:
+def by_transformers(reference, tokens, image, attention_mask, new, cache=True) -> list[list[int]]:
     """The new tokens of each row, as the reference generates them."""
     pictures = {} if image is None else {"pixel_values": image}
     lengths = {"max_new_tokens": new, "do_sample": False, "suppress_tokens": [IMAGE_TOKEN], "use_cache": cache}
     reference.generation_config.eos_token_id = None
     reference.generation_config.pad_token_id = 1
-    written = reference.generate(input_ids=tokens, attention_mask=valid.long(), **pictures, **lengths)
+    written = reference.generate(input_ids=tokens, attention_mask=attention_mask.long(), **pictures, **lengths)
     return written[:, tokens.shape[1] :].tolist()
 
 
@@ -65,11 +65,11 @@ def test_greedy_equals_transformers(both, pictures, cache):
 def test_a_ragged_batch_equals_transformers_and_each_row_alone(both, cache):
     model, reference = both
     prompts = [prompt_and_pictures(n, words=3 + 3 * n, seed=n) for n in (1, 0, 2)]
-    tokens, valid = left_padded([tokens for tokens, _ in prompts])
+    tokens, attention_mask = left_padded([tokens for tokens, _ in prompts])
     image = torch.cat([image for _, image in prompts if image is not None]).double()
     how = {"settings": Generation(20, cache=cache)}
-    found = tokens_of(model, tokens, image, valid=valid, **how)
-    assert found == by_transformers(reference, tokens, image, valid, 20)
+    found = tokens_of(model, tokens, image, attention_mask=attention_mask, **how)
+    assert found == by_transformers(reference, tokens, image, attention_mask, 20)
     for row, (ids, seen) in zip(found, prompts, strict=True):
         assert [row] == tokens_of(model, ids, None if seen is None else seen.double(), **how)
 
@@ -81,8 +81,8 @@ def test_a_given_cache_may_hold_the_prompts_beginning(both):
     expected = tokens_of(model, tokens, image.double(), **how)
     cache = new_cache(model, 1, 60)
     model(tokens[:, :-2], image.double(), cache=cache)
-    valid = torch.ones_like(tokens, dtype=torch.bool)
-    assert tokens_of(model, tokens[:, -2:], valid=valid, cache=cache, **how) == expected
+    attention_mask = torch.ones_like(tokens, dtype=torch.bool)
+    assert tokens_of(model, tokens[:, -2:], attention_mask=attention_mask, cache=cache, **how) == expected
     assert cache.length == tokens.shape[1] + 11  # all but the last token, which nobody has read yet
 
 
@@ -101,10 +101,10 @@ def test_a_seed_repeats_and_another_seed_does_not():
 def test_a_row_is_drawn_as_if_it_were_alone(cut):
     model = tiny_llava(dtype=torch.float64)
     rows = [prompt(1, seed=1), prompt(0, words=3, seed=2), prompt(1, words=8, seed=3)]
-    tokens, valid = padded(rows)
+    tokens, attention_mask = padded(rows)
     image = pixels(2, dtype=torch.float64)
     settings = Generation(20, temperature=0.9, seed=3, **cut)
-    found = tokens_of(model, tokens, image, valid=valid, settings=settings)
+    found = tokens_of(model, tokens, image, attention_mask=attention_mask, settings=settings)
     for row, ids, seen in zip(found, rows, (image[:1], None, image[1:]), strict=True):
         assert [row] == tokens_of(model, torch.tensor([ids]), seen, settings=settings)
 
@@ -165,6 +165,6 @@ def test_nothing_of_a_call_stays_in_the_model():
 
 
 def test_padding_on_the_right_is_refused():
-    valid = torch.tensor([[True, True, True, True, True, True, False]])
+    attention_mask = torch.tensor([[True, True, True, True, True, True, False]])
     with pytest.raises(GenerationError, match="padded on the left"):
-        next(generate(MODEL, torch.tensor([prompt(0)]), valid=valid))
+        next(generate(MODEL, torch.tensor([prompt(0)]), attention_mask=attention_mask))

@@ -20,7 +20,7 @@ from minivlm.errors import ConfigError, ImageError
 from minivlm.inputs.image import (
     CLIP_MEAN,
     CLIP_STD,
-    ImageRecipe,
+    ImagePreprocessing,
     default_mode,
     load_image,
     placement,
@@ -76,7 +76,7 @@ def test_crop_equals_the_hubs_processor_bit_for_bit(width, height, size):
     config = {**HUB, "size": {"shortest_edge": size}, "crop_size": {"height": size, "width": size}}
     config.pop("image_processor_type")
     reference = transformers.CLIPImageProcessorPil(**config)(picture(width, height), return_tensors="pt")
-    pixels = to_pixels(picture(width, height), ImageRecipe.from_config(config, mode="crop"))
+    pixels = to_pixels(picture(width, height), ImagePreprocessing.from_config(config, mode="crop"))
     assert pixels.dtype == torch.float32
     assert torch.equal(pixels, reference["pixel_values"][0])
 
@@ -91,7 +91,7 @@ def test_pad_equals_the_original_steps(width, height):
     top, left = (side - height) // 2, (side - width) // 2
     canvas[top : top + height, left : left + width] = noise(width, height)
     reference = transformers.CLIPImageProcessorPil(**HUB)(Image.fromarray(canvas), return_tensors="pt")
-    pixels = to_pixels(picture(width, height), ImageRecipe.from_config(HUB, mode="pad"))
+    pixels = to_pixels(picture(width, height), ImagePreprocessing.from_config(HUB, mode="pad"))
     assert torch.equal(pixels, reference["pixel_values"][0])
 
 
@@ -101,7 +101,7 @@ def test_pad_equals_the_hubs_padding_processor(width, height):
     config = {**HUB, "image_processor_type": "LlavaImageProcessor", "do_pad": True}
     reference = transformers.models.llava.image_processing_pil_llava.LlavaImageProcessorPil(**config)
     expected = reference(picture(width, height), return_tensors="pt")["pixel_values"][0]
-    assert torch.equal(to_pixels(picture(width, height), ImageRecipe.from_config(config)), expected)
+    assert torch.equal(to_pixels(picture(width, height), ImagePreprocessing.from_config(config)), expected)
 
 
 @needs_data
@@ -110,7 +110,7 @@ def test_real_photographs_equal_the_hubs_processor():
     data = Path(os.environ["MINIVLM_TEST_DATA"])
     folder = data / "llava-1.5-7b-hf"
     processor = transformers.CLIPImageProcessorPil.from_pretrained(folder)
-    recipe = ImageRecipe.from_config(json.loads((folder / "preprocessor_config.json").read_text()))
+    recipe = ImagePreprocessing.from_config(json.loads((folder / "preprocessor_config.json").read_text()))
     photographs = sorted((data / "images").iterdir())
     assert photographs
     for file in photographs:
@@ -120,25 +120,25 @@ def test_real_photographs_equal_the_hubs_processor():
 
 def test_the_recipes_differ_where_a_picture_is_not_square():
     wide = picture(600, 400)
-    crop, pad = (to_pixels(wide, ImageRecipe(56, mode=mode)) for mode in ("crop", "pad"))
+    crop, pad = (to_pixels(wide, ImagePreprocessing(56, mode=mode)) for mode in ("crop", "pad"))
     assert (crop - pad).abs().mean() > 0.5
     square = picture(400, 400)
-    crop, pad = (to_pixels(square, ImageRecipe(56, mode=mode)) for mode in ("crop", "pad"))
+    crop, pad = (to_pixels(square, ImagePreprocessing(56, mode=mode)) for mode in ("crop", "pad"))
     assert torch.equal(crop, pad)
 
 
 def test_an_extremely_long_picture_is_padded_but_not_scaled_up_without_end():
     line = picture(4000, 1)
-    assert to_pixels(line, ImageRecipe(336, mode="pad")).shape == (3, 336, 336)
+    assert to_pixels(line, ImagePreprocessing(336, mode="pad")).shape == (3, 336, 336)
     with pytest.raises(ImageError, match="4000 x 1 is too long and thin"):
-        to_pixels(line, ImageRecipe(336, mode="crop"))
+        to_pixels(line, ImagePreprocessing(336, mode="crop"))
     with pytest.raises(ImageError, match="too long and thin"):
-        to_pixels(Image.new("RGB", (1, 40_000)), ImageRecipe(336, mode="pad"))
+        to_pixels(Image.new("RGB", (1, 40_000)), ImagePreprocessing(336, mode="pad"))
 
 
 def test_a_recipe_describes_itself():
-    assert ImageRecipe(336, mode="crop").describe() == "crop: short side to 336 (bicubic), centre 336 x 336"
-    description = ImageRecipe(336, mode="pad").describe()
+    assert ImagePreprocessing(336, mode="crop").describe() == "crop: short side to 336 (bicubic), centre 336 x 336"
+    description = ImagePreprocessing(336, mode="pad").describe()
     assert description == "pad: to a square with colour (122, 116, 104), then 336 x 336 (bicubic)"
 
 
@@ -177,7 +177,7 @@ def test_default_mode_of_real_folders():
     hub = json.loads((data / "llava-1.5-7b-hf" / "preprocessor_config.json").read_text())
     for folder in ("llava-1.5-7b-hf", "liuhaotian-llava-v1.5-7b"):
         assert default_mode(hub, json.loads((data / folder / "config.json").read_text())) == "pad"
-    assert ImageRecipe.from_config(hub) == ImageRecipe(336, mode="crop")
+    assert ImagePreprocessing.from_config(hub) == ImagePreprocessing(336, mode="crop")
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,9 @@ def test_default_mode_of_real_folders():
 def test_ways_to_write_the_same_file(changes):
     config = {**HUB, **changes}
     for written in (config, {"image_processor": config, "image_token": "<image>"}):
-        assert ImageRecipe.from_config(written, mode="pad") == ImageRecipe(336, CLIP_MEAN, CLIP_STD, "pad")
+        assert ImagePreprocessing.from_config(written, mode="pad") == ImagePreprocessing(
+            336, CLIP_MEAN, CLIP_STD, "pad"
+        )
 
 
 @pytest.mark.parametrize(
@@ -222,12 +224,12 @@ def test_ways_to_write_the_same_file(changes):
 )
 def test_what_is_not_implemented_is_refused(changes, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        ImageRecipe.from_config({**HUB, **changes})
+        ImagePreprocessing.from_config({**HUB, **changes})
 
 
 def test_an_unknown_mode_is_refused():
     with pytest.raises(ConfigError, match="one of crop, pad, found 'squash'"):
-        ImageRecipe.from_config(HUB, mode="squash")
+        ImagePreprocessing.from_config(HUB, mode="squash")
 
 
 # --- reading pictures -----------------------------------------------------------------------------------------------
@@ -467,7 +469,7 @@ def test_a_mark_is_found_where_the_placement_says(mode, width, height):
     block = (width // 2 - 6, height // 2 + 2, width // 2 + 6, height // 2 + 14)
     image = Image.new("RGB", (width, height))
     image.paste("white", block)
-    recipe = ImageRecipe(120, mean=(0, 0, 0), std=(1, 1, 1), mode=mode)
+    recipe = ImagePreprocessing(120, mean=(0, 0, 0), std=(1, 1, 1), mode=mode)
     rows, columns = (to_pixels(image, recipe)[0] > 0.5).nonzero(as_tuple=True)
     found = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
     expected = placement(width, height, recipe).to_square(block)
@@ -477,7 +479,7 @@ def test_a_mark_is_found_where_the_placement_says(mode, width, height):
 @pytest.mark.parametrize("mode", ["crop", "pad"])
 @given(width=st.integers(1, 2000), height=st.integers(1, 2000))
 def test_there_and_back(mode, width, height):
-    placed = placement(width, height, ImageRecipe(336, mode=mode))
+    placed = placement(width, height, ImagePreprocessing(336, mode=mode))
     box = (3.0, 5.0, 17.0, 29.0)
     assert placed.to_picture(placed.to_square(box)) == pytest.approx(box, rel=1e-6, abs=1e-6)
     assert placed.to_square(placed.to_picture(box)) == pytest.approx(box, rel=1e-6, abs=1e-6)
@@ -485,5 +487,5 @@ def test_there_and_back(mode, width, height):
 
 def test_the_whole_square_on_the_picture():
     square = (0, 0, 336, 336)
-    assert placement(672, 336, ImageRecipe(336, mode="crop")).to_picture(square) == (168, 0, 504, 336)
-    assert placement(672, 336, ImageRecipe(336, mode="pad")).to_picture(square) == (0, -168, 672, 504)
+    assert placement(672, 336, ImagePreprocessing(336, mode="crop")).to_picture(square) == (168, 0, 504, 336)
+    assert placement(672, 336, ImagePreprocessing(336, mode="pad")).to_picture(square) == (0, -168, 672, 504)

@@ -9,7 +9,7 @@ from tiny_model import SIZE, picture, tiny_folder, tiny_vlm
 
 import minivlm
 from minivlm import CheckpointError, ConfigError, PromptError
-from minivlm.checkpoints.names import layout_named
+from minivlm.checkpoints.names import scheme_named
 
 ASK = {"max_new_tokens": 16}
 
@@ -28,7 +28,7 @@ def test_the_template_is_the_checkpoints_unless_another_is_asked_for(tmp_path):
 def test_original_files_get_the_template_of_their_training(tmp_path):
     tower = {"hidden_size": 64, "num_attention_heads": 1}  # heads of CLIP's width, which original files do not name
     source = tiny_vlm(tmp_path / "hub", vision=tower)
-    state, names = source.model.state_dict(), layout_named("F")
+    state, names = source.model.state_dict(), scheme_named("F")
     folder = tiny_folder(tmp_path / "original", vision=tower)
     save_file({names.key(name): value for name, value in state.items()}, folder / "model.safetensors")
     text = json.loads((folder / "config.json").read_text())["text_config"]
@@ -41,7 +41,7 @@ def test_original_files_get_the_template_of_their_training(tmp_path):
     }
     (folder / "config.json").write_text(json.dumps(original))
     vlm = minivlm.load(folder, device="cpu")
-    assert (vlm.template, vlm.recipe.mode) == ("llava_v1", "pad")
+    assert (vlm.template, vlm.preprocessing.mode) == ("llava_v1", "pad")
     same = minivlm.load(tmp_path / "hub", device="cpu", template="llava_v1", image_mode="pad")
     assert vlm.ask(picture(0), "Is there a dog?", **ASK) == same.ask(picture(0), "Is there a dog?", **ASK)
 
@@ -49,13 +49,13 @@ def test_original_files_get_the_template_of_their_training(tmp_path):
 def test_the_recipe_is_the_checkpoints_unless_another_is_asked_for(tmp_path):
     folder = tiny_folder(tmp_path)
     modes = {mode: minivlm.load(folder, device="cpu", image_mode=mode) for mode in (None, "crop", "pad")}
-    assert [each.recipe.mode for each in modes.values()] == ["crop", "crop", "pad"]
+    assert [each.preprocessing.mode for each in modes.values()] == ["crop", "crop", "pad"]
     assert not torch.equal(modes["crop"].pixels(picture(0)), modes["pad"].pixels(picture(0)))
     (folder / "preprocessor_config.json").unlink()
-    assert minivlm.load(folder, device="cpu").recipe.size == SIZE
+    assert minivlm.load(folder, device="cpu").preprocessing.size == SIZE
     merged = {"image_processor": {"size": {"shortest_edge": SIZE}, "do_pad": True}}
     (folder / "processor_config.json").write_text(json.dumps(merged))
-    assert minivlm.load(folder, device="cpu").recipe.mode == "pad"
+    assert minivlm.load(folder, device="cpu").preprocessing.mode == "pad"
     (folder / "preprocessor_config.json").write_text(json.dumps({"size": SIZE + 4, "crop_size": SIZE + 4}))
     with pytest.raises(ConfigError, match=rf"{SIZE + 4}.*{SIZE}"):
         minivlm.load(folder, device="cpu")

@@ -37,7 +37,7 @@ from minivlm.experiments.trials import (
 )
 from minivlm.experiments.tuning import Tuned, best, default_settings, grid, tune
 from minivlm.inference.trace import Trace
-from minivlm.inputs.image import ImageRecipe
+from minivlm.inputs.image import ImagePreprocessing
 from minivlm.inputs.patches import patch_mask
 from minivlm.lens import drift
 from minivlm.lens.drift import TracedScene
@@ -200,7 +200,7 @@ def test_a_question_of_several_splits_is_asked_once(vlm, scenes, monkeypatch):
 # --- the oracle -----------------------------------------------------------------------------------------------------
 
 
-SQUARE = ImageRecipe(96)
+SQUARE = ImagePreprocessing(96)
 
 
 def boxes(*things: Thing) -> torch.Tensor:

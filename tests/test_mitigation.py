@@ -205,8 +205,8 @@ def test_a_change_by_hand():
     after[0, 1, 2] = torch.tensor([0.25, 0.25, 0.5])
     after[1, 0, 0] = torch.tensor([0.0, 1.0, 0.0])  # padding
     after[1, 0, 1] = torch.tensor([0.0, 0.9, 0.1])
-    valid = torch.tensor([[True, True, True], [False, True, True]])
-    change = Change.between("EAH", 4, before, after, Layout(valid, torch.zeros_like(valid), 3, 3))
+    attention_mask = torch.tensor([[True, True, True], [False, True, True]])
+    change = Change.between("EAH", 4, before, after, Layout(attention_mask, torch.zeros_like(attention_mask), 3, 3))
     expected = torch.zeros(2, 2, 3)
     expected[0, 1, 2] = (0.25 + 0.25 + 0.5) / 2
     expected[1, 0, 1] = (0.1 + 0.1) / 2
@@ -224,7 +224,7 @@ def test_the_effect_of_a_call_is_the_difference_of_its_weights():
     plain = MODEL(**batch(), maps=LAYERS).maps
     only_eah = MODEL(**batch(), maps=LAYERS, mitigation=PASS.eah).maps
     output = MODEL(**batch(), maps=LAYERS, mitigation=PASS)
-    rows = batch()["valid"][:, None]
+    rows = batch()["attention_mask"][:, None]
     layers = {(layer.layer, layer.method): layer for layer in effect_of(output).layers}
     assert list(layers) == [(1, "EAH"), (6, "CLVA"), (7, "CLVA")]
     for (number, method), before in (((1, "EAH"), plain), ((6, "CLVA"), only_eah)):
@@ -247,8 +247,8 @@ def test_the_effect_of_a_call_is_the_difference_of_its_weights():
 
 def test_the_gate_is_shown_on_text_rows_alone():
     change = MODEL(**batch(), mitigation=CLVA()).effect.calls[0][0]
-    tokens, valid = batch()["tokens"], batch()["valid"]
-    text = valid & (tokens != SLOT) & ((tokens == SLOT).cumsum(dim=1) > 0)
+    tokens, attention_mask = batch()["tokens"], batch()["attention_mask"]
+    text = attention_mask & (tokens != SLOT) & ((tokens == SLOT).cumsum(dim=1) > 0)
     assert (~change.gate.isnan()).sum(dim=1).tolist() == text.sum(dim=1).tolist()
     assert not change.moved[:, :, ~text[:, -change.moved.shape[2] :].any(dim=0)].any()
 
@@ -308,14 +308,14 @@ def test_the_distance_from_the_plain_model_by_hand(cache):
     run = list(steps(EXACT, **sample, **how, compare=True))
     kl = run[-1].effect.kl
     assert kl.shape == (3, 4)
-    tokens, valid = sample["tokens"], sample["valid"]
+    tokens, attention_mask = sample["tokens"], sample["attention_mask"]
     for step, now in enumerate(run):
-        plain = EXACT(tokens, sample["pixels"], valid=valid).logits[:, -1].float().numpy()
+        plain = EXACT(tokens, sample["pixels"], attention_mask=attention_mask).logits[:, -1].float().numpy()
         mine = now.output.logits[:, -1].float().numpy()
         expected = [_kl(_distribution(p), _distribution(q)) for p, q in zip(mine, plain, strict=True)]
         assert_close(kl[:, step].double(), torch.tensor(expected).double(), rtol=1e-4, atol=1e-5)  # fp32 logits
         tokens = torch.cat((tokens, torch.tensor(now.chosen)[:, None]), dim=1)
-        valid = torch.nn.functional.pad(valid, (0, 1), value=True)
+        attention_mask = torch.nn.functional.pad(attention_mask, (0, 1), value=True)
     assert (kl[[0, 2]] > 1e-3).all()
     assert kl[1].abs().max() < 1e-5  # the row without a picture
     assert_close(run[-1].effect.of(2, 3).kl, kl[2, :3])
@@ -334,9 +334,9 @@ def test_comparing_needs_an_empty_cache():
     cache = new_cache(MODEL, 1, 64)
     MODEL(**single(1), cache=cache)
     tokens = torch.tensor([[5, 6]])
-    valid = torch.ones(1, len(PROMPTS[1]) + 2, dtype=torch.bool)
+    attention_mask = torch.ones(1, len(PROMPTS[1]) + 2, dtype=torch.bool)
     with pytest.raises(GenerationError, match="begin with an empty cache"):
-        next(steps(MODEL, tokens, valid=valid, cache=cache, mitigation=KEEP, compare=True))
+        next(steps(MODEL, tokens, attention_mask=attention_mask, cache=cache, mitigation=KEEP, compare=True))
 
 
 def test_comparing_changes_no_token():
@@ -373,9 +373,11 @@ def test_a_function_may_leave_steps_alone():
 def test_nobody_knows_what_a_function_does_with_a_cache_that_was_filled_before():
     cache = new_cache(MODEL, 1, 64)
     MODEL(**single(1), cache=cache)
-    valid = torch.ones(1, len(PROMPTS[1]) + 1, dtype=torch.bool)
+    attention_mask = torch.ones(1, len(PROMPTS[1]) + 1, dtype=torch.bool)
     with pytest.raises(GenerationError, match="begin with an empty cache"):
-        next(steps(MODEL, torch.tensor([[5]]), valid=valid, cache=cache, mitigation=lambda step: None))
+        next(
+            steps(MODEL, torch.tensor([[5]]), attention_mask=attention_mask, cache=cache, mitigation=lambda step: None)
+        )
 
 
 # Answers

@@ -37,9 +37,9 @@ def row(pictures: int = 1, words: int = 5, seed: int = 0) -> torch.Tensor:
 
 @pytest.mark.parametrize("layers", SUBSETS, ids=str)
 def test_the_visible_lane_equals_the_fast_lane(layers):
-    tokens, valid = padded([prompt(1), prompt(0, words=3)])
-    fast = MODEL(tokens, pixels(1), valid=valid, hidden=True)
-    visible = MODEL(tokens, pixels(1), valid=valid, hidden=True, maps=layers)
+    tokens, attention_mask = padded([prompt(1), prompt(0, words=3)])
+    fast = MODEL(tokens, pixels(1), attention_mask=attention_mask, hidden=True)
+    visible = MODEL(tokens, pixels(1), attention_mask=attention_mask, hidden=True, maps=layers)
     assert difference(visible.logits, fast.logits) < CLOSE
     for one, other in zip(visible.hidden, fast.hidden, strict=True):
         assert difference(one, other) < CLOSE
@@ -77,12 +77,12 @@ def test_with_a_cache_in_pieces_equals_without(cuts, layers):
 
 
 def test_a_padded_batch_with_a_cache_equals_without():
-    tokens, valid = padded([prompt(1), prompt(0, words=4), prompt(1, words=1)])
-    whole = MODEL(tokens, pixels(2), valid=valid).logits
+    tokens, attention_mask = padded([prompt(1), prompt(0, words=4), prompt(1, words=1)])
+    whole = MODEL(tokens, pixels(2), attention_mask=attention_mask).logits
     cache = new_cache(MODEL, 3, 30)
-    start = MODEL(tokens[:, :-1], pixels(2), valid=valid[:, :-1], cache=cache)
-    end = MODEL(tokens[:, -1:], valid=valid, cache=cache)
-    assert difference(torch.cat((start.logits, end.logits), dim=1)[valid], whole[valid]) < CLOSE
+    start = MODEL(tokens[:, :-1], pixels(2), attention_mask=attention_mask[:, :-1], cache=cache)
+    end = MODEL(tokens[:, -1:], attention_mask=attention_mask, cache=cache)
+    assert difference(torch.cat((start.logits, end.logits), dim=1)[attention_mask], whole[attention_mask]) < CLOSE
 
 
 def test_setting_the_length_back_forgets_what_was_behind():
@@ -107,9 +107,9 @@ def test_the_cache_refuses_what_does_not_fit_and_stays_as_it_was():
 
 def test_a_row_in_a_batch_equals_the_row_alone():
     rows = [prompt(1, words=2, seed=1), prompt(0, words=7, seed=2), prompt(2, words=4, seed=3)]
-    tokens, valid = padded(rows)
+    tokens, attention_mask = padded(rows)
     image = pixels(3)
-    batch = MODEL(tokens, image, valid=valid).logits
+    batch = MODEL(tokens, image, attention_mask=attention_mask).logits
     for logits, ids, seen in zip(batch, rows, (image[:1], None, image[1:]), strict=True):
         alone = MODEL(torch.tensor([ids]), seen).logits[0]
         assert difference(logits[-len(ids) :], alone) < CLOSE
@@ -117,21 +117,21 @@ def test_a_row_in_a_batch_equals_the_row_alone():
 
 @pytest.mark.parametrize("extra", [1, 7])
 def test_padding_changes_nothing_whatever_it_holds(extra):
-    tokens, valid = padded([prompt(1)], extra)
+    tokens, attention_mask = padded([prompt(1)], extra)
     expected = MODEL(row(), pixels(1)).logits
-    found = MODEL(tokens, pixels(1), valid=valid).logits
+    found = MODEL(tokens, pixels(1), attention_mask=attention_mask).logits
     assert difference(found[:, extra:], expected) < CLOSE
     tokens[:, :extra] = torch.randint(3, SLOT, (extra,))
-    assert torch.equal(MODEL(tokens, pixels(1), valid=valid).logits[:, extra:], found[:, extra:])
+    assert torch.equal(MODEL(tokens, pixels(1), attention_mask=attention_mask).logits[:, extra:], found[:, extra:])
     assert difference(MODEL(tokens, pixels(1)).logits[:, extra:], expected) > 1e-3  # unmarked, it would matter
 
 
 def test_no_row_sees_another_rows_picture():
-    tokens, valid = padded([prompt(1), prompt(1, words=3, seed=1)])
+    tokens, attention_mask = padded([prompt(1), prompt(1, words=3, seed=1)])
     image = pixels(2)
-    before = MODEL(tokens, image, valid=valid).logits
+    before = MODEL(tokens, image, attention_mask=attention_mask).logits
     image[1] += 1
-    after = MODEL(tokens, image, valid=valid).logits
+    after = MODEL(tokens, image, attention_mask=attention_mask).logits
     assert torch.equal(before[0], after[0])
     assert difference(after[1], before[1]) > 1e-3
 
@@ -158,7 +158,7 @@ def test_text_alone_needs_no_pixels():
 
 
 def test_what_is_asked_for_is_returned():
-    output = MODEL(row(2), pixels(2), hidden=True, last=True)
+    output = MODEL(row(2), pixels(2), hidden=True, last_only=True)
     length = row(2).shape[1]
     assert output.logits.shape == (1, 1, WORDS)
     assert output.image_features.shape == (2, PATCHES, 32)
@@ -173,26 +173,26 @@ def test_what_is_asked_for_is_returned():
 
 
 def test_the_mask_and_the_positions_of_a_padded_row():
-    valid = torch.tensor([[False, False, True, True, True]])
+    attention_mask = torch.tensor([[False, False, True, True, True]])
     rows = ["x....", ".x...", "..x..", "..xx.", "..xxx"]
-    assert causal_mask(valid, 5)[0, 0].tolist() == [[mark == "x" for mark in row] for row in rows]
-    assert causal_mask(valid, 2)[0, 0].tolist() == [[mark == "x" for mark in row] for row in rows[-2:]]
-    assert token_positions(valid, 5).tolist() == [[0, 0, 0, 1, 2]]
-    assert token_positions(valid, 2).tolist() == [[1, 2]]
+    assert causal_mask(attention_mask, 5)[0, 0].tolist() == [[mark == "x" for mark in row] for row in rows]
+    assert causal_mask(attention_mask, 2)[0, 0].tolist() == [[mark == "x" for mark in row] for row in rows[-2:]]
+    assert token_positions(attention_mask, 5).tolist() == [[0, 0, 0, 1, 2]]
+    assert token_positions(attention_mask, 2).tolist() == [[1, 2]]
 
 
 # Maps
 
 
 def test_maps_are_distributions_over_the_past():
-    tokens, valid = padded([prompt(1), prompt(0, words=3)])
-    maps = MODEL(tokens, pixels(1), valid=valid, maps=range(3)).maps
+    tokens, attention_mask = padded([prompt(1), prompt(0, words=3)])
+    maps = MODEL(tokens, pixels(1), attention_mask=attention_mask, maps=range(3)).maps
     length = tokens.shape[1]
     for weights in maps.values():
         assert weights.shape == (2, 4, length, length)
         assert (weights.sum(-1) - 1).abs().max() < 1e-6  # fp32, a few dozen summands
         assert weights.triu(1).abs().max() == 0
-        for each, real in zip(weights, valid, strict=True):
+        for each, real in zip(weights, attention_mask, strict=True):
             assert each[:, real][:, :, ~real].abs().sum() == 0
             assert (each[:, real][:, :, real].sum(-1) - 1).abs().max() < 1e-6
 

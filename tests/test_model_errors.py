@@ -32,11 +32,11 @@ def test_tokens_out_of_range(token):
 
 def test_valid_of_the_wrong_shape():
     with pytest.raises(PromptError, match=r"\(1, 7\), found \(1, 6\)"):
-        MODEL(row(0), valid=torch.ones(1, 6, dtype=torch.bool))
+        MODEL(row(0), attention_mask=torch.ones(1, 6, dtype=torch.bool))
     cache = new_cache(MODEL, 1, 20)
     MODEL(row(0), cache=cache)
     with pytest.raises(PromptError, match=r"\(1, 8\), found \(1, 1\)"):
-        MODEL(row(0)[:, :1], cache=cache, valid=torch.ones(1, 1, dtype=torch.bool))
+        MODEL(row(0)[:, :1], cache=cache, attention_mask=torch.ones(1, 1, dtype=torch.bool))
 
 
 @pytest.mark.parametrize("shape", [(1, 3, SIZE, SIZE + 1), (1, 1, SIZE, SIZE), (3, SIZE, SIZE)])

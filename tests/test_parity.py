@@ -87,9 +87,9 @@ def test_none_one_and_two_pictures(tmp_path, pictures, dtype, lane):
 def test_ragged_batches_with_padding_on_the_left(tmp_path, dtype, lane):
     loaded, reference = load_both(tmp_path, dtype, lane, text={"num_key_value_heads": 2})
     prompts = [prompt_and_pictures(n, words=5 + 2 * n, seed=n) for n in (1, 0, 2)]
-    tokens, valid = left_padded([tokens for tokens, _ in prompts])
+    tokens, attention_mask = left_padded([tokens for tokens, _ in prompts])
     pixels = torch.cat([pixels for _, pixels in prompts if pixels is not None]).to(dtype)
-    ladder = parity_ladder(loaded.model, reference, tokens, pixels, valid, maps=layers_of(loaded.config, lane))
+    ladder = parity_ladder(loaded.model, reference, tokens, pixels, attention_mask, maps=layers_of(loaded.config, lane))
     require_parity(ladder, dtype)
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from minivlm.errors import ConfigError, ImageError
 from minivlm.inference.trace import PARTS, TOP, Trace
-from minivlm.inputs.image import ImageRecipe, to_pixels
+from minivlm.inputs.image import ImagePreprocessing, to_pixels
 from minivlm.lens import overlay, plots
 from minivlm.model import CLVA
 
@@ -35,8 +35,8 @@ BY_HAND = {
 }
 
 
-def recipe(mode: str = "crop") -> ImageRecipe:
-    return ImageRecipe(SQUARE, mode=mode)
+def recipe(mode: str = "crop") -> ImagePreprocessing:
+    return ImagePreprocessing(SQUARE, mode=mode)
 
 
 def black(size: tuple[int, int] = WIDE) -> Image.Image:

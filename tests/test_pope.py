@@ -15,7 +15,7 @@ from minivlm.errors import EvaluationError
 from minivlm.evaluation.pope import (
     PARSERS,
     SPLITS,
-    Question,
+    PopeQuestion,
     build_questions,
     matched,
     pope,
@@ -31,12 +31,12 @@ DATA = os.environ.get("MINIVLM_TEST_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="MINIVLM_TEST_DATA is not set to the folder of test data")
 
 SMALL = [  # two images; three of six are there
-    Question("1", "A", "Is there a dog in the image?", True),
-    Question("2", "A", "Is there a cat in the image?", False),
-    Question("3", "A", "Is there a car in the image?", True),
-    Question("4", "A", "Is there a bus in the image?", False),
-    Question("5", "B", "Is there a dog in the image?", False),
-    Question("6", "B", "Is there a cup in the image?", True),
+    PopeQuestion("1", "A", "Is there a dog in the image?", True),
+    PopeQuestion("2", "A", "Is there a cat in the image?", False),
+    PopeQuestion("3", "A", "Is there a car in the image?", True),
+    PopeQuestion("4", "A", "Is there a bus in the image?", False),
+    PopeQuestion("5", "B", "Is there a dog in the image?", False),
+    PopeQuestion("6", "B", "Is there a cup in the image?", True),
 ]
 SAID = [True, True, False, False, True, True]  # hit, false yes, miss, true no; false yes, hit
 
@@ -101,7 +101,7 @@ def test_images_are_what_the_bootstrap_draws():
 
     Half-width by images 1.96 * 0.5 / sqrt(100) = 0.098, by questions it would be 0.040; the bounds lie between.
     """
-    questions = [Question(f"{i}/{k}", str(i), "?", k % 2 == 0) for i in range(100) for k in range(6)]
+    questions = [PopeQuestion(f"{i}/{k}", str(i), "?", k % 2 == 0) for i in range(100) for k in range(6)]
     said = [question.label if int(question.image) % 2 else not question.label for question in questions]
     found = estimate(pope(questions, said)["accuracy"], resamples(100))
     assert 0.08 < (found.high - found.low) / 2 < 0.12
@@ -122,7 +122,7 @@ def test_numpy_truth_values_serve_as_answers():
 @settings(max_examples=60)
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([True, False, None]), st.integers(0, 4)), min_size=1))
 def test_figures_agree_with_counting_one_by_one(rows):
-    questions = [Question(str(i), str(image), "?", label) for i, (label, _, image) in enumerate(rows)]
+    questions = [PopeQuestion(str(i), str(image), "?", label) for i, (label, _, image) in enumerate(rows)]
     found = values(pope(questions, [said for _, said, _ in rows]))
     count = Counter((label, said) for label, said, _ in rows)
     hits, false, missed = count[True, True], count[False, True], count[True, False] + count[True, None]
@@ -242,7 +242,7 @@ LINE = {"question_id": 1, "image": "a.jpg", "text": "Is there a dog in the image
 def test_a_question_file_is_read(tmp_path):
     path = written(tmp_path, [LINE, "", {**LINE, "question_id": "b", "label": "no", "other": 3}])
     text = LINE["text"]
-    assert read_questions(path) == [Question("1", "a.jpg", text, True), Question("b", "a.jpg", text, False)]
+    assert read_questions(path) == [PopeQuestion("1", "a.jpg", text, True), PopeQuestion("b", "a.jpg", text, False)]
     assert [question.id for question in read_questions(path, "popular")] == ["popular/1", "popular/b"]
     assert {question.split for question in read_questions(str(path), "popular")} == {"popular"}
 

@@ -250,13 +250,13 @@ def test_odd_questions_are_defined(template, text):
 def test_batches_are_padded_on_the_left_and_spans_move_along():
     prompts = [prompt(*ONE_TURN), prompt(*TWO_TURNS), prompt(Turn("Hello"), template="hf")]
     batch = pad_batch(prompts, SMALL.pad)
-    assert batch.tokens.shape == batch.valid.shape == (3, len(prompts[1].tokens))
+    assert batch.tokens.shape == batch.attention_mask.shape == (3, len(prompts[1].tokens))
     assert batch.tokens.dtype == torch.long
     assert batch.num_images == (1, 1, 0)
-    assert (batch.tokens[~batch.valid] == SMALL.pad).all()
+    assert (batch.tokens[~batch.attention_mask] == SMALL.pad).all()
     for row, one in enumerate(prompts):
-        assert tuple(batch.tokens[row][batch.valid[row]].tolist()) == one.tokens
-        assert bool(batch.valid[row, -1])
+        assert tuple(batch.tokens[row][batch.attention_mask[row]].tolist()) == one.tokens
+        assert bool(batch.attention_mask[row, -1])
         for moved, span in zip(batch.spans[row], one.spans, strict=True):
             assert moved.name == span.name
             assert tuple(batch.tokens[row, moved.start : moved.stop].tolist()) == one.tokens[span.start : span.stop]

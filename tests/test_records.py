@@ -200,7 +200,7 @@ def another_byte(vlm, tmp_path):
             ["data, items' fingerprint was"],
         ),
         (
-            lambda vlm, tmp: card_of(replace(vlm, recipe=replace(vlm.recipe, mode="pad"))),
+            lambda vlm, tmp: card_of(replace(vlm, preprocessing=replace(vlm.preprocessing, mode="pad"))),
             ['picture, mode was "crop" and is now "pad".', "picture, in words was"],
         ),
     ],

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from minivlm.errors import GenerationError
-from minivlm.inference.generate import Generation, choose, keep_top_k, keep_top_p
+from minivlm.inference.generate import Generation, keep_top_k, keep_top_p, sample
 
 DRAWS = 10_000
 
@@ -41,7 +41,7 @@ def drawn(logits: torch.Tensor, draws: int = DRAWS, allowed=None, **settings) ->
     """How often each token is chosen, as a share; one die for all draws."""
     die = torch.Generator().manual_seed(0)
     settings = Generation(**{"temperature": 1.0} | settings)
-    rows = choose(logits.repeat(draws, 1), settings, [die] * draws, allowed)
+    rows = sample(logits.repeat(draws, 1), settings, [die] * draws, allowed)
     return rows.bincount(minlength=logits.shape[-1]) / draws
 
 

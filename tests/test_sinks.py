@@ -50,9 +50,9 @@ def test_only_the_rows_at_hand_count():
 def test_a_row_that_may_not_see_a_column_is_not_in_its_mean():
     weights = torch.eye(5)
     weights[3:, 2:] = torch.tensor([[0.5, 0.5, 0.0], [0.5, 0.25, 0.25]])
-    valid = torch.tensor([[False, False, True, True, True]])
+    attention_mask = torch.tensor([[False, False, True, True, True]])
     assert_close(
-        vision_sink_scores(weights[None, None], causal_mask(valid, 5)),
+        vision_sink_scores(weights[None, None], causal_mask(attention_mask, 5)),
         torch.tensor([0.0, 0.0, 0.5, 0.25, 0.0])[None, None],
     )
 
@@ -95,9 +95,9 @@ def test_padding_on_either_side_changes_no_score():
     for sample, pictures in enumerate((1, 0, 2)):
         alone, length = single(pictures), len(PROMPTS[pictures])
         right = torch.cat((alone["tokens"], torch.ones(1, 6, dtype=torch.long)), dim=1)
-        valid = torch.arange(length + 6)[None] < length
+        attention_mask = torch.arange(length + 6)[None] < length
         expected = MODEL(**alone, sinks=LAYERS).sink_scores
-        on_the_right = MODEL(right, alone["pixels"], valid=valid, sinks=LAYERS).sink_scores
+        on_the_right = MODEL(right, alone["pixels"], attention_mask=attention_mask, sinks=LAYERS).sink_scores
         for layer in LAYERS:
             assert_close(on_the_left[layer][sample][:, longest - length :], expected[layer][0], **CLOSE)
             assert_close(on_the_right[layer][0][:, :length], expected[layer][0], **CLOSE)
@@ -132,27 +132,30 @@ def hidden() -> torch.Tensor:
 
 
 def test_massive_dimensions_hold_much_of_a_tokens_length():
-    valid = torch.ones(2, 3, dtype=torch.bool)
-    assert massive_dimensions(hidden(), valid, share=0.5).tolist() == [[False, False, True, False]] * 2
-    assert massive_tokens(hidden(), valid, share=0.5).tolist() == [[True, False, False]] * 2
-    assert massive_dimensions(hidden(), valid, share=0.25).all()  # each holds a quarter of the even tokens
-    assert not massive_tokens(hidden(), valid, share=0.99).any()  # the largest holds 100 of 103
+    attention_mask = torch.ones(2, 3, dtype=torch.bool)
+    assert massive_dimensions(hidden(), attention_mask, share=0.5).tolist() == [[False, False, True, False]] * 2
+    assert massive_tokens(hidden(), attention_mask, share=0.5).tolist() == [[True, False, False]] * 2
+    assert massive_dimensions(hidden(), attention_mask, share=0.25).all()  # each holds a quarter of the even tokens
+    assert not massive_tokens(hidden(), attention_mask, share=0.99).any()  # the largest holds 100 of 103
 
 
 def test_padding_is_never_massive_and_samples_do_not_meet():
-    valid = torch.tensor([[False, True, True], [True, True, True]])
-    assert massive_dimensions(hidden(), valid, share=0.5).tolist() == [[False] * 4, [False, False, True, False]]
-    assert massive_tokens(hidden(), valid, share=0.5).tolist() == [[False] * 3, [True, False, False]]
+    attention_mask = torch.tensor([[False, True, True], [True, True, True]])
+    assert massive_dimensions(hidden(), attention_mask, share=0.5).tolist() == [
+        [False] * 4,
+        [False, False, True, False],
+    ]
+    assert massive_tokens(hidden(), attention_mask, share=0.5).tolist() == [[False] * 3, [True, False, False]]
 
 
 def test_the_share_is_the_published_threshold_in_other_words():
     """20 root mean squares at a width of 4096 are 400 / 4096 = 0.098 of the squared length."""
-    width, valid = 4096, torch.ones(1, 1, dtype=torch.bool)
+    width, attention_mask = 4096, torch.ones(1, 1, dtype=torch.bool)
     for times, massive in ((19.5, False), (20.5, True)):
         state = torch.ones(1, 1, width)
         state[..., 7] = times * (1 - times**2 / width) ** -0.5 * (1 - 1 / width) ** 0.5
         assert_close(state[0, 0, 7] / state.pow(2).mean().sqrt(), torch.tensor(times), rtol=1e-4, atol=0)
-        assert massive_tokens(state, valid, share=20**2 / width).item() is massive
+        assert massive_tokens(state, attention_mask, share=20**2 / width).item() is massive
 
 
 def test_tokens_of_zeros_are_not_massive():

@@ -17,7 +17,7 @@ from tiny_model import PATCHES, picture, tiny_vlm
 import minivlm
 from minivlm import CLVA, EAH, CheckpointError, EvaluationError, GenerationError
 from minivlm.inference.trace import PARTS, TENSORS, TOP, Tracer
-from minivlm.inputs.image import ImageRecipe
+from minivlm.inputs.image import ImagePreprocessing
 from minivlm.inputs.patches import patch_mask
 from minivlm.lens.words import Trace, Word, evidence, pointing_hit, words
 from minivlm.toyworld.words import FORM, FORMS
@@ -206,7 +206,7 @@ def test_the_logit_lens_of_the_last_layer_is_the_models_own_distribution(vlm):
 def test_whole_maps_are_the_models_weights(vlm, method):
     trace = vlm.trace(picture(0), QUESTION, mitigation=METHODS[method], maps=[1], **ASK)
     inputs, layers = vlm.prepare(picture(0), QUESTION), range(LAYERS)
-    same = vlm.model(**inputs, mitigation=METHODS[method], maps=[1], rows=layers, sinks=layers, last=True).maps[1]
+    same = vlm.model(**inputs, mitigation=METHODS[method], maps=[1], rows=layers, sinks=layers, last_only=True).maps[1]
     alone = vlm.model(**inputs, mitigation=METHODS[method], maps=[1]).maps[1]
     assert list(trace.maps) == [1]
     assert torch.equal(trace.maps[1], same[0])
@@ -398,7 +398,7 @@ def test_words_of_the_shipped_models_answers(shipped):
 
 # --- where an object is ---------------------------------------------------------------------------------------------
 
-PAD, CROP = ImageRecipe(8, mode="pad"), ImageRecipe(8, mode="crop")
+PAD, CROP = ImagePreprocessing(8, mode="pad"), ImagePreprocessing(8, mode="crop")
 
 
 @pytest.mark.parametrize(
@@ -427,18 +427,18 @@ def test_patch_masks_by_hand(boxes, size, recipe, side, expected):
 
 def test_patch_masks_equal_counted_pixels():
     """Boxes of whole pixels on a square picture of the model's size: the share of a patch's pixels."""
-    dice = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     for _ in range(20):
-        ends = torch.randint(0, 25, (3, 2, 2), generator=dice).sort(dim=1).values  # boxes, begin/end, x/y
+        ends = torch.randint(0, 25, (3, 2, 2), generator=generator).sort(dim=1).values  # boxes, begin/end, x/y
         boxes, pixels = [tuple(box.flatten().tolist()) for box in ends], torch.zeros(24, 24)
         for left, top, right, bottom in boxes:
             pixels[top:bottom, left:right] = 1
         expected = pixels.unflatten(0, (4, 6)).unflatten(2, (4, 6)).mean(dim=(1, 3)).flatten()
-        torch.testing.assert_close(patch_mask(boxes, (24, 24), ImageRecipe(24), 4), expected, rtol=0, atol=1e-6)
+        torch.testing.assert_close(patch_mask(boxes, (24, 24), ImagePreprocessing(24), 4), expected, rtol=0, atol=1e-6)
 
 
 def test_a_margin_narrower_than_a_patch_is_not_seen():
-    recipe = ImageRecipe(7)
+    recipe = ImagePreprocessing(7)
     assert patch_mask([(0, 0, 7, 7)], (7, 7), recipe, 2).tolist() == [1] * 4
     assert patch_mask([(6, 0, 7, 7)], (7, 7), recipe, 2).tolist() == [0] * 4
 
@@ -488,7 +488,7 @@ def test_a_row_without_a_map_gives_no_evidence_and_points_nowhere(vlm):
 
 def test_masks_of_two_pictures_are_joined(vlm):
     trace = vlm.trace([picture(0), picture(1)], QUESTION, max_new_tokens=2)
-    empty, left = torch.zeros(PATCHES), patch_mask([(0, 0, 10, 14)], (20, 14), vlm.recipe, 3)
+    empty, left = torch.zeros(PATCHES), patch_mask([(0, 0, 10, 14)], (20, 14), vlm.preprocessing, 3)
     both = trace.pooled[1].float()
     for mask, part in ((torch.cat((left, empty)), both[:, :PATCHES]), (torch.cat((empty, left)), both[:, PATCHES:])):
         expected = (part * left).sum(-1) / left.sum() / both.mean(-1)

@@ -31,7 +31,7 @@ def test_an_answer_is_a_text_that_knows_its_facts(vlm, settings):
     assert type(answer.text) is str
     assert 0 < len(answer.tokens) <= 16
     assert answer.finish in ("stop", "length")
-    assert (answer.template, answer.model, answer.recipe) == ("hf", vlm.name, vlm.recipe.describe())
+    assert (answer.template, answer.model, answer.recipe) == ("hf", vlm.name, vlm.preprocessing.describe())
     prompt = vlm.prompt("What is in the image?", 1)
     assert answer.spans[:-1] == prompt.spans
     assert (answer.spans[-1].name, answer.spans[-1].start) == ("answer", len(prompt.tokens))
@@ -91,9 +91,11 @@ def test_prepared_inputs_are_what_the_network_takes(vlm):
 def test_a_batch_of_prepared_inputs_gives_each_rows_logits(vlm):
     images, texts = [picture(0), [picture(1), picture(2)], None], ["Is there a dog?", "Two cats.", "No."]
     inputs = vlm.prepare_many(images, texts)
-    for logits, valid, image, text in zip(vlm.model(**inputs).logits, inputs.valid, images, texts, strict=True):
+    for logits, attention_mask, image, text in zip(
+        vlm.model(**inputs).logits, inputs.attention_mask, images, texts, strict=True
+    ):
         alone = vlm.logits(image, text)
-        assert (logits[valid] - alone).abs().max() / alone.abs().max() < 3e-6
+        assert (logits[attention_mask] - alone).abs().max() / alone.abs().max() < 3e-6
 
 
 def test_pictures_stand_where_the_question_puts_them(vlm):

@@ -23,12 +23,12 @@ HEADS, WIDTH = 4, 8
 
 def drawn(queries: int, keys: int, groups: int = 2, dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:
     """q, k, v and a mask for three samples: padded on the left, on the right, and not at all."""
-    dice = torch.Generator().manual_seed(1000 * queries + keys)
+    generator = torch.Generator().manual_seed(1000 * queries + keys)
     shapes = (3, HEADS, queries, WIDTH), (3, groups, keys, WIDTH), (3, groups, keys, WIDTH)
-    q, k, v = ((2 * torch.randn(shape, generator=dice, dtype=torch.float64)).to(dtype) for shape in shapes)
+    q, k, v = ((2 * torch.randn(shape, generator=generator, dtype=torch.float64)).to(dtype) for shape in shapes)
     place = torch.arange(keys)
-    valid = torch.stack((place >= keys // 3, place <= keys // 2, place >= 0))
-    return [q, k, v, causal_mask(valid, queries)]
+    attention_mask = torch.stack((place >= keys // 3, place <= keys // 2, place >= 0))
+    return [q, k, v, causal_mask(attention_mask, queries)]
 
 
 def softmax_of(q: torch.Tensor, k: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -78,9 +78,9 @@ def test_scores_of_half_precision_are_fp32(dtype):
 
 def test_padding_has_no_score_and_changes_none():
     q, k, _, _ = drawn(12, 12)
-    valid = torch.arange(12)[None] >= 4
-    found = sink_scores_without_map(q[:1], k[:1], causal_mask(valid, 12))
-    alone = sink_scores_without_map(q[:1, :, 4:], k[:1, :, 4:], causal_mask(valid[:, 4:], 8))
+    attention_mask = torch.arange(12)[None] >= 4
+    found = sink_scores_without_map(q[:1], k[:1], causal_mask(attention_mask, 12))
+    alone = sink_scores_without_map(q[:1, :, 4:], k[:1, :, 4:], causal_mask(attention_mask[:, 4:], 8))
     assert_close(found[..., 4:], alone, **EXACT)
     assert not found[..., :4].any()
 
@@ -123,9 +123,9 @@ def test_padding_reads_the_same_through_any_map():
     """The model leaves padded rows alone; here they are given the map, in which they see themselves as before."""
     q, k, v, mask = drawn(12, 12)
     place, head = torch.arange(12), torch.tensor([2, 1, 3])
-    valid = torch.stack((place >= 4, place <= 6, place >= 0))
+    attention_mask = torch.stack((place >= 4, place <= 6, place >= 0))
     weights = attention_weights(q, repeat_heads(k, 2), mask)
-    expected = broadcast_head(weights, head, valid) @ repeat_heads(v, 2)
+    expected = broadcast_head(weights, head, attention_mask) @ repeat_heads(v, 2)
     assert_close(broadcast_without_map(q, k, v, mask, head), expected, **CLOSE)
 
 

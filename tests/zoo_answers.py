@@ -146,8 +146,10 @@ def test_padded_positions(draw, show):
     long = tiny_prompt(draw, words=9)
     short = long[: 2 + PATCHES] + draw.whole(3, IMAGE, 3).tolist()
     batch = pad_batch([Prompt(tuple(row), (), 1) for row in (long, short)], 1, shared=2 + PATCHES)
-    together = model(batch.tokens, pixels.expand(2, -1, -1, -1), valid=batch.valid, last=True).logits
-    alone = model(torch.tensor([short]), pixels, last=True).logits
+    together = model(
+        batch.tokens, pixels.expand(2, -1, -1, -1), attention_mask=batch.attention_mask, last_only=True
+    ).logits
+    alone = model(torch.tensor([short]), pixels, last_only=True).logits
     torch.testing.assert_close(together[1:], alone, **FP32)
 
 
@@ -178,10 +180,10 @@ def other_short_slice(draw, show):
 def other_first_row(draw, show):
     """A row of a padded batch is as it would be alone, through the whole model."""
     model, pixels = tiny_model(draw), tiny_pixels(draw, 2)
-    tokens, valid = left_padded([tiny_prompt(draw), tiny_prompt(draw, words=9)])
+    tokens, attention_mask = left_padded([tiny_prompt(draw), tiny_prompt(draw, words=9)])
     eah = EAH(threshold=0.03)
-    together = model(tokens, pixels, valid=valid, mitigation=eah, last=True).logits
-    alone = model(tokens[1:], pixels[1:], mitigation=eah, last=True).logits
+    together = model(tokens, pixels, attention_mask=attention_mask, mitigation=eah, last_only=True).logits
+    alone = model(tokens[1:], pixels[1:], mitigation=eah, last_only=True).logits
     torch.testing.assert_close(together[1:], alone, **FP32)
 
 
@@ -193,8 +195,10 @@ def other_silent_decode(draw, show):
 
 
 def other_padded_positions(draw, show):
-    _, valid = left_padded([tiny_prompt(draw), tiny_prompt(draw, words=9)])
-    assert token_positions(valid, valid.shape[1])[0, valid[0]].tolist() == list(range(int(valid[0].sum())))
+    _, attention_mask = left_padded([tiny_prompt(draw), tiny_prompt(draw, words=9)])
+    assert token_positions(attention_mask, attention_mask.shape[1])[0, attention_mask[0]].tolist() == list(
+        range(int(attention_mask[0].sum()))
+    )
 
 
 def other_shuffled_groups(draw, show):

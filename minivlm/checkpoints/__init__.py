@@ -1,15 +1,15 @@
 """Checkpoints: found, read with suspicion, checked in full, loaded once, saved so that others can read them."""
 
+from minivlm.checkpoints.checkpoint_report import CheckpointReport
 from minivlm.checkpoints.load import Loaded, inspect_checkpoint, load_checkpoint
 from minivlm.checkpoints.maker import make_random_checkpoint
 from minivlm.checkpoints.parity import parity_ladder
-from minivlm.checkpoints.report import Report
 from minivlm.checkpoints.save import save_checkpoint
 from minivlm.files import read_json_file
 
 __all__ = [
+    "CheckpointReport",
     "Loaded",
-    "Report",
     "inspect_checkpoint",
     "load_checkpoint",
     "make_random_checkpoint",

@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from minivlm.checkpoints.checkpoint_report import CheckpointReport, report_of
 from minivlm.checkpoints.devices import FILE_DTYPES, choose_dtype, parse_device
 from minivlm.checkpoints.plan import Plan, make_plan
-from minivlm.checkpoints.report import Report, report_of
 from minivlm.checkpoints.shards import open_shard
 from minivlm.errors import CheckpointError
 from minivlm.model.config import LlavaConfig
@@ -34,7 +34,7 @@ class Loaded:
 
     model: Llava
     config: LlavaConfig
-    report: Report
+    report: CheckpointReport
     folder: Path
 
 
@@ -76,7 +76,7 @@ def load_checkpoint(
 
 def inspect_checkpoint(
     path: str | Path, *, vision_tower: str | Path | None = None, check_finite: bool = True
-) -> Report:
+) -> CheckpointReport:
     """What `minivlm check` prints: all checks of `load_checkpoint` without building the model.
 
     With `check_finite` every tensor is read once, one at a time, and NaN or Inf is an error.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Layout:
+class NamingScheme:
     """How one family of writers names the parts; `prefixes` maps theirs to ours."""
 
     letter: str
@@ -32,8 +32,8 @@ class Layout:
         return name if theirs is None else theirs + name.removeprefix(self.prefixes[theirs])
 
 
-LAYOUTS = (
-    Layout(
+NAMING_SCHEMES = (
+    NamingScheme(
         "A",
         "llava-hf on the hub; transformers up to 4.57",
         {
@@ -43,7 +43,7 @@ LAYOUTS = (
             "language_model.lm_head.": "lm_head.",
         },
     ),
-    Layout(
+    NamingScheme(
         "B",
         "transformers from 5.6",
         {
@@ -53,7 +53,7 @@ LAYOUTS = (
             "language_model.lm_head.": "lm_head.",
         },
     ),
-    Layout(
+    NamingScheme(
         "C",
         "names in memory of transformers 4.52 to 4.57",
         {
@@ -63,7 +63,7 @@ LAYOUTS = (
             "lm_head.": "lm_head.",
         },
     ),
-    Layout(
+    NamingScheme(
         "D",
         "names in memory of transformers from 5.6",
         {
@@ -73,7 +73,7 @@ LAYOUTS = (
             "lm_head.": "lm_head.",
         },
     ),
-    Layout(
+    NamingScheme(
         "E",
         "the original LLaVA 1.5, whose files have no vision tower",
         {
@@ -83,7 +83,7 @@ LAYOUTS = (
             "lm_head.": "lm_head.",
         },
     ),
-    Layout(
+    NamingScheme(
         "F",
         "the original LLaVA 1.6",
         {
@@ -110,11 +110,11 @@ DROPS = (
 )
 
 
-def recognise(keys: Iterable[str]) -> Layout | None:
+def recognise(keys: Iterable[str]) -> NamingScheme | None:
     """The layout that explains most of the keys (the first of equals), None when none explains any."""
     keys = list(keys)
-    explained = {layout.letter: sum(layout.canonical(key) is not None for key in keys) for layout in LAYOUTS}
-    best = max(LAYOUTS, key=lambda layout: explained[layout.letter])
+    explained = {layout.letter: sum(layout.canonical(key) is not None for key in keys) for layout in NAMING_SCHEMES}
+    best = max(NAMING_SCHEMES, key=lambda layout: explained[layout.letter])
     return best if explained[best.letter] else None
 
 
@@ -123,6 +123,6 @@ def reason_to_drop(key: str) -> str | None:
     return next((reason for pattern, reason in DROPS if pattern.fullmatch(key)), None)
 
 
-def layout_named(letter: str) -> Layout:
+def scheme_named(letter: str) -> NamingScheme:
     """The layout with this letter."""
-    return next(layout for layout in LAYOUTS if layout.letter == letter)
+    return next(layout for layout in NAMING_SCHEMES if layout.letter == letter)

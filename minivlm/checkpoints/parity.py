@@ -51,24 +51,24 @@ def parity_ladder(
     reference: Any,
     tokens: Tensor,
     pixels: Tensor | None = None,
-    valid: Tensor | None = None,
+    attention_mask: Tensor | None = None,
     maps: tuple[int, ...] = (),
 ) -> Ladder:
-    """Run both models on `tokens` (B, T), `pixels` (N, 3, S, S) and the mask `valid` (B, T), and compare every stage.
+    """Run both models on `tokens` (B, T), `pixels` (N, 3, S, S) and `attention_mask` (B, T), and compare every stage.
 
     Padding is not compared. `maps`: decoder layers that our model computes in its visible lane.
     """
-    valid = torch.ones_like(tokens, dtype=torch.bool) if valid is None else valid
-    ours = model(tokens, pixels, valid=valid, hidden=True, maps=maps)
+    attention_mask = torch.ones_like(tokens, dtype=torch.bool) if attention_mask is None else attention_mask
+    ours = model(tokens, pixels, attention_mask=attention_mask, hidden=True, maps=maps)
     theirs = reference(
         input_ids=tokens,
         pixel_values=pixels,
-        attention_mask=valid.long(),
-        position_ids=token_positions(valid, tokens.shape[1]),
+        attention_mask=attention_mask.long(),
+        position_ids=token_positions(attention_mask, tokens.shape[1]),
         output_hidden_states=True,
     )
     rungs = _picture_rungs(ours, reference, pixels) if pixels is not None else []
-    return Ladder((*rungs, *_word_rungs(model, ours, theirs, valid)))
+    return Ladder((*rungs, *_word_rungs(model, ours, theirs, attention_mask)))
 
 
 def compare(stage: str, ours: Tensor, theirs: Tensor) -> Rung:
@@ -97,10 +97,10 @@ def _selected(tower: Sequence[Tensor], config: Any) -> Tensor:
     return torch.cat([state[:, first:] for state in states], dim=-1)
 
 
-def _word_rungs(model: Llava, ours: Output, theirs: Any, valid: Tensor) -> list[Rung]:
+def _word_rungs(model: Llava, ours: Output, theirs: Any, attention_mask: Tensor) -> list[Rung]:
     """The reference's last hidden state is the normalised one, so ours is normalised before it is compared."""
     states = [*ours.hidden[:-1], model.text.norm(ours.hidden[-1])]
     pairs = zip(states, theirs.hidden_states, strict=True)
     names = ["text embedding", *(f"text {layer}" for layer in range(len(states) - 1))]
-    rungs = [compare(name, a[valid], b[valid]) for name, (a, b) in zip(names, pairs, strict=True)]
-    return [*rungs, compare("logits", ours.logits[valid], theirs.logits[valid])]
+    rungs = [compare(name, a[attention_mask], b[attention_mask]) for name, (a, b) in zip(names, pairs, strict=True)]
+    return [*rungs, compare("logits", ours.logits[attention_mask], theirs.logits[attention_mask])]

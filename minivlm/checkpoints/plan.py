@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from minivlm.checkpoints.configs import ConfigReading, read_config
 from minivlm.checkpoints.folder import BYTES_OF, CheckpointFolder, TensorHeader, open_folder
-from minivlm.checkpoints.names import LAYOUTS, Layout, reason_to_drop, recognise
+from minivlm.checkpoints.names import NAMING_SCHEMES, NamingScheme, reason_to_drop, recognise
 from minivlm.checkpoints.openclip import OPENAI_HUB_NAME, OPENAI_TOWER, tower_from_open_clip
 from minivlm.errors import CheckpointError, ConfigError
 from minivlm.files import listed, shown
@@ -23,7 +23,7 @@ class Plan:
     """A model without memory (on the meta device) and the tensor that belongs in each of its places."""
 
     folder: CheckpointFolder
-    layout: Layout
+    layout: NamingScheme
     reading: ConfigReading
     model: Llava
     taken: Mapping[str, TensorHeader]  # canonical name -> tensor of the folder
@@ -102,7 +102,7 @@ def expected_shapes(model: Llava) -> dict[str, tuple[int, ...]]:
 
 
 def _sort_keys(
-    folder: CheckpointFolder, layout: Layout | None
+    folder: CheckpointFolder, layout: NamingScheme | None
 ) -> tuple[dict[str, TensorHeader], dict[str, str], list[str]]:
     """Every tensor of the folder is taken, dropped for a reason, or unexpected."""
     taken: dict[str, TensorHeader] = {}
@@ -119,7 +119,7 @@ def _sort_keys(
     return taken, dropped, unexpected
 
 
-def _named_tower(folder: CheckpointFolder, layout: Layout | None, named: str) -> dict[str, Tensor]:
+def _named_tower(folder: CheckpointFolder, layout: NamingScheme | None, named: str) -> dict[str, Tensor]:
     """The tower that an original LLaVA checkpoint names instead of holding it."""
     if layout is None:
         raise CheckpointError(_not_recognised(folder))
@@ -193,7 +193,7 @@ def is_computed(dtype: torch.dtype) -> bool:
 
 
 def _not_recognised(folder: CheckpointFolder) -> str:
-    letters = ", ".join(layout.letter for layout in LAYOUTS)
+    letters = ", ".join(layout.letter for layout in NAMING_SCHEMES)
     return (
         f"{folder.path}: the tensor names are of none of the layouts {letters} that LLaVA checkpoints have; "
         f"found {len(folder.tensors)} tensors: {listed(list(folder.tensors), 3)}."

@@ -9,14 +9,14 @@ import torch
 from safetensors.torch import save_file
 
 from minivlm.checkpoints.folder import SINGLE_FILE
-from minivlm.checkpoints.names import layout_named
+from minivlm.checkpoints.names import scheme_named
 from minivlm.checkpoints.plan import expected_shapes
 from minivlm.errors import CheckpointError, ConfigError
 from minivlm.files import replace_file, write_json
 from minivlm.model.config import LlavaConfig, TextConfig
 from minivlm.model.llava import Llava
 
-HUB = layout_named("A")
+HUB = scheme_named("A")
 
 
 def save_checkpoint(

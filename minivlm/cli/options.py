@@ -70,7 +70,7 @@ def load_vlm(request: ModelRequest, **more: Any) -> VLM:
 
     vlm = load(request.model, **{name: getattr(request, name) for name in LOADING}, **more)
     dtype = str(vlm.dtype).removeprefix("torch.")
-    remark(f"{vlm.name}: {dtype} on {vlm.device}; template {vlm.template}; picture {vlm.recipe.describe()}")
+    remark(f"{vlm.name}: {dtype} on {vlm.device}; template {vlm.template}; picture {vlm.preprocessing.describe()}")
     for note in vlm.report.notes if vlm.report else ():
         remark(f"minivlm: {note}")
     return vlm

@@ -5,17 +5,17 @@ from pathlib import Path
 
 from minivlm.course.assignments import Assignment, Task
 from minivlm.course.compiled import read_store, store_of
+from minivlm.course.grade_report import GradeReport
 from minivlm.course.hunt import hunt
 from minivlm.course.package import PACKAGE
 from minivlm.course.project import Folder
 from minivlm.course.reference import PUBLIC, Reference, jobs_of
-from minivlm.course.report import Report
 from minivlm.course.supervise import supervise
 from minivlm.course.verdict import judge
 from minivlm.errors import CourseError
 
 
-def check(folder: Folder, only: Sequence[str] = ()) -> Report:
+def check(folder: Folder, only: Sequence[str] = ()) -> GradeReport:
     """Run the tests of the folder, or `only` those whose names hold one of these words."""
     row, tests = folder.assignment, folder.path / "tests" / folder.assignment.tests
     tasks = chosen(row, only)
@@ -23,11 +23,13 @@ def check(folder: Folder, only: Sequence[str] = ()) -> Report:
         raise CourseError(f"{tests} is missing. Take it from the folder as it was handed out.")
     read_store(store_of(folder.path / PACKAGE.name))  # only to refuse another version of Python before anything runs
     if row.is_zoo:
-        return Report(row, tuple(hunt(row, tasks, tests, PUBLIC, elsewhere(folder))))
+        return GradeReport(row, tuple(hunt(row, tasks, tests, PUBLIC, elsewhere(folder))))
     expected = Reference.load(folder.path / "tests" / "expected", row)
     outcomes = supervise(folder.path, tests, jobs_of(row, expected, tasks), denied=elsewhere(folder))
     pairs = zip(tasks, outcomes, strict=True)
-    return Report(row, tuple(judge(task, out, expected.shown[task.test], expected.limit(task)) for task, out in pairs))
+    return GradeReport(
+        row, tuple(judge(task, out, expected.shown[task.test], expected.limit(task)) for task, out in pairs)
+    )
 
 
 def chosen(row: Assignment, only: Sequence[str]) -> tuple[Task, ...]:

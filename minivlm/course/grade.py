@@ -12,11 +12,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from minivlm.course.assignments import Assignment
+from minivlm.course.grade_report import GradeReport
 from minivlm.course.hunt import hunt
 from minivlm.course.package import PACKAGE, require_whole
 from minivlm.course.project import KIT
 from minivlm.course.reference import Reference, jobs_of
-from minivlm.course.report import Report
 from minivlm.course.submission import assemble, remarks, started_for_another, suspicions
 from minivlm.course.supervise import supervise
 from minivlm.course.verdict import OPEN, Verdict, judge, shortened
@@ -30,7 +30,7 @@ class Graded:
     """One student's report, and what was odd about the folder."""
 
     student: str
-    report: Report
+    report: GradeReport
     notes: tuple[str, ...] = ()
 
 
@@ -60,19 +60,19 @@ class Grader:
     def without_points(self, name: str, note: str) -> Graded:
         """A report of tests that were not run, and why."""
         nothing = tuple(Verdict(task, OPEN) for task in self.assignment.tasks)
-        return Graded(name, Report(self.assignment, nothing), (note,))
+        return Graded(name, GradeReport(self.assignment, nothing), (note,))
 
-    def judged(self, project: Path) -> Report:
+    def judged(self, project: Path) -> GradeReport:
         """The tests of the kit, on the student's functions."""
         row, reference = self.assignment, self.reference
         outcomes = supervise(project, KIT / row.tests, jobs_of(row, reference), denied=self.denied)
         pairs = zip(row.tasks, outcomes, strict=True)
-        return Report(row, tuple(judge(t, out, reference.shown[t.test], reference.limit(t)) for t, out in pairs))
+        return GradeReport(row, tuple(judge(t, out, reference.shown[t.test], reference.limit(t)) for t, out in pairs))
 
-    def hunted(self, project: Path) -> Report:
+    def hunted(self, project: Path) -> GradeReport:
         """The student's tests, on this package."""
         row, tests = self.assignment, project / "tests" / self.assignment.tests
-        return Report(row, tuple(hunt(row, row.tasks, tests, self.reference.seed, self.denied)))
+        return GradeReport(row, tuple(hunt(row, row.tasks, tests, self.reference.seed, self.denied)))
 
 
 def grade(row: Assignment, folders: Sequence[Path], seed: str, out: Path, jobs: int = 1) -> Iterator[Graded]:

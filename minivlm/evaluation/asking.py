@@ -46,11 +46,11 @@ class Asker:
     def look(self, pixels: Tensor) -> Looked:
         """See the pictures (N, 3, S, S), each behind the words that open every prompt."""
         vlm = self.vlm
-        features, _ = vlm.model.see(pixels.to(vlm.device, vlm.dtype))
+        features, _ = vlm.model.encode_images(pixels.to(vlm.device, vlm.dtype))
         prefix = through_picture(vlm.prompt("?", num_images=1))
         tokens = torch.tensor([prefix] * len(pixels), device=vlm.device)
         cache = new_cache(vlm.model, *tokens.shape)
-        vlm.model(tokens, features=features, cache=cache, last=True)
+        vlm.model(tokens, features=features, cache=cache, last_only=True)
         return Looked(features, prefix, cache)
 
     def ask(self, looked: Looked, rows: Sequence[tuple[int, str]], method: str) -> list[Answer]:
@@ -65,7 +65,7 @@ class Asker:
             return self.vlm.write(inputs, self.settings, mitigation=mitigation)
         inputs = self.vlm.inputs(pad_batch(prompts, self.vlm.tokenizer.pad, shared), None)
         new = replace(inputs, tokens=inputs.tokens[:, shared:])
-        prompt = inputs.valid.shape[1]
+        prompt = inputs.attention_mask.shape[1]
         capacity = prompt + fitting_steps(self.vlm.model, prompt, self.settings.max_new_tokens)
         return self.vlm.write(new, self.settings, mitigation=mitigation, cache=looked.cache.branch(pictures, capacity))
 

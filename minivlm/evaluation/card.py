@@ -29,7 +29,7 @@ CODE = (  # of answers
     "inputs",
     "inference/generate.py",
     "inference/vlm.py",
-    "inference/writer.py",
+    "inference/streaming_text.py",
     "inference/tensor_parallel.py",
     "evaluation/asking.py",
 )
@@ -56,7 +56,7 @@ def card(
         "task": task,
         "model": {"name": short_name(vlm.name), "files": weight_files(vlm)},
         "prompt": {"template": vlm.template, "text": written_out(vlm.template, items[0].question)},
-        "picture": {**asdict(vlm.recipe), "in words": vlm.recipe.describe()},
+        "picture": {**asdict(vlm.preprocessing), "in words": vlm.preprocessing.describe()},
         "decoding": asdict(settings),
         "methods": {name: method.fitted(vlm.model.config).as_dict() for name, method in methods.items()},
         "data": {

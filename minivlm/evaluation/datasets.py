@@ -19,7 +19,7 @@ from minivlm.evaluation.ids import read_ids
 from minivlm.evaluation.lexicon import Lexicon, Words, coco_lexicon
 from minivlm.evaluation.listing import questions_of, read_listing
 from minivlm.evaluation.pictures import PictureFolder, require_folder
-from minivlm.evaluation.pope import Question
+from minivlm.evaluation.pope import PopeQuestion
 from minivlm.evaluation.scenes import Scenes, SceneWords, phrase
 from minivlm.files import digest
 from minivlm.toyworld.questions import DESCRIBE
@@ -59,7 +59,7 @@ class Dataset:
     source: Source = field(repr=False)
     describe: str = DESCRIBE_PHOTO
     phrase: Callable[[str], str] = field(default=str, repr=False)  # rewords a yes-no question that was made here
-    questions: tuple[Question, ...] = field(default=(), repr=False)
+    questions: tuple[PopeQuestion, ...] = field(default=(), repr=False)
     complete: bool = True
     outlined: Mapping[str, frozenset[str]] | None = field(default=None, repr=False)
     least: int = 1  # objects that an image must have for POPE to ask about it
@@ -106,7 +106,7 @@ class Dataset:
             )
         return replace(self, images=tuple(dict.fromkeys(found.values())))
 
-    def with_questions(self, questions: Sequence[Question], where: str) -> "Dataset":
+    def with_questions(self, questions: Sequence[PopeQuestion], where: str) -> "Dataset":
         """The images that are asked about, in that order; questions name them by id or by file name."""
         asked = self.chosen([question.image for question in questions], where)
         taken = set(self.images)

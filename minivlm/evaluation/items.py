@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from minivlm.errors import EvaluationError
 from minivlm.evaluation.datasets import Dataset
-from minivlm.evaluation.pope import Question, build_questions
+from minivlm.evaluation.pope import PopeQuestion, build_questions
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,6 @@ def pope_items(dataset: Dataset, splits: Sequence[str] = (), per_side: int = 3, 
     return items
 
 
-def as_question(item: Item) -> Question:
+def as_question(item: Item) -> PopeQuestion:
     """The item as POPE scores it."""
-    return Question(item.id, item.image, item.question, bool(item.label), item.split)
+    return PopeQuestion(item.id, item.image, item.question, bool(item.label), item.split)

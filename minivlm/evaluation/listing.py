@@ -16,7 +16,7 @@ from minivlm.errors import EvaluationError
 from minivlm.evaluation.lexicon import Words
 from minivlm.evaluation.lines import read_lines
 from minivlm.evaluation.pictures import inside
-from minivlm.evaluation.pope import SPLITS, Question, read_questions
+from minivlm.evaluation.pope import SPLITS, PopeQuestion, read_questions
 from minivlm.evaluation.truth import checked
 
 EXPECTED = 'lines such as {"image": "cat.jpg", "objects": ["cat"]}, or a question file of POPE'
@@ -28,7 +28,7 @@ class Listing:
 
     files: Mapping[str, str]
     truth: Mapping[str, frozenset[str]]
-    questions: tuple[Question, ...] = ()
+    questions: tuple[PopeQuestion, ...] = ()
 
 
 def read_listing(path: Path, lexicon: Words) -> Listing:
@@ -69,7 +69,7 @@ def questions_about_pictures(path: Path, lexicon: Words) -> Listing:
     return Listing({image: image for image in there}, {i: frozenset(o) for i, o in there.items()}, questions)
 
 
-def questions_of(paths: Sequence[str | Path]) -> tuple[Question, ...]:
+def questions_of(paths: Sequence[str | Path]) -> tuple[PopeQuestion, ...]:
     """The questions of original question files, whose splits are taken from the files' names.
 
     A picture is named by its bare file name, as in all files of POPE; a path is refused, wherever it leads.

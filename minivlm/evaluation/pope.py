@@ -15,13 +15,20 @@ from pathlib import Path
 import numpy as np
 
 from minivlm.errors import EvaluationError
-from minivlm.evaluation.pope_questions import SPLITS, Question, build_questions, lines_by_id, read_questions, text_of
+from minivlm.evaluation.pope_questions import (
+    SPLITS,
+    PopeQuestion,
+    build_questions,
+    lines_by_id,
+    read_questions,
+    text_of,
+)
 from minivlm.stats import Ratio
 
 __all__ = [
     "PARSERS",
     "SPLITS",
-    "Question",
+    "PopeQuestion",
     "build_questions",
     "matched",
     "pope",
@@ -75,13 +82,15 @@ def read_answers(path: str | Path) -> dict[str, str]:
 
 
 def score_answers(
-    questions: Sequence[Question], answers: Mapping[str, str], parser: str = "original"
+    questions: Sequence[PopeQuestion], answers: Mapping[str, str], parser: str = "original"
 ) -> dict[str, Ratio]:
     """The figures of `pope` for the texts that a model answered, by question id; each question needs one."""
     return pope(questions, matched(questions, answers, parser))
 
 
-def matched(questions: Sequence[Question], answers: Mapping[str, str], parser: str = "original") -> list[bool | None]:
+def matched(
+    questions: Sequence[PopeQuestion], answers: Mapping[str, str], parser: str = "original"
+) -> list[bool | None]:
     """What was said to each question, in their order. Missing answers, and answers to other questions, are refused."""
     if parser not in PARSERS:
         raise EvaluationError(f"The parsers of yes and no are {', '.join(PARSERS)}, found {parser!r}.")
@@ -105,7 +114,7 @@ def listed(names: Sequence[str]) -> str:
     return f"{len(names)} ({shown})" if names else "0"
 
 
-def pope(questions: Sequence[Question], answers: Said) -> dict[str, Ratio]:
+def pope(questions: Sequence[PopeQuestion], answers: Said) -> dict[str, Ratio]:
     """The figures as ratios of sums over images, in the order in which these are first asked about.
 
     Questions about one image share its difficulty, so images are what the bootstrap draws. None, an answer that could
@@ -130,7 +139,7 @@ def pope(questions: Sequence[Question], answers: Said) -> dict[str, Ratio]:
     }
 
 
-def right(questions: Sequence[Question], answers: Said) -> list[bool]:
+def right(questions: Sequence[PopeQuestion], answers: Said) -> list[bool]:
     """Which answers are true; of two methods, this is what McNemar's test compares."""
     pairs = zip(questions, answers, strict=True)
     return [answer is not None and bool(answer) == question.label for question, answer in pairs]

@@ -24,7 +24,7 @@ Rank = Callable[[str, str], int]  # an object that is there and one that is not 
 
 
 @dataclass(frozen=True)
-class Question:
+class PopeQuestion:
     """A question about an image; `label` is whether yes is the true answer."""
 
     id: str
@@ -34,7 +34,7 @@ class Question:
     split: str = ""
 
 
-def read_questions(path: str | Path, split: str = "") -> list[Question]:
+def read_questions(path: str | Path, split: str = "") -> list[PopeQuestion]:
     """A question file of the original: JSON lines with question_id, image, text and label, which is "yes" or "no".
 
     The files of all splits count from 1: where a `split` is given, it goes before the id, as in "popular/1".
@@ -45,7 +45,7 @@ def read_questions(path: str | Path, split: str = "") -> list[Question]:
         label = text_of(line, "label", where)
         if label not in LABELS:
             raise EvaluationError(f"{where}: the label must be 'yes' or 'no', found {label!r}.")
-        questions.append(Question(f"{split}/{name}" if split else name, image, text, LABELS[label], split))
+        questions.append(PopeQuestion(f"{split}/{name}" if split else name, image, text, LABELS[label], split))
     if not questions:
         raise EvaluationError(f"'{path}' is empty; expected are JSON lines with question_id, image, text and label.")
     return questions
@@ -82,7 +82,7 @@ def build_questions(
     objects: Collection[str] | None = None,
     least: int = 1,
     images: Collection[str] | None = None,
-) -> list[Question]:
+) -> list[PopeQuestion]:
     """Up to `per_side` questions with yes about each of the `images` and as many with no: yes, no, yes, no, …
 
     Without `images`, about all of `truth`; without `objects`, all that occur in it may be asked about. Frequencies are
@@ -111,10 +111,10 @@ def build_questions(
     return questions
 
 
-def question(image: str, name: str, label: bool, split: str) -> Question:
+def question(image: str, name: str, label: bool, split: str) -> PopeQuestion:
     """In the original's words; its id says all that is asked, so that it is the same in every set."""
     article = "an" if name[:1].lower() in "aeiou" else "a"
-    return Question(f"{split}/{image}/{name}", image, f"Is there {article} {name} in the image?", label, split)
+    return PopeQuestion(f"{split}/{image}/{name}", image, f"Is there {article} {name} in the image?", label, split)
 
 
 def chosen(order: list[str], there: Collection[str], rank: Rank, number: int) -> list[tuple[str, str]]:

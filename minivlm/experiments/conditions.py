@@ -79,7 +79,7 @@ def run(
 
 
 def tuned_settings(vlm: VLM, scenes: int, question: str, world: World) -> Tuned:
-    """The methods' settings, chosen on scenes from other dice."""
+    """The methods' settings, chosen on scenes from other generator."""
     if scenes == 0:
         return default_settings(vlm.model.config)
     return tune(vlm, draw(replace(world, stream="tuning"), scenes), question)

@@ -10,8 +10,7 @@ from pathlib import Path
 from random import Random
 
 from minivlm.errors import EvaluationError
-from minivlm.evaluation.pope import Question as YesNo
-from minivlm.evaluation.pope import unreadable
+from minivlm.evaluation.pope import PopeQuestion, unreadable
 from minivlm.experiments.card import HEAD
 from minivlm.experiments.trials import (
     Answers,
@@ -116,7 +115,7 @@ def invention_figures(captions: Sequence[str], scenes: Sequence[Scene]) -> dict[
     return {"objects": invented, **{name: share(count, invented) for name, count in counts.items()}}
 
 
-def pope_figures(questions: Sequence[YesNo], answers: Answers) -> dict[str, float]:
+def pope_figures(questions: Sequence[PopeQuestion], answers: Answers) -> dict[str, float]:
     """The figures of POPE for one split, and the share of the answers in which neither parser finds a yes or a no."""
     found = pope_ratios({"": questions}, answers)
     unread = sum(unreadable(answers[question.image, question.text]) for question in questions)

@@ -84,7 +84,7 @@ def traced_scenes(vlm: VLM, scenes: Sequence[Scene], title: str | None = None) -
 
 def traced(vlm: VLM, trace: Trace, scene: Scene) -> TracedScene:
     """A trace with what the scene knows."""
-    masks = object_masks(scene, vlm.recipe, patch_side(vlm.model.config))
+    masks = object_masks(scene, vlm.preprocessing, patch_side(vlm.model.config))
     threshold = MANY * EAH.for_model(vlm.model.config).threshold
     return TracedScene(trace, words_of(trace, scene), masks, drift.sink_columns(trace, threshold))
 

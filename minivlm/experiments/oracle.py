@@ -13,9 +13,9 @@ from torch import Tensor
 
 from minivlm.errors import ConfigError
 from minivlm.inference.generate import GREEDY, Step
+from minivlm.inference.streaming_text import StreamingText
 from minivlm.inference.vlm import VLM
-from minivlm.inference.writer import Writer
-from minivlm.inputs.image import ImageRecipe
+from minivlm.inputs.image import ImagePreprocessing
 from minivlm.inputs.patches import patch_mask
 from minivlm.model import Aim, LlavaConfig
 from minivlm.toyworld.scenes import Scene
@@ -44,10 +44,10 @@ class Oracle:
 
 
 class Guide:
-    """Knows where the objects of one scene are, on the `side` × `side` patches that the recipe makes of its picture."""
+    """Knows where the objects of one scene are, on the `side` × `side` patches of its preprocessed picture."""
 
-    def __init__(self, scene: Scene, recipe: ImageRecipe, side: int) -> None:
-        self.boxes = object_masks(scene, recipe, side)
+    def __init__(self, scene: Scene, preprocessing: ImagePreprocessing, side: int) -> None:
+        self.boxes = object_masks(scene, preprocessing, side)
         self.nowhere = torch.zeros(side * side)
         self.shuffled = torch.randperm(side * side, generator=torch.Generator().manual_seed(scene.seed))
 
@@ -64,10 +64,12 @@ class Guide:
         return left[self.shuffled] if kind == "random" else left
 
 
-def object_masks(scene: Scene, recipe: ImageRecipe, side: int) -> dict[str, Tensor]:
+def object_masks(scene: Scene, preprocessing: ImagePreprocessing, side: int) -> dict[str, Tensor]:
     """For each object of the scene the share of every patch that its boxes cover, (P,)."""
     size = (scene.size, scene.size)
-    return {name: patch_mask([thing.box for thing in scene.of(name)], size, recipe, side) for name in scene.names}
+    return {
+        name: patch_mask([thing.box for thing in scene.of(name)], size, preprocessing, side) for name in scene.names
+    }
 
 
 def patch_side(config: LlavaConfig) -> int:
@@ -80,8 +82,8 @@ class Aiming:
 
     def __init__(self, vlm: VLM, oracle: Oracle, scenes: Sequence[Scene]) -> None:
         self.oracle, self.device = oracle, vlm.device
-        self.guides = [Guide(scene, vlm.recipe, patch_side(vlm.model.config)) for scene in scenes]
-        self.writers = [Writer(vlm.tokenizer, GREEDY) for _ in scenes]
+        self.guides = [Guide(scene, vlm.preprocessing, patch_side(vlm.model.config)) for scene in scenes]
+        self.writers = [StreamingText(vlm.tokenizer, GREEDY) for _ in scenes]
 
     def __call__(self, step: Step | None) -> Aim:
         for writer, token in zip(self.writers, step.chosen if step else (), strict=bool(step)):

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 import torch
 
 from minivlm.evaluation.chair import Judged, chair, judge
-from minivlm.evaluation.pope import SPLITS, Question, build_questions, score_answers
+from minivlm.evaluation.pope import SPLITS, PopeQuestion, build_questions, score_answers
 from minivlm.evaluation.scenes import BLOCK, SceneWords, phrase
 from minivlm.experiments.oracle import Aiming, Oracle
 from minivlm.inference.answer import Answer
@@ -24,7 +24,7 @@ BATCH = 50  # questions asked at once
 MOST = 96  # tokens of a caption
 YES_NO = 2  # tokens that an answer to "is there …?" needs to be known
 WORDS = SceneWords()
-Sets = Mapping[str, Sequence[Question]]  # split -> its questions
+Sets = Mapping[str, Sequence[PopeQuestion]]  # split -> its questions
 Answers = Mapping[tuple[str, str], str]  # (image, question) -> answer; a scene's image is its seed
 
 
@@ -123,7 +123,7 @@ def recall_of(found: Sequence[Judged], wanted: Sequence[set[str]]) -> Ratio:
     return Ratio.of(named, [*map(len, wanted)])
 
 
-def pope_sets(scenes: Sequence[Scene], world: World = HELD_OUT) -> dict[str, list[Question]]:
+def pope_sets(scenes: Sequence[Scene], world: World = HELD_OUT) -> dict[str, list[PopeQuestion]]:
     """POPE's three splits about scenes of `world`: of held-out scenes, those that `evaluate pope --data scenes:0` asks.
 
     How frequent an object is, is counted in the world's first block of scenes, or in more if `scenes` reach further.

@@ -16,13 +16,13 @@ class Inputs:
 
     tokens: Tensor  # (B, T), one placeholder for each patch
     pixels: Tensor | None  # (N, 3, S, S), in the order of their slots
-    valid: Tensor  # (B, T), False at padding
+    attention_mask: Tensor  # (B, T), False at padding
     spans: tuple[tuple[Span, ...], ...]  # of each row
     features: Tensor | None = None  # (N, P, D), of pictures that were looked at before; then there are no pixels
 
     def keys(self) -> tuple[str, ...]:
         """The arguments of the network's call, so that `**inputs` passes them."""
-        return ("tokens", "pixels", "valid", "features")
+        return ("tokens", "pixels", "attention_mask", "features")
 
     def __getitem__(self, name: str) -> Any:
         return getattr(self, name)

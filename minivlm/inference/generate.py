@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from minivlm.errors import GenerationError
 from minivlm.inference.effect import NO_EFFECT, Effect, effect_of
 from minivlm.model import NO_MITIGATION, Earlier, KVCache, Llava, Mitigation, Output
+from minivlm.model.llava import all_valid
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def steps(
     pixels: Tensor | None = None,
     *,
     features: Tensor | None = None,
-    valid: Tensor | None = None,
+    attention_mask: Tensor | None = None,
     settings: Generation = GREEDY,
     allowed: Tensor | None = None,
     stops: tuple[int, ...] = (),
@@ -86,27 +87,27 @@ def steps(
 ) -> Iterator[Step]:
     """Prefill, then one forward a step.
 
-    `tokens` (B, T), `pixels` or `features`, `valid`: what the model takes; a row ends in a token. `allowed` (V,): True
-    for tokens that may be chosen. Ends when each row has given one of `stops`, after `max_new_tokens`, or, warning,
-    where the context ends. `compare`: the plain model reads along, for `effect.kl`. `watch`: what else the model is to
-    show. A given `cache` may hold the prompt's beginning, see `ready_cache`: `valid` speaks of it, `tokens` do not.
-    `mitigation`: see `Mitigation.of`; or a function from the latest step, None before the first, to that of the next.
+    `tokens` (B, T), `pixels` or `features`, `attention_mask`: what the model takes; padding is on the left. `allowed`
+    (V,): True for tokens that may be sampled. Ends when each sample has given one of `stops`, after `max_new_tokens`,
+    or, with a warning, where the context ends. `mitigation`: see `Mitigation.of`; or a function from the latest step,
+    None before the first, to that of the next. `compare`: run the plain model, too, for `effect.kl`. A given `cache`
+    may hold the prompt's beginning, see `ready_cache`. `watch`: what else the model is to show.
     """
     plan, step = plan_of(mitigation), None
-    valid = torch.ones_like(tokens, dtype=torch.bool) if valid is None else left_padded(valid)
-    most = fitting_steps(model, valid.shape[1], settings.max_new_tokens)
-    cache = ready_cache(model, cache, mitigation, valid, most) if settings.cache or cache else None
-    reader = Reader(model, cache, mitigation, valid.shape[1], watch, compare)
-    chooser = Chooser(len(tokens), settings, allowed, stops, tokens.device)
+    attention_mask = left_padded(all_valid(tokens, 0) if attention_mask is None else attention_mask)
+    most = fitting_steps(model, attention_mask.shape[1], settings.max_new_tokens)
+    cache = ready_cache(model, cache, mitigation, attention_mask, most) if settings.cache or cache else None
+    session = DecodeSession(model, cache, mitigation, attention_mask.shape[1], watch, compare)
+    sampler = Sampler(len(tokens), settings, allowed, stops, tokens.device)
     new, pictures = tokens, {"pixels": pixels, "features": features}
     for _ in range(most):
-        output = reader.read(new, valid, plan(step), **pictures)
-        chosen = chooser.choose(output.logits[:, -1])
-        yield (step := Step(chosen, output, reader.effect))
-        if chooser.finished:
+        output = session.forward(new, attention_mask, plan(step), **pictures)
+        chosen = sampler.sample(output.logits[:, -1])
+        yield (step := Step(chosen, output, session.effect))
+        if sampler.finished:
             return
         following = torch.tensor(chosen, device=tokens.device)[:, None]  # B 1
-        valid = F.pad(valid, (0, 1), value=True)
+        attention_mask = F.pad(attention_mask, (0, 1), value=True)
         new, pictures = (torch.cat((new, following), dim=1), pictures) if cache is None else (following, {})
     warn_if_cut(most, settings.max_new_tokens)
 
@@ -130,7 +131,7 @@ def changes_by_step(mitigation: Any) -> bool:
     return callable(mitigation) and not isinstance(mitigation, type)
 
 
-class Reader:
+class DecodeSession:
     """The model reading one prompt and its answer; `effect` is what the mitigation did so far, None without one."""
 
     def __init__(
@@ -139,60 +140,60 @@ class Reader:
         self.model, self.cache = model, cache
         acts = changes_by_step(mitigation) or Mitigation.of(mitigation) != NO_MITIGATION
         self.effect = NO_EFFECT if acts else None
-        self.prompt, self.how = prompt, {"last": True, **watch}
+        self.prompt, self.how = prompt, {"last_only": True, **watch}
         self.compare = compare and self.effect is not None  # the plain model need not be held against itself
         if self.compare and cache is not None:
             self.plain_cache = cache.branch(range(cache.rows), cache.capacity)
 
-    def read(self, tokens: Tensor, valid: Tensor, mitigation: Any, **pictures: Tensor | None) -> Output:
+    def forward(self, tokens: Tensor, attention_mask: Tensor, mitigation: Any, **pictures: Tensor | None) -> Output:
         """One forward, and its effect."""
         how = {"mitigation": mitigation, "earlier": Earlier(self.prompt, self.effect), **self.how}
-        output = self.model(tokens, valid=valid, cache=self.cache, **pictures, **how)
+        output = self.model(tokens, attention_mask=attention_mask, cache=self.cache, **pictures, **how)
         if self.effect is not None:
-            kl = self._distance(output, tokens, valid, **pictures) if self.compare else None
+            kl = self._distance(output, tokens, attention_mask, **pictures) if self.compare else None
             if self.cache is None:  # then each step does everything once more
                 self.effect = replace(self.effect, calls=())
             self.effect = self.effect.then(effect_of(output, kl) or Effect(((),), kl))
         return output
 
-    def _distance(self, output: Output, tokens: Tensor, valid: Tensor, **pictures: Tensor | None) -> Tensor:
+    def _distance(self, output: Output, tokens: Tensor, attention_mask: Tensor, **pictures: Tensor | None) -> Tensor:
         """KL(mitigated, plain) of the next token's distributions in nats, (B, 1)."""
         cache = None if self.cache is None else self.plain_cache
-        plain = self.model(tokens, valid=valid, cache=cache, last=True, **pictures)
+        plain = self.model(tokens, attention_mask=attention_mask, cache=cache, last_only=True, **pictures)
         mine, other = (each.logits[:, -1].float().log_softmax(dim=-1) for each in (output, plain))
         return F.kl_div(other, mine, reduction="none", log_target=True).sum(dim=-1, keepdim=True).clamp(min=0)
 
 
-class Chooser:
-    """Chooses the next token of every row, until all rows have ended."""
+class Sampler:
+    """Samples the next token of every row, until all rows have ended."""
 
     def __init__(
         self, rows: int, settings: Generation, allowed: Tensor | None, stops: tuple[int, ...], device: torch.device
     ) -> None:
         self.settings, self.allowed, self.stops = settings, allowed, stops
-        self.dice = new_dice(rows, settings, device)
+        self.generators = new_generators(rows, settings, device)
         self.ended: list[int | None] = [None] * rows
 
     @property
     def finished(self) -> bool:
         return None not in self.ended
 
-    def choose(self, logits: Tensor) -> list[int]:
+    def sample(self, logits: Tensor) -> list[int]:
         """B ids from `logits` (B, V); a row that has ended repeats its stop id."""
-        chosen = choose(logits, self.settings, self.dice, self.allowed).tolist()
+        chosen = sample(logits, self.settings, self.generators, self.allowed).tolist()
         chosen = [token if end is None else end for token, end in zip(chosen, self.ended, strict=True)]
         self.ended = [token if token in self.stops else None for token in chosen]
         return chosen
 
 
-def left_padded(valid: Tensor) -> Tensor:
-    """`valid` (B, T) as given, once every row ends in a token: what follows padding would be no answer."""
-    if not valid[:, -1].all():
+def left_padded(attention_mask: Tensor) -> Tensor:
+    """`attention_mask` (B, T) as given, once every row ends in a token: what follows padding would be no answer."""
+    if not attention_mask[:, -1].all():
         raise GenerationError("Rows of a batch must be padded on the left, so that all prompts end together.")
-    return valid
+    return attention_mask
 
 
-def ready_cache(model: Llava, cache: KVCache | None, mitigation: Any, valid: Tensor, steps: int) -> KVCache:
+def ready_cache(model: Llava, cache: KVCache | None, mitigation: Any, attention_mask: Tensor, steps: int) -> KVCache:
     """The given cache, or a new one with room for the prompt and so many steps.
 
     A given one may hold the prompt's beginning as the plain model computes it, as far as the mitigation leaves that
@@ -200,9 +201,11 @@ def ready_cache(model: Llava, cache: KVCache | None, mitigation: Any, valid: Ten
     `GenerationError` otherwise.
     """
     if cache is None:
-        return new_cache(model, len(valid), valid.shape[1] + steps)
+        return new_cache(model, len(attention_mask), attention_mask.shape[1] + steps)
     image = cache.image[:, : cache.length]
-    text = valid[:, : cache.length] & ~image & (image.cumsum(dim=1) > 0)  # rows behind a patch, see `Layout.text`
+    text = (
+        attention_mask[:, : cache.length] & ~image & (image.cumsum(dim=1) > 0)
+    )  # rows behind a patch, see `Layout.text`
     fixed = None if changes_by_step(mitigation) else Mitigation.of(mitigation)
     touched = fixed is None or fixed.eah is not None or (fixed != NO_MITIGATION and bool(text.any()))
     if cache.length and touched:
@@ -230,16 +233,16 @@ def new_cache(model: Llava, rows: int, capacity: int) -> KVCache:
     return KVCache(model.config.text_config, rows, capacity, device=weight.device, dtype=weight.dtype)
 
 
-def new_dice(rows: int, settings: Generation, device: torch.device) -> list[Generator]:
+def new_generators(rows: int, settings: Generation, device: torch.device) -> list[Generator]:
     """A source of chance for each row, so that a row is drawn as if it were alone."""
-    dice = [Generator(device).manual_seed(settings.seed or 0) for _ in range(rows)]
+    generators = [Generator(device).manual_seed(settings.seed or 0) for _ in range(rows)]
     if settings.seed is None and settings.temperature > 0:
-        for die in dice:
-            die.seed()
-    return dice
+        for generator in generators:
+            generator.seed()
+    return generators
 
 
-def choose(logits: Tensor, settings: Generation, dice: list[Generator], allowed: Tensor | None = None) -> Tensor:
+def sample(logits: Tensor, settings: Generation, generators: list[Generator], allowed: Tensor | None = None) -> Tensor:
     """One token (B,) for each row of `logits` (B, V). Raises `GenerationError` for NaN and infinity."""
     logits = logits.float()
     if not torch.isfinite(logits).all():
@@ -256,7 +259,10 @@ def choose(logits: Tensor, settings: Generation, dice: list[Generator], allowed:
     logits = keep_top_p(keep_top_k(logits, settings.top_k), settings.top_p)
     # The largest of p / e, e exponential, falls on a token with probability p: a draw without a word to the host.
     noise = torch.stack(
-        [torch.empty_like(row).exponential_(generator=die) for row, die in zip(logits, dice, strict=True)]
+        [
+            torch.empty_like(row).exponential_(generator=generator)
+            for row, generator in zip(logits, generators, strict=True)
+        ]
     )
     return (logits.softmax(dim=-1) / noise).argmax(dim=-1)
 

@@ -10,7 +10,7 @@ from minivlm.checkpoints.download import find_or_download
 from minivlm.errors import CheckpointError, ConfigError, PromptError
 from minivlm.files import read_json_file, torchrun
 from minivlm.inference.vlm import VLM
-from minivlm.inputs.image import ImageRecipe, default_mode
+from minivlm.inputs.image import ImagePreprocessing, default_mode
 from minivlm.inputs.templates import TEMPLATES
 from minivlm.inputs.tokenizer import Tokenizer
 
@@ -49,7 +49,7 @@ def load(
         tokenizer=Tokenizer.from_folder(
             folder, image_token_id=config.image_token_index, vocab_rows=config.text_config.vocab_size
         ),
-        recipe=read_recipe(folder, config.vision_config.image_size, image_mode),
+        preprocessing=read_preprocessing(folder, config.vision_config.image_size, image_mode),
         template=template or ("hf" if loaded.report.style == "hub" else "llava_v1"),
         name=f"minivlm/{folder.name}" if name_or_path is None else str(name_or_path),
         report=loaded.report,
@@ -68,26 +68,28 @@ def shipped_model() -> Path:
     )
 
 
-def read_recipe(folder: Path, image_size: int, mode: str | None) -> ImageRecipe:
-    """The image recipe of a checkpoint folder; without a preprocessor file, CLIP's own at the tower's size."""
+def read_preprocessing(folder: Path, image_size: int, mode: str | None) -> ImagePreprocessing:
+    """The image preprocessing of a checkpoint folder; without a preprocessor file, CLIP's own at the tower's size."""
     for name in ("preprocessor_config.json", "processor_config.json"):
         if (folder / name).is_file():
             settings = read_json_file(folder / name)
             if name.startswith("pre") or "image_processor" in settings:
                 mode = mode or default_mode(settings, read_json_file(folder / "config.json"))
-                return fitting_recipe(ImageRecipe.from_config(settings, mode=mode), image_size, folder / name)
+                return fitting_preprocessing(
+                    ImagePreprocessing.from_config(settings, mode=mode), image_size, folder / name
+                )
     mode = mode or default_mode({}, read_json_file(folder / "config.json"))
-    return ImageRecipe(size=image_size, mode=mode)
+    return ImagePreprocessing(size=image_size, mode=mode)
 
 
-def fitting_recipe(recipe: ImageRecipe, image_size: int, file: Path) -> ImageRecipe:
-    """The recipe as given, once it makes the square that the vision tower expects."""
-    if recipe.size != image_size:
+def fitting_preprocessing(preprocessing: ImagePreprocessing, image_size: int, file: Path) -> ImagePreprocessing:
+    """The preprocessing as given, once it makes the square that the vision tower expects."""
+    if preprocessing.size != image_size:
         raise ConfigError(
-            f"{file} makes squares of {recipe.size} pixels, but config.json has a vision tower for {image_size}. "
+            f"{file} makes squares of {preprocessing.size} pixels, but config.json has a tower for {image_size}. "
             "The two files belong to different models."
         )
-    return recipe
+    return preprocessing
 
 
 def own_device(device: str | None) -> str | None:

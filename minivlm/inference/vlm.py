@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minivlm.checkpoints import Report
+from minivlm.checkpoints import CheckpointReport
 from minivlm.errors import PromptError
 from minivlm.inference.answer import Answer, Inputs
 from minivlm.inference.effect import Effect
 from minivlm.inference.generate import Generation, Step, changes_by_step, steps
+from minivlm.inference.streaming_text import StreamingText
 from minivlm.inference.trace import Trace, Tracer
-from minivlm.inference.writer import Writer
-from minivlm.inputs.image import ImageRecipe, load_image, to_pixels
+from minivlm.inputs.image import ImagePreprocessing, load_image, to_pixels
 from minivlm.inputs.prompt import Batch, Prompt, Span, as_turns, build_prompt, pad_batch, require_question
 from minivlm.inputs.tokenizer import Tokenizer
 from minivlm.model import Llava, Mitigation
@@ -33,10 +33,10 @@ class VLM:
 
     model: Llava
     tokenizer: Tokenizer
-    recipe: ImageRecipe
+    preprocessing: ImagePreprocessing
     template: str  # "hf" or "llava_v1"
     name: str
-    report: Report | None = field(default=None, repr=False)
+    report: CheckpointReport | None = field(default=None, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -160,7 +160,7 @@ class VLM:
     def inputs(self, batch: Batch, pixels: Tensor | None, features: Tensor | None = None) -> Inputs:
         """A batch and its pixels, or what the tower saw in them, moved to where the model is."""
         pixels = None if pixels is None else pixels.to(self.device, self.dtype)
-        return Inputs(batch.tokens.to(self.device), pixels, batch.valid.to(self.device), batch.spans, features)
+        return Inputs(batch.tokens.to(self.device), pixels, batch.attention_mask.to(self.device), batch.spans, features)
 
     def prompt(self, text: Any, num_images: int = 0) -> Prompt:
         """Tokens and spans of a question, or of a list of `Turn`s whose last has no answer yet."""
@@ -175,11 +175,11 @@ class VLM:
 
     def pixels(self, picture: Any) -> Tensor:
         """One picture as (3, S, S), by this VLM's recipe."""
-        return to_pixels(load_image(picture), self.recipe)
+        return to_pixels(load_image(picture), self.preprocessing)
 
     def answer(
         self,
-        writer: Writer,
+        writer: StreamingText,
         spans: tuple[Span, ...],
         settings: Generation,
         mitigation: Any = None,
@@ -194,7 +194,7 @@ class VLM:
             finish=writer.finish,
             settings=settings,
             template=self.template,
-            recipe=self.recipe.describe(),
+            recipe=self.preprocessing.describe(),
             model=self.name,
             mitigation={} if changes_by_step(mitigation) else self.fitted(mitigation).as_dict(),
             effect=effect,
@@ -237,7 +237,7 @@ class Writing:
 
     def __iter__(self) -> Iterator[list[str]]:
         writers, effect, finish = (
-            [Writer(self.vlm.tokenizer, self.settings) for _ in self.inputs.tokens],
+            [StreamingText(self.vlm.tokenizer, self.settings) for _ in self.inputs.tokens],
             None,
             "length",
         )
@@ -258,7 +258,7 @@ class Writing:
         ]
 
 
-def each_effect(effect: Effect | None, writers: Sequence[Writer]) -> list[Effect | None]:
+def each_effect(effect: Effect | None, writers: Sequence[StreamingText]) -> list[Effect | None]:
     """What a mitigation did to each row of a batch, as long as the row was written; a warning where it was nothing."""
     if effect is None:
         return [None] * len(writers)

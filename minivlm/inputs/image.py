@@ -6,7 +6,7 @@ There are two ways to make a square of a picture, and they decide what the model
     pad    a square is drawn around the picture in the mean colour, then scaled   (how LLaVA-1.5 was trained)
 
 `default_mode` says which one a checkpoint gets. On a photo that is not square the two differ a lot,
-so every result names its recipe (`ImageRecipe.describe`).
+so every result names its preprocessing (`ImagePreprocessing.describe`).
 """
 
 import math
@@ -21,7 +21,16 @@ from PIL import Image
 from minivlm.errors import ConfigError, ImageError
 from minivlm.inputs.pictures import load_image
 
-__all__ = ["CLIP_MEAN", "CLIP_STD", "ImageRecipe", "Placement", "default_mode", "load_image", "placement", "to_pixels"]
+__all__ = [
+    "CLIP_MEAN",
+    "CLIP_STD",
+    "ImagePreprocessing",
+    "Placement",
+    "default_mode",
+    "load_image",
+    "placement",
+    "to_pixels",
+]
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -33,10 +42,11 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 @dataclass(frozen=True)
-class ImageRecipe:
+class ImagePreprocessing:
     """How a picture becomes pixels: bicubic to `size` x `size`, then (value / 255 - mean) / std for each channel.
 
-    Without a preprocessor file, mean and std are CLIP's: `ImageRecipe(image_size, mode=default_mode({}, config))`.
+    Without a preprocessor file, mean and std are CLIP's:
+    `ImagePreprocessing(image_size, mode=default_mode({}, config))`.
     """
 
     size: int
@@ -56,7 +66,7 @@ class ImageRecipe:
             raise ConfigError(f"image_std must be positive, found {self.std!r}.")
 
     @classmethod
-    def from_config(cls, preprocessor: dict, *, mode: str | None = None) -> "ImageRecipe":
+    def from_config(cls, preprocessor: dict, *, mode: str | None = None) -> "ImagePreprocessing":
         """Read `preprocessor_config.json`, or the `processor_config.json` into which transformers 5 merges it.
 
         `mode` overrules the file. What the file asks for and is not implemented is refused, never ignored.
@@ -105,30 +115,30 @@ def default_mode(preprocessor: dict, model_config: dict) -> str:
     return "pad" if is_llava_1_5 and ratio is None else "crop"
 
 
-def to_pixels(image: Image.Image, recipe: ImageRecipe) -> torch.Tensor:
+def to_pixels(image: Image.Image, preprocessing: ImagePreprocessing) -> torch.Tensor:
     """An RGB picture -> float32 (3, size, size). `crop` equals transformers' `CLIPImageProcessorPil` bit for bit."""
-    square = _crop(image, recipe) if recipe.mode == "crop" else _pad(image, recipe)
+    square = _crop(image, preprocessing) if preprocessing.mode == "crop" else _pad(image, preprocessing)
     values = (np.asarray(square).astype(np.float64) * (1 / 255)).astype(np.float32)  # (size, size, 3)
-    pixels = (values - np.float32(recipe.mean)) / np.float32(recipe.std)
+    pixels = (values - np.float32(preprocessing.mean)) / np.float32(preprocessing.std)
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))  # (3, size, size)
 
 
-def _crop(image: Image.Image, recipe: ImageRecipe) -> Image.Image:
-    width, height = _scaled_size(*image.size, recipe.size)
+def _crop(image: Image.Image, preprocessing: ImagePreprocessing) -> Image.Image:
+    width, height = _scaled_size(*image.size, preprocessing.size)
     _refuse_huge(image, width * height)
-    left, top = (width - recipe.size) // 2, (height - recipe.size) // 2
+    left, top = (width - preprocessing.size) // 2, (height - preprocessing.size) // 2
     resized = image.resize((width, height), Image.Resampling.BICUBIC)
-    return resized.crop((left, top, left + recipe.size, top + recipe.size))
+    return resized.crop((left, top, left + preprocessing.size, top + preprocessing.size))
 
 
-def _pad(image: Image.Image, recipe: ImageRecipe) -> Image.Image:
+def _pad(image: Image.Image, preprocessing: ImagePreprocessing) -> Image.Image:
     side = max(image.size)
     if image.width != image.height:
         _refuse_huge(image, side * side)
-        canvas = Image.new("RGB", (side, side), recipe.fill)
+        canvas = Image.new("RGB", (side, side), preprocessing.fill)
         canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
         image = canvas
-    return image.resize((recipe.size, recipe.size), Image.Resampling.BICUBIC)
+    return image.resize((preprocessing.size, preprocessing.size), Image.Resampling.BICUBIC)
 
 
 def _scaled_size(width: int, height: int, short: int) -> tuple[int, int]:
@@ -176,14 +186,14 @@ class Placement:
         )
 
 
-def placement(width: int, height: int, recipe: ImageRecipe) -> Placement:
-    """Where the recipe puts a picture of this size."""
-    if recipe.mode == "crop":
-        wide, high = _scaled_size(width, height, recipe.size)
+def placement(width: int, height: int, preprocessing: ImagePreprocessing) -> Placement:
+    """Where the preprocessing puts a picture of this size."""
+    if preprocessing.mode == "crop":
+        wide, high = _scaled_size(width, height, preprocessing.size)
         scale = (wide / width, high / height)
-        return Placement(scale, (-float((wide - recipe.size) // 2), -float((high - recipe.size) // 2)))
+        return Placement(scale, (-float((wide - preprocessing.size) // 2), -float((high - preprocessing.size) // 2)))
     side = max(width, height)
-    scale = recipe.size / side
+    scale = preprocessing.size / side
     return Placement((scale, scale), ((side - width) // 2 * scale, (side - height) // 2 * scale))
 
 

@@ -7,20 +7,20 @@ import torch
 from torch import Tensor
 
 from minivlm.errors import EvaluationError
-from minivlm.inputs.image import Box, ImageRecipe, placement
+from minivlm.inputs.image import Box, ImagePreprocessing, placement
 
 
-def patch_mask(boxes: Sequence[Box], size: tuple[int, int], recipe: ImageRecipe, side: int) -> Tensor:
+def patch_mask(boxes: Sequence[Box], size: tuple[int, int], preprocessing: ImagePreprocessing, side: int) -> Tensor:
     """The share of each patch that the boxes cover together, (P,) in 0..1, row by row from the top left.
 
-    `boxes` (left, top, right, bottom) are in pixels of the picture, whose width and height are `size`; what the recipe
-    cuts off is not covered, nor is its padding. `side` is the number of patches in a row. With several pictures, join
-    the masks of all with `torch.cat`, zeros for those without the object.
+    `boxes` (left, top, right, bottom) are in pixels of the picture, whose width and height are `size`; what the
+    preprocessing cuts off is not covered, nor is its padding. `side` is the number of patches in a row. With several
+    pictures, join the masks of all with `torch.cat`, zeros for those without the object.
     """
-    if not 1 <= side <= recipe.size:
-        raise EvaluationError(f"A square of {recipe.size} pixels cannot have {side} patches in a row.")
-    left, top, right, bottom = _on_square(boxes, size, recipe).unbind(-1)  # boxes each
-    patch = recipe.size // side  # a margin narrower than a patch is not seen
+    if not 1 <= side <= preprocessing.size:
+        raise EvaluationError(f"A square of {preprocessing.size} pixels cannot have {side} patches in a row.")
+    left, top, right, bottom = _on_square(boxes, size, preprocessing).unbind(-1)  # boxes each
+    patch = preprocessing.size // side  # a margin narrower than a patch is not seen
     x, y = (_cut(torch.cat(ends), side, patch) for ends in ((left, right), (top, bottom)))
     columns = (left[:, None] < x.middle) & (x.middle < right[:, None])  # boxes X
     rows = (top[:, None] < y.middle) & (y.middle < bottom[:, None])  # boxes Y
@@ -29,9 +29,9 @@ def patch_mask(boxes: Sequence[Box], size: tuple[int, int], recipe: ImageRecipe,
     return share.flatten().float()
 
 
-def _on_square(boxes: Sequence[Box], size: tuple[int, int], recipe: ImageRecipe) -> Tensor:
+def _on_square(boxes: Sequence[Box], size: tuple[int, int], preprocessing: ImagePreprocessing) -> Tensor:
     """The boxes, cut to the picture, in pixels of the model's square, (boxes, 4)."""
-    found, place = torch.zeros(len(boxes), 4, dtype=torch.float64), placement(*size, recipe)
+    found, place = torch.zeros(len(boxes), 4, dtype=torch.float64), placement(*size, preprocessing)
     for number, box in enumerate(boxes):
         left, top, right, bottom = box
         if not (left <= right and top <= bottom):

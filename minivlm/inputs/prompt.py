@@ -64,7 +64,7 @@ class Batch:
     """Prompts of different lengths, padded on the left so that all of them end together."""
 
     tokens: torch.Tensor  # (B, T) long
-    valid: torch.Tensor  # (B, T) bool, False where padded
+    attention_mask: torch.Tensor  # (B, T) bool, False where padded
     spans: tuple[tuple[Span, ...], ...]  # for each row, counted in the padded row
     num_images: tuple[int, ...]
 
@@ -126,12 +126,12 @@ def pad_batch(prompts: Sequence[Prompt], pad_id: int, shared: int = 0) -> Batch:
     ]
     tokens = torch.tensor(rows, dtype=torch.long)  # (B, T)
     place = torch.arange(length)
-    valid = (place < shared) | (place >= shared + torch.tensor(margins)[:, None])  # (B, T)
+    attention_mask = (place < shared) | (place >= shared + torch.tensor(margins)[:, None])  # (B, T)
     spans = tuple(
         tuple(_moved(span, margin * (span.start >= shared)) for span in prompt.spans)
         for prompt, margin in zip(prompts, margins, strict=True)
     )
-    return Batch(tokens, valid, spans, tuple(prompt.num_images for prompt in prompts))
+    return Batch(tokens, attention_mask, spans, tuple(prompt.num_images for prompt in prompts))
 
 
 def _moved(span: Span, by: int) -> Span:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from minivlm.inference.effect import LayerEffect, told
-from minivlm.inputs.image import Box, ImageRecipe
+from minivlm.inputs.image import Box, ImagePreprocessing
 from minivlm.inputs.patches import patch_mask
 from minivlm.lens.drift import TracedScene, drift, evidence, image_share, maps_at, noise_and_anchor
 from minivlm.lens.overlay import as_grid, seen_square, short_name
@@ -32,7 +32,7 @@ NOTHING, CUT = "It changed nothing.", "Cut off: as many tokens as were allowed."
 SAMPLING = ("temperature", "top_k", "top_p", "seed")
 
 
-class Lexicon(Protocol):
+class ObjectFinder(Protocol):
     """Finds objects in a text."""
 
     def mentions(self, text: str) -> Iterable[Any]:
@@ -43,7 +43,7 @@ class Lexicon(Protocol):
 class Known:
     """What is known about the picture, from whoever drew or labelled it."""
 
-    lexicon: Lexicon | None = None
+    lexicon: ObjectFinder | None = None
     truth: frozenset[str] | None = None  # the objects that are in the picture
     boxes: Mapping[str, Sequence[Box]] = field(default_factory=dict)  # object -> in the picture's pixels
 
@@ -66,7 +66,7 @@ class Exhibit:
         known: Known,
         heads: Mapping[int, Tensor],
         size: tuple[int, int],
-        recipe: ImageRecipe,
+        recipe: ImagePreprocessing,
     ) -> "Exhibit":
         """The exhibit of a trace of one picture of `size`, (width, height)."""
         side = len(as_grid(trace.pooled[0, 0]))
@@ -228,7 +228,7 @@ def strong_sinks(trace: Trace, strong: float) -> Tensor:
 # --- places ---------------------------------------------------------------------------------------------------------
 
 
-def places(size: tuple[int, int], recipe: ImageRecipe, boxes: Mapping[str, Sequence[Box]]) -> dict:
+def places(size: tuple[int, int], recipe: ImagePreprocessing, boxes: Mapping[str, Sequence[Box]]) -> dict:
     """Where picture, the model's square and boxes lie on a stage that holds both: left, top, right, bottom in 0..1."""
     picture, square = (0, 0, *size), seen_square(size, recipe)
     left, top = (min(picture[axis], square[axis]) for axis in (0, 1))

@@ -23,10 +23,10 @@ from minivlm.errors import ConfigError
 from minivlm.inference.generate import Generation, Step
 from minivlm.inference.trace import Trace, Tracer
 from minivlm.inference.vlm import VLM
-from minivlm.inputs.image import Box, ImageRecipe, load_image
+from minivlm.inputs.image import Box, ImagePreprocessing, load_image
 from minivlm.inputs.prompt import as_turns
 from minivlm.lens.drift import with_layers
-from minivlm.lens.exhibit import Exhibit, Known, Lexicon, bands, counterparts, made_of, places
+from minivlm.lens.exhibit import Exhibit, Known, ObjectFinder, bands, counterparts, made_of, places
 from minivlm.lens.overlay import short_name
 from minivlm.model import CLVA, LlavaConfig, Mitigation
 from minivlm.model.call import check_layers
@@ -52,7 +52,7 @@ def explore(
     mitigation: Any = None,
     *,
     truth: Collection[str] | None = None,
-    lexicon: Lexicon | None = None,
+    lexicon: ObjectFinder | None = None,
     boxes: Mapping[str, Sequence[Box]] | None = None,
     layers_with_heads: Collection[int] = (),
     limit: int = LIMIT,
@@ -60,9 +60,9 @@ def explore(
 ) -> str:
     """Answer `question` about one `picture`, plainly and under the `mitigation`, and return the page about it.
 
-    `truth`: the objects that are in the picture, and `lexicon`, which finds objects in a text (see `Lexicon`), tell
-    invented words from true ones; `boxes`, (left, top, right, bottom) in its pixels, where an object is. The maps of
-    single heads are kept for `layers_with_heads`. `limit`: bytes of the page; see `page`.
+    `truth`: the objects that are in the picture, and `lexicon`, which finds objects in a text (see `ObjectFinder`),
+    tell invented words from true ones; `boxes`, (left, top, right, bottom) in its pixels, where an object is. The maps
+    of single heads are kept for `layers_with_heads`. `limit`: bytes of the page; see `page`.
     """
     check_layers("layers_with_heads", layers_with_heads, vlm.model.config)
     image, settings, methods = load_image(picture), Generation(**generation), {PLAIN: None}
@@ -72,7 +72,7 @@ def explore(
     return page(
         {name: trace for name, (trace, _) in seen.items()},
         image,
-        vlm.recipe,
+        vlm.preprocessing,
         question=asked(question),
         truth=truth,
         lexicon=lexicon,
@@ -85,11 +85,11 @@ def explore(
 def page(
     traces: Mapping[str, Trace],
     picture: Any,
-    recipe: ImageRecipe,
+    recipe: ImagePreprocessing,
     *,
     question: str = "",
     truth: Collection[str] | None = None,
-    lexicon: Lexicon | None = None,
+    lexicon: ObjectFinder | None = None,
     boxes: Mapping[str, Sequence[Box]] | None = None,
     heads: Mapping[str, Heads] | None = None,
     limit: int = LIMIT,
@@ -165,7 +165,7 @@ def look(
     return trace, {layer: torch.stack(maps[: len(trace.pooled)]) for layer, maps in kept.items()}
 
 
-def require_alike(traces: Mapping[str, Trace], recipe: ImageRecipe) -> None:
+def require_alike(traces: Mapping[str, Trace], recipe: ImagePreprocessing) -> None:
     """The traces must be of one model's size and of pictures made by this recipe."""
     if not traces:
         raise ConfigError("An explorer needs at least one trace to show.")

@@ -16,7 +16,7 @@ from PIL import Image
 
 from minivlm.errors import ConfigError
 from minivlm.inference.trace import Trace
-from minivlm.inputs.image import Box, ImageRecipe, placement
+from minivlm.inputs.image import Box, ImagePreprocessing, placement
 
 BLACK, WHITE = 0.1, 0.5  # of a picture under a map, in 0..1: every map is lighter where it is strong
 WORTH_TELLING = 0.005  # of a map
@@ -68,7 +68,7 @@ def as_grid(values: Any) -> np.ndarray:
     return flat.reshape(side, side)
 
 
-def word_grids(trace: Trace, tokens: Sequence[int], layers: Sequence[int], recipe: ImageRecipe) -> np.ndarray:
+def word_grids(trace: Trace, tokens: Sequence[int], layers: Sequence[int], recipe: ImagePreprocessing) -> np.ndarray:
     """(tokens, layers, side, side): the pooled maps of a trace that was made with this recipe."""
     if recipe.describe() != trace.facts["recipe"]:
         raise ConfigError(f"The trace was made with {trace.facts['recipe']!r}, not with {recipe.describe()!r}.")
@@ -102,12 +102,12 @@ def as_lines(curves: Curves, layers: Collection[int]) -> dict[str, np.ndarray]:
 # --- places ----------------------------------------------------------------------------------------------------------
 
 
-def seen_square(size: tuple[int, int], recipe: ImageRecipe) -> Box:
+def seen_square(size: tuple[int, int], recipe: ImagePreprocessing) -> Box:
     """The model's square in the pixels of a picture of `size` (width, height); under `pad` it reaches beyond it."""
     return placement(*size, recipe).to_picture((0, 0, recipe.size, recipe.size))
 
 
-def share_on_padding(grid: np.ndarray, size: tuple[int, int], recipe: ImageRecipe) -> float:
+def share_on_padding(grid: np.ndarray, size: tuple[int, int], recipe: ImagePreprocessing) -> float:
     """The share of a map, 0..1, that lies beside the picture; a patch on its edge counts by its area."""
     left, top, right, bottom = seen_square(size, recipe)
     rows, columns = inside(top, bottom, len(grid), size[1]), inside(left, right, len(grid), size[0])
@@ -121,7 +121,7 @@ def inside(start: float, stop: float, parts: int, length: int) -> np.ndarray:
     return np.diff(edges.clip(0, length)) / np.diff(edges)
 
 
-def unseen(grid: np.ndarray, size: tuple[int, int], recipe: ImageRecipe) -> str:
+def unseen(grid: np.ndarray, size: tuple[int, int], recipe: ImagePreprocessing) -> str:
     """What a reader must know where picture and square do not meet; "" if they do."""
     if recipe.mode == "crop" and size[0] != size[1]:
         return "outside the dashed square: cut off, never seen"
@@ -129,7 +129,7 @@ def unseen(grid: np.ndarray, size: tuple[int, int], recipe: ImageRecipe) -> str:
     return f"{hidden:.0%} of the map lies on padding, outside the picture" if hidden >= WORTH_TELLING else ""
 
 
-def heading(title: str, inches: float, grid: np.ndarray, size: tuple[int, int], recipe: ImageRecipe) -> str:
+def heading(title: str, inches: float, grid: np.ndarray, size: tuple[int, int], recipe: ImagePreprocessing) -> str:
     """What stands above a map: its title, folded, and what is unseen of the picture."""
     return "\n".join(filter(None, (folded(title, inches), unseen(grid, size, recipe))))
 

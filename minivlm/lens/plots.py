@@ -24,7 +24,7 @@ from PIL import Image
 
 from minivlm.errors import ConfigError
 from minivlm.inference.trace import Trace
-from minivlm.inputs.image import Box, ImageRecipe, load_image
+from minivlm.inputs.image import Box, ImagePreprocessing, load_image
 from minivlm.lens.overlay import (
     BLACK,
     WHITE,
@@ -63,7 +63,7 @@ CHANGED = see_through(np.repeat([BLUE, YELLOW], 128, axis=0), 0.9 * np.abs(np.li
 
 
 def heat_map(
-    picture: Any, values: Any, recipe: ImageRecipe, *, made_by: str, boxes: Iterable[Named] = (), title: str = ""
+    picture: Any, values: Any, recipe: ImagePreprocessing, *, made_by: str, boxes: Iterable[Named] = (), title: str = ""
 ) -> Figure:
     """A map (P,) that sums to 1 on the picture, whose pixels are the axes' units; `recipe` says where patches lie.
 
@@ -86,7 +86,13 @@ def heat_map(
 
 
 def word_maps(
-    picture: Any, trace: Trace, tokens: Sequence[int], layers: Sequence[int], recipe: ImageRecipe, *, made_by: str
+    picture: Any,
+    trace: Trace,
+    tokens: Sequence[int],
+    layers: Sequence[int],
+    recipe: ImagePreprocessing,
+    *,
+    made_by: str,
 ) -> Figure:
     """Where each of the `tokens` (places in `trace.pieces`) looked in each of the `layers`, all on one scale.
 
@@ -108,7 +114,7 @@ def word_maps(
 
 
 def before_after(
-    picture: Any, plain: Any, mitigated: Any, recipe: ImageRecipe, *, made_by: str, name: str = "mitigated"
+    picture: Any, plain: Any, mitigated: Any, recipe: ImagePreprocessing, *, made_by: str, name: str = "mitigated"
 ) -> Figure:
     """Two maps (P,) on one scale, the plain model's and that of a mitigation called `name`, and their difference."""
     image, before, after = load_image(picture), as_grid(plain), as_grid(mitigated)
@@ -129,7 +135,7 @@ def before_after(
 
 
 def draw_map(
-    axes: Axes, image: Image.Image, grid: np.ndarray, recipe: ImageRecipe, colours: Colormap, *scale: float
+    axes: Axes, image: Image.Image, grid: np.ndarray, recipe: ImagePreprocessing, colours: Colormap, *scale: float
 ) -> ScalarMappable:
     """One map over its dimmed picture. The axes are the picture's pixels, so padding falls outside of them."""
     width, height = image.size

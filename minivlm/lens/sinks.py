@@ -22,18 +22,18 @@ def dense_heads(density: Tensor, share: float = 0.2) -> Tensor:
     return density >= share
 
 
-def massive_dimensions(hidden: Tensor, valid: Tensor, share: float = MASSIVE_SHARE) -> Tensor:
+def massive_dimensions(hidden: Tensor, attention_mask: Tensor, share: float = MASSIVE_SHARE) -> Tensor:
     """The hidden dimensions (B, D) that hold at least `share` of the squared length of some token.
 
     `hidden` (B, K, D) enters a layer. VAR has a table of such dimensions for two models; here they are found.
     """
-    return (_energy(hidden) >= share).logical_and(valid[..., None]).any(dim=1)
+    return (_energy(hidden) >= share).logical_and(attention_mask[..., None]).any(dim=1)
 
 
-def massive_tokens(hidden: Tensor, valid: Tensor, share: float = MASSIVE_SHARE) -> Tensor:
+def massive_tokens(hidden: Tensor, attention_mask: Tensor, share: float = MASSIVE_SHARE) -> Tensor:
     """The tokens (B, K) that are massive in one of the massive dimensions."""
-    found = massive_dimensions(hidden, valid, share)[:, None]
-    return ((_energy(hidden) >= share) & found).any(dim=-1) & valid
+    found = massive_dimensions(hidden, attention_mask, share)[:, None]
+    return ((_energy(hidden) >= share) & found).any(dim=-1) & attention_mask
 
 
 def _energy(hidden: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from minivlm.inputs.image import ImageRecipe, load_image
+from minivlm.inputs.image import ImagePreprocessing, load_image
 from minivlm.lens.drift import sink_columns
 from minivlm.lens.overlay import as_grid, seen_square
 from minivlm.lens.plots import Figure, before_after, heat_map, word_maps
@@ -50,7 +50,7 @@ class View:
 
 
 def layers_of_word(
-    picture: Any, trace: Trace, word: Word, recipe: ImageRecipe, *, made_by: str, threshold: float | None = None
+    picture: Any, trace: Trace, word: Word, recipe: ImagePreprocessing, *, made_by: str, threshold: float | None = None
 ) -> View:
     """Where a word's row looked: all layers under a slider, some of them as a still picture beside each other.
 
@@ -77,7 +77,7 @@ def layers_of_two(
     picture: Any,
     plain: tuple[Trace, Word],
     mitigated: tuple[Trace, Word],
-    recipe: ImageRecipe,
+    recipe: ImagePreprocessing,
     *,
     made_by: str,
     name: str = "mitigated",
@@ -94,7 +94,7 @@ def layers_of_two(
     return View(draw(layer), slider(draw, depth) if find_spec("ipywidgets") else None)
 
 
-def draw_rings(axes: Any, chosen: Tensor, size: tuple[int, int], recipe: ImageRecipe) -> None:
+def draw_rings(axes: Any, chosen: Tensor, size: tuple[int, int], recipe: ImagePreprocessing) -> None:
     """Rings on the chosen patches, (P,) bool, of a map on a picture of `size`, whose pixels are the axes' units."""
     left, top, right, bottom = seen_square(size, recipe)
     rows, columns = as_grid(chosen).nonzero()

@@ -14,7 +14,7 @@ from torch import Tensor
 from minivlm.errors import ConfigError
 from minivlm.model.config import LlavaConfig
 from minivlm.model.layout import Layout
-from minivlm.model.redistribute import MOST_KAPPA, checked_layers, lies_in, normalised, redistributed, wide
+from minivlm.model.redistribute import MOST_KAPPA, at_least_fp32, checked_layers, lies_in, normalised, redistributed
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ def draw_to_target(weights: Tensor, layout: Layout, aim: Aim) -> Tensor:
             f"Aim.target has the shape {tuple(aim.target.shape)}, but the call has {weights.shape[0]} samples with up "
             f"to {patches} patches."
         )
-    p = wide(weights[..., layout.span]) * layout.patches  # B H R P
+    p = at_least_fp32(weights[..., layout.span]) * layout.patches  # B H R P
     mass = p.sum(dim=-1, keepdim=True)
     target = aim.target.to(p).gather(1, layout.numbers)[:, None] * layout.seen(weights.shape[2])  # B R P
     wanted = (1 - aim.strength) * p + aim.strength * mass * normalised(target)[:, None]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from minivlm.model.aim import draw_to_target
 from minivlm.model.cache import KVCache
-from minivlm.model.call import NOTHING_SEEN, NOTHING_YET, PLAIN_CALL, Call, Handed, Seen, Watch
+from minivlm.model.call import EMPTY_CARRY, EMPTY_RECORD, PLAIN_CALL, Call, Carry, Record, Watch
 from minivlm.model.clva import drift_gate, find_anchor, pooled_map, pull_to_anchor
 from minivlm.model.config import TextConfig
 from minivlm.model.eah import broadcast_densest_head
@@ -31,12 +31,12 @@ STRIPE = 128  # rows of a map that are computed at a time
 
 
 @dataclass(frozen=True)
-class Attended:
+class AttentionOutput:
     """What one layer's attention gives."""
 
     out: Tensor  # (B, Q, D)
-    handed: Handed
-    seen: Seen = NOTHING_SEEN
+    carry: Carry
+    record: Record = EMPTY_RECORD
 
 
 class Attention(nn.Module):
@@ -67,8 +67,8 @@ class Attention(nn.Module):
         mask: Tensor,
         cache: KVCache | None = None,
         call: Call = PLAIN_CALL,
-        handed: Handed = NOTHING_YET,
-    ) -> Attended:
+        carry: Carry = EMPTY_CARRY,
+    ) -> AttentionOutput:
         """Let the tokens `x` (B, Q, D) look at all tokens so far.
 
         `rope`: cosine and sine, (B, Q, d) each; `mask` (B, 1, Q, K): True where a query may attend, to one at least.
@@ -83,63 +83,63 @@ class Attention(nn.Module):
         first = call.first_visible_row(self.layer, q.shape[2])
         fast = fused_attention(q[:, :, :first], k, v, mask[:, :, :first]) if first else q[:, :, :0]
         if first == q.shape[2]:
-            return Attended(self.merge(fast), handed)
+            return AttentionOutput(self.merge(fast), carry)
 
         # 2b. visible lane: the other queries, written out
         visible = mask[:, :, first:]  # B 1 R K
         plain = attention_weights(q[:, :, first:], repeat_heads(k, self.group), visible)  # B H R K
 
         # 3. EAH: in its layer, every head gets the map of the head that has most vision sinks
-        weights, handed = self.broadcast(plain, visible, call, handed)
+        weights, carry = self.broadcast(plain, visible, call, carry)
         # 4a. CLVA: noise and anchor layers save their maps for later layers, deep layers are corrected by them
-        weights, handed = self.anchor(weights, call, handed)
-        weights, handed = self.aim(weights, call, handed)  # 4b. an upper bound: moved to a given target
+        weights, carry = self.anchor(weights, call, carry)
+        weights, carry = self.aim(weights, call, carry)  # 4b. an upper bound: moved to a given target
         # 5. record what was asked for
-        seen = self.record(plain, weights, visible, call.watch)
+        record = self.record(plain, weights, visible, call.watch)
 
         # 6. mix the values, merge the heads
         slow = weights @ repeat_heads(v, self.group)  # B H R d
-        return Attended(self.merge(torch.cat((fast, slow), dim=2)), handed, seen)
+        return AttentionOutput(self.merge(torch.cat((fast, slow), dim=2)), carry, record)
 
-    def broadcast(self, weights: Tensor, mask: Tensor, call: Call, handed: Handed) -> tuple[Tensor, Handed]:
+    def broadcast(self, weights: Tensor, mask: Tensor, call: Call, carry: Carry) -> tuple[Tensor, Carry]:
         """Step 3, see `eah.py`. It acts on whole maps: here R = Q."""
         eah, layout = call.mitigation.eah, call.layout
         if eah is None or not eah.acts(self.layer, layout):
-            return weights, handed
+            return weights, carry
         changed, head = broadcast_densest_head(weights, mask, layout, eah, call.before.chosen_head(self.layer))
         change = Change.between("EAH", self.layer, weights, changed, layout, head=head)
-        return changed, handed.with_change(change)
+        return changed, carry.with_change(change)
 
-    def anchor(self, weights: Tensor, call: Call, handed: Handed) -> tuple[Tensor, Handed]:
+    def anchor(self, weights: Tensor, call: Call, carry: Carry) -> tuple[Tensor, Carry]:
         """Step 4a, see `clva.py`. It acts on the text after the picture: the last of the R rows."""
         clva, layout = call.mitigation.clva, call.layout
         if clva is None or not layout.text_rows:
-            return weights, handed
+            return weights, carry
         others, text = weights.tensor_split([-layout.text_rows], dim=2)
         if self.layer in clva.read_layers:
-            return weights, handed.with_map(self.layer, pooled_map(text, layout, clva.heads))
+            return weights, carry.with_map(self.layer, pooled_map(text, layout, clva.heads))
         if self.layer not in clva.deep_layers:
-            return weights, handed
-        found = handed.anchor or find_anchor(handed.maps, layout, clva)
+            return weights, carry
+        found = carry.anchor or find_anchor(carry.maps, layout, clva)
         gate = drift_gate(text, found, layout, clva)  # B R
         pulled = pull_to_anchor(text, found, gate, layout, clva)
         shown = gate.detach().masked_fill(~layout.text[:, -layout.text_rows :], torch.nan)
         change = Change.between("CLVA", self.layer, text, pulled, layout, gate=shown)
-        return torch.cat((others, pulled), dim=2), handed.with_change(change, anchor=found)
+        return torch.cat((others, pulled), dim=2), carry.with_change(change, anchor=found)
 
-    def aim(self, weights: Tensor, call: Call, handed: Handed) -> tuple[Tensor, Handed]:
+    def aim(self, weights: Tensor, call: Call, carry: Carry) -> tuple[Tensor, Carry]:
         """Step 4b, see `aim.py`. It acts on the same rows."""
         aim, layout = call.mitigation.aim, call.layout
         if aim is None or self.layer not in aim.layers or not layout.text_rows:
-            return weights, handed
+            return weights, carry
         others, text = weights.tensor_split([-layout.text_rows], dim=2)
         drawn = draw_to_target(text, layout, aim)
         change = Change.between("aim", self.layer, text, drawn, layout)
-        return torch.cat((others, drawn), dim=2), handed.with_change(change)
+        return torch.cat((others, drawn), dim=2), carry.with_change(change)
 
-    def record(self, plain: Tensor, weights: Tensor, mask: Tensor, watch: Watch) -> Seen:
+    def record(self, plain: Tensor, weights: Tensor, mask: Tensor, watch: Watch) -> Record:
         """Step 5: the weights by which the values are mixed, and the sinks as they were before any step."""
-        return Seen(
+        return Record(
             map=weights if self.layer in watch.maps else None,
             row=weights[:, :, -1].clone() if self.layer in watch.rows else None,  # a copy lets the map be freed
             sink_scores=vision_sink_scores(plain, mask) if self.layer in watch.sinks else None,

@@ -1,5 +1,5 @@
-"""What goes through the layers of one forward pass, as values: `Call` is the same for every layer, `Handed` goes from
-each layer to the next, `Seen` is what a layer returns to be looked at."""
+"""What goes through the layers of one forward pass, as values: `Call` is the same for every layer, `Carry` goes from
+each layer to the next, `Record` is what a layer returns to be looked at."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -74,22 +74,22 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Handed:
+class Carry:
     """What a layer hands to the next one: made anew by each layer that adds to it."""
 
     maps: Mapping[int, Tensor] = field(default_factory=dict)  # CLVA's, (B, R, P) for each layer read so far
     anchor: Anchor | None = None  # found from them by the first deep layer
     changes: tuple[Change, ...] = ()  # what was done so far
 
-    def with_map(self, layer: int, map_: Tensor) -> "Handed":
+    def with_map(self, layer: int, map_: Tensor) -> "Carry":
         return replace(self, maps={**self.maps, layer: map_})
 
-    def with_change(self, change: Change, **found: Any) -> "Handed":
+    def with_change(self, change: Change, **found: Any) -> "Carry":
         return replace(self, changes=(*self.changes, change), **found)
 
 
 @dataclass(frozen=True)
-class Seen:
+class Record:
     """What one layer was asked to show."""
 
     map: Tensor | None = None  # (B, H, Q, K), the weights by which the values were mixed
@@ -98,5 +98,5 @@ class Seen:
 
 
 PLAIN_CALL = Call()  # nothing is done and nothing is shown
-NOTHING_YET = Handed()
-NOTHING_SEEN = Seen()
+EMPTY_CARRY = Carry()
+EMPTY_RECORD = Record()

@@ -36,7 +36,7 @@ from torch import Tensor
 from minivlm.errors import ConfigError
 from minivlm.model.config import LlavaConfig
 from minivlm.model.layout import Layout
-from minivlm.model.redistribute import MOST_KAPPA, checked_layers, lies_in, normalised, redistributed, wide
+from minivlm.model.redistribute import MOST_KAPPA, at_least_fp32, checked_layers, lies_in, normalised, redistributed
 
 ANCHORS = ("gain", "shuffled", "random")
 NOISE, ANCHOR, DEEP = (0.03, 0.14), (0.40, 0.70), (0.80, 1.0)  # of the depth: layers 1-4, 13-22, 26-31 of 32
@@ -135,7 +135,7 @@ def pooled_map(weights: Tensor, layout: Layout, heads: float = 0.5) -> Tensor:
     Pooled over the share `heads` of the heads that look most at the picture, for each of the rows of `weights`
     (B, H, R, K) by itself.
     """
-    on_patches = wide(weights[..., layout.span]) * layout.patches  # B H R P
+    on_patches = at_least_fp32(weights[..., layout.span]) * layout.patches  # B H R P
     mass = on_patches.sum(dim=-1)  # B H R
     most = math.ceil(heads * mass.shape[1] - SLACK)
     chosen = torch.zeros_like(mass).scatter(1, mass.topk(most, dim=1).indices, 1.0)
@@ -185,8 +185,8 @@ def controlled(anchor: Tensor, layout: Layout, clva: CLVA) -> Tensor:
     """The anchor (B, R, P), or what a control puts in its place; the same for all rows that see the same."""
     if clva.anchor == "gain":
         return anchor
-    dice = torch.Generator().manual_seed(clva.seed)
-    chance = torch.rand(int(layout.numbers.max()) + 1, generator=dice).to(anchor)[layout.numbers]  # B P
+    generator = torch.Generator().manual_seed(clva.seed)
+    chance = torch.rand(int(layout.numbers.max()) + 1, generator=generator).to(anchor)[layout.numbers]  # B P
     seen = layout.seen(anchor.shape[1])  # B R P
     if clva.anchor == "random":
         found = anchor.any(dim=-1, keepdim=True)
@@ -212,7 +212,7 @@ def drift_gate(weights: Tensor, found: Anchor, layout: Layout, clva: CLVA) -> Te
 
 def pull_to_anchor(weights: Tensor, found: Anchor, gate: Tensor, layout: Layout, clva: CLVA) -> Tensor:
     """`weights` (B, H, R, K) of a deep layer, drawn to the anchor and off the noise as `gate` (B, R) says."""
-    p = wide(weights[..., layout.span]) * layout.patches  # B H R P
+    p = at_least_fp32(weights[..., layout.span]) * layout.patches  # B H R P
     mass = p.sum(dim=-1, keepdim=True)  # B H R 1
     r = gate[:, None, :, None]
     anchor, noise = mass * found.anchor[:, None], mass * found.noise[:, None]  # as much as the head looks

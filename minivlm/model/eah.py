@@ -81,7 +81,7 @@ def broadcast_densest_head(
 
     `mask` (B, 1, Q, K). `kept` (B,) is the head of the prefill, wanted when none of its rows is here.
     """
-    rows = layout.valid[:, layout.past :]  # B Q
+    rows = layout.attention_mask[:, layout.past :]  # B Q
     if eah.decode == "pass":
         rows = rows & (torch.arange(layout.queries, device=rows.device) < layout.prompt_rows)
     head = densest_head(weights, mask, layout, eah) if layout.prompt_rows else kept
@@ -110,8 +110,8 @@ def chosen_head(counts: Tensor, eah: EAH) -> Tensor:
     """One head (B,) by the number of sinks `counts` (B, H)."""
     batch, heads = counts.shape
     if eah.head == "random":
-        dice = torch.Generator().manual_seed(eah.seed)
-        return torch.randint(heads, (1,), generator=dice).to(counts.device).expand(batch)
+        generator = torch.Generator().manual_seed(eah.seed)
+        return torch.randint(heads, (1,), generator=generator).to(counts.device).expand(batch)
     order = counts.argsort(dim=1, descending=True, stable=True)  # stable: the lowest of several comes first
     return order[:, min(1, heads - 1) if eah.head == "second" else 0]
 

@@ -29,8 +29,8 @@ class Change:
     @classmethod
     def between(cls, method: str, layer: int, before: Tensor, after: Tensor, layout: Layout, **facts) -> "Change":
         """The change from weights `before` to `after`, (B, H, R, K) each; R the last of the rows."""
-        rows = layout.valid[:, -before.shape[2] :]  # B R: what padding looks at is of no interest
-        moved, columns = [], torch.zeros_like(layout.valid)
+        rows = layout.attention_mask[:, -before.shape[2] :]  # B R: what padding looks at is of no interest
+        moved, columns = [], torch.zeros_like(layout.attention_mask)
         stripes = (part.detach().split(COMPARED_ROWS, dim=2) for part in (before, after))
         for old, new, known in zip(*stripes, rows.split(COMPARED_ROWS, dim=1), strict=True):
             difference = (new.float() - old.float()).abs() * known[:, None, :, None]  # B H rows K

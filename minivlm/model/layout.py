@@ -17,7 +17,7 @@ class Layout:
     prompt     x  x  x x x x x  x x x x x         rows of the prompt; those after it are the answer's
     """
 
-    valid: Tensor  # (B, K), False at padding
+    attention_mask: Tensor  # (B, K), False at padding
     image: Tensor  # (B, K), True at patches
     queries: int  # Q
     prompt: int  # columns that belong to the prompt
@@ -36,7 +36,7 @@ class Layout:
     def text(self) -> Tensor:
         """(B, Q): the rows that are text, no padding, and have at least one patch before them."""
         seen = self.image.cumsum(dim=1) > 0
-        return (self.valid & ~self.image & seen)[:, self.past :]
+        return (self.attention_mask & ~self.image & seen)[:, self.past :]
 
     @cached_property
     def text_rows(self) -> int:

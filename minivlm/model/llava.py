@@ -13,7 +13,7 @@ from minivlm.errors import PromptError
 from minivlm.model.cache import KVCache
 from minivlm.model.call import FIRST_CALL, Call, Earlier, Watch
 from minivlm.model.config import LlavaConfig
-from minivlm.model.decoder import Decoded, Decoder, causal_mask, token_positions
+from minivlm.model.decoder import Decoder, DecoderOutput, causal_mask, token_positions
 from minivlm.model.effect import NO_CHANGES, Changes
 from minivlm.model.layout import Layout
 from minivlm.model.mitigation import NO_MITIGATION, Mitigation
@@ -27,7 +27,7 @@ class Output:
 
     logits: Tensor  # (B, Q, V), or (B, 1, V) for the last position alone
     image_features: Tensor | None  # (N, P, D), what the decoder sees of the pictures
-    decoded: Decoded
+    decoded: DecoderOutput
     vision_hidden: tuple[Tensor, ...] | None  # (N, 1 + patches, width): the tower's embedding, then each layer's output
 
     @property
@@ -76,45 +76,52 @@ class Llava(nn.Module):
         pixels: Tensor | None = None,
         *,
         features: Tensor | None = None,
-        valid: Tensor | None = None,
+        attention_mask: Tensor | None = None,
         cache: KVCache | None = None,
         mitigation: Any = NO_MITIGATION,
-        last: bool = False,
+        last_only: bool = False,
         earlier: Earlier = FIRST_CALL,
         **watch: Any,
     ) -> Output:
         """Logits of the next token at every position. Layers count from 0.
 
         `tokens` (B, Q) hold one `image_token_index` for each patch of the pictures `pixels` (N, 3, S, S), in order, row
-        by row; instead of pixels, `features` (N, P, D) may be given, which `see` made of them before. `valid` (B, K) is
-        False at padding, of the cached tokens, too; with `last`, padding must stand on the left. `mitigation`: see
-        `Mitigation.of`. `last` wants the last logits only. `earlier`: what earlier calls of one generation hand on.
-        `watch`: the fields of `Watch`, such as `maps=[1]`. Raises `PromptError` for tokens, pixels and masks that do
-        not fit, `ConfigError` for layers that do not exist.
+        by row; instead of pixels, `features` (N, P, D) from `encode_images` may be given. `attention_mask` (B, K) is
+        False at padding, also at that of cached tokens. `last_only` computes the logits of the last position alone;
+        padding must then be on the left. `mitigation`: see `Mitigation.of`. `earlier`: what earlier calls of the same
+        generation hand on. `watch`: the fields of `Watch`, such as `maps=[1]`. Raises `PromptError` for tokens, pixels
+        and masks that do not fit, `ConfigError` for layers that do not exist.
         """
         if cache is not None:
             cache.require_room(*tokens.shape)
         asked = Watch(**watch).checked(self.config)
-        layout = self.layout(tokens, valid, cache, earlier.prompt)
+        layout = self.layout(tokens, attention_mask, cache, earlier.prompt)
         call = Call(layout, Mitigation.of(mitigation).fitted(self.config), asked, earlier.changes or NO_CHANGES)
-        features, vision_hidden = self.see(pixels, asked.hidden) if pixels is not None else (features, None)
+        features, vision_hidden = self.encode_images(pixels, asked.hidden) if pixels is not None else (features, None)
         x = self.embed(tokens, features)  # B Q D
-        positions, mask = token_positions(layout.valid, layout.queries), causal_mask(layout.valid, layout.queries)
+        positions, mask = (
+            token_positions(layout.attention_mask, layout.queries),
+            causal_mask(layout.attention_mask, layout.queries),
+        )
         decoded = self.text(x, positions, mask, cache=cache, call=call, hidden=asked.hidden)
         if decoded.effect and earlier.changes is None:  # a generation warns at its end
             decoded.effect.warn_if_nothing()
-        logits = self.lm_head(decoded.states[:, -1:] if last else decoded.states)
+        logits = self.lm_head(decoded.states[:, -1:] if last_only else decoded.states)
         return Output(logits, features, decoded, vision_hidden)
 
-    def layout(self, tokens: Tensor, valid: Tensor | None, cache: KVCache | None, prompt: int | None = None) -> Layout:
+    def layout(
+        self, tokens: Tensor, attention_mask: Tensor | None, cache: KVCache | None, prompt: int | None = None
+    ) -> Layout:
         """Where patches, text and padding stand among the cached and the new tokens; the cache notes it for later."""
         past = cache.length if cache is not None else 0
         image = tokens == self.config.image_token_index
-        valid = all_valid(tokens, past) if valid is None else checked_valid(valid, tokens, past)
+        attention_mask = (
+            all_valid(tokens, past) if attention_mask is None else checked_valid(attention_mask, tokens, past)
+        )
         image = cache.mark(image) if cache is not None else image
-        return Layout(valid, image, tokens.shape[1], prompt or past or tokens.shape[1])
+        return Layout(attention_mask, image, tokens.shape[1], prompt or past or tokens.shape[1])
 
-    def see(self, pixels: Tensor, hidden: bool = False) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+    def encode_images(self, pixels: Tensor, hidden: bool = False) -> tuple[Tensor, tuple[Tensor, ...] | None]:
         """Pictures (N, 3, S, S) to vectors in the space of words, (N, P, D), and the tower's states if asked for."""
         depth = self.config.vision_config.num_hidden_layers
         needed = max(layer % (depth + 1) for layer in self.config.feature_layers)
@@ -155,11 +162,12 @@ def all_valid(tokens: Tensor, past: int) -> Tensor:
     return torch.ones(tokens.shape[0], past + tokens.shape[1], dtype=torch.bool, device=tokens.device)
 
 
-def checked_valid(valid: Tensor, tokens: Tensor, past: int) -> Tensor:
-    """`valid` as given, once its shape is right."""
+def checked_valid(attention_mask: Tensor, tokens: Tensor, past: int) -> Tensor:
+    """`attention_mask` as given, once its shape is right."""
     expected = (tokens.shape[0], past + tokens.shape[1])
-    if tuple(valid.shape) != expected:
+    if tuple(attention_mask.shape) != expected:
         raise PromptError(
-            f"`valid` must have the shape (rows, cached and new tokens) = {expected}, found {tuple(valid.shape)}."
+            f"`attention_mask` must have the shape (samples, cached and new tokens) = {expected}, "
+            f"found {tuple(attention_mask.shape)}."
         )
-    return valid.bool()
+    return attention_mask.bool()

@@ -36,9 +36,11 @@ def redistributed(
     share = wanted * (kappa * mass / total.clamp(min=torch.finfo(total.dtype).tiny))
     touched = (rows & layout.text[:, -weights.shape[2] :])[:, None, :, None] & (total > 0)  # B H R 1
     span = layout.span
-    changed = torch.where(touched & layout.patches, share, wide(weights[..., span])).to(weights.dtype)
+    changed = torch.where(touched & layout.patches, share, at_least_fp32(weights[..., span])).to(weights.dtype)
     changed = weights.slice_scatter(changed, dim=-1, start=span.start, end=span.stop)
-    return changed if kappa == 1 else torch.where(touched, normalised(wide(changed)).to(weights.dtype), weights)
+    if kappa == 1:
+        return changed
+    return torch.where(touched, normalised(at_least_fp32(changed)).to(weights.dtype), weights)
 
 
 def normalised(x: Tensor) -> Tensor:
@@ -46,6 +48,6 @@ def normalised(x: Tensor) -> Tensor:
     return x / x.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
 
 
-def wide(x: Tensor) -> Tensor:
+def at_least_fp32(x: Tensor) -> Tensor:
     """At least fp32: maps are computed in it whatever the weights are."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -62,7 +62,7 @@ class Role:
     color: str | None
     hard: str | None
     beside: str | None
-    rng: Random  # its own dice: what happens to one thing does not change the others
+    rng: Random  # its own rng: what happens to one thing does not change the others
 
 
 # --- arranging: places without pixels ---------------------------------------------------------------------------

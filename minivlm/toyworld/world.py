@@ -22,7 +22,7 @@ MOST_CROWDED = 7
 class World:
     """Settings of the generator; every setting but the first four is a probability."""
 
-    stream: str = "train"  # names the dice: two worlds with different streams share no scene
+    stream: str = "train"  # names the rng: two worlds with different streams share no scene
     size: int = 96  # pixels
     max_objects: int = 5  # in a scene that is not crowded
     copies: int = 3  # at most so many of the same object
@@ -54,8 +54,8 @@ class World:
 
     def layout(self, seed: int) -> Scene:
         """The scene without pixels: `picture` is None, boxes are the squares in which things will be drawn."""
-        theme = THEMES[self.dice(seed, "theme").choice(tuple(THEMES))]
-        crowd = self.dice(seed, "crowded")
+        theme = THEMES[self.rng(seed, "theme").choice(tuple(THEMES))]
+        crowd = self.rng(seed, "crowded")
         wanted = crowd.randint(4, MOST_CROWDED) if crowd.random() < self.crowded else 0
         roles = cast(self, theme, seed, wanted)
         return Scene(seed, theme.name, None, arrange(roles, self.size, shrink=0.72 if wanted else 1.0), self.size)
@@ -63,19 +63,19 @@ class World:
     def draw(self, seed: int) -> Scene:
         """The scene with its picture, boxes tight."""
         scene = self.layout(seed)
-        rng = self.dice(seed, "background")
+        rng = self.rng(seed, "background")
         palette = PALETTES[scene.theme]
         if rng.random() < self.other_palette:
             palette = rng.choice([PALETTES[name] for name in PALETTES if name != scene.theme])
         picture = draw_background(scene.theme, palette, self.size, rng)
         names = [thing.name for thing in scene.things]
-        looks = [self.dice(seed, "look", name, names[:index].count(name)) for index, name in enumerate(names)]
+        looks = [self.rng(seed, "look", name, names[:index].count(name)) for index, name in enumerate(names)]
         things = tuple(paint(picture, thing, look) for thing, look in zip(scene.things, looks, strict=True))
         if rng.random() < self.noise:
             picture = pixel_noise(picture, rng)
         return replace(scene, picture=picture, things=things)
 
-    def dice(self, *parts: object) -> Random:
+    def rng(self, *parts: object) -> Random:
         """Random numbers for one purpose; a text seed goes through SHA-512, so every process rolls the same."""
         return Random("/".join(map(str, (self.stream, *parts))))
 
@@ -110,19 +110,19 @@ WORLDS = {
 
 def cast(world: World, theme: Theme, seed: int, crowd: int) -> list[Role]:
     """The objects of a scene, most important first. `crowd` is the number wanted in a crowded scene, otherwise 0."""
-    rng = world.dice(seed, "anchors")
+    rng = world.rng(seed, "anchors")
     both = rng.random() < world.second_anchor or crowd > 5
     anchors = rng.sample(theme.anchors, 2 if both else 1)
     beside = neighbours(world, theme, anchors, seed)
     names = [*anchors, *beside]
-    names += others(world, theme, names, crowd, world.dice(seed, "others"))
+    names += others(world, theme, names, crowd, world.rng(seed, "others"))
     limit = crowd or world.max_objects
     names = names[:limit]
-    more = copies(world, names, limit - len(names), world.dice(seed, "copies"))
+    more = copies(world, names, limit - len(names), world.rng(seed, "copies"))
     substitutes = set(beside) - {COMPANION_OF[anchor] for anchor in anchors}
     clear = substitutes.union(more)
     roles = [role(world, seed, name, beside.get(name), name in clear) for name in names]
-    return roles + [replace(roles[names.index(name)], rng=world.dice(seed, "copy", n)) for n, name in enumerate(more)]
+    return roles + [replace(roles[names.index(name)], rng=world.rng(seed, "copy", n)) for n, name in enumerate(more)]
 
 
 def neighbours(world: World, theme: Theme, anchors: list[str], seed: int) -> dict[str, str]:
@@ -130,7 +130,7 @@ def neighbours(world: World, theme: Theme, anchors: list[str], seed: int) -> dic
     beside: dict[str, str] = {}
     expected = [COMPANION_OF[anchor] for anchor in anchors]
     for anchor, companion in zip(anchors, expected, strict=True):
-        rng = world.dice(seed, "beside", anchor)
+        rng = world.rng(seed, "beside", anchor)
         present, replaced = rng.random() < world.companion, rng.random() < world.substitution
         taken = {*theme.anchors, *expected, *beside}  # an anchor would bring expectations of its own
         substitute = rng.choice([name for name in theme.objects if name not in taken])
@@ -160,9 +160,9 @@ def copies(world: World, names: list[str], room: int, rng: Random) -> list[str]:
 
 
 def role(world: World, seed: int, name: str, anchor: str | None, clear: bool) -> Role:
-    """Colour, difficulty and dice of one object; `anchor` is what it stands beside, `clear` forbids it to be hard."""
-    rng = world.dice(seed, "role", name)
+    """Colour, difficulty and rng of one object; `anchor` is what it stands beside, `clear` forbids it to be hard."""
+    rng = world.rng(seed, "role", name)
     color = rng.choice(COLORS_OF[name]) if COLORS_OF[name] else None
     chance = world.hard_other if anchor is None else world.hard_companion
     hard = rng.choice(HARD) if rng.random() < chance and not clear else None
-    return Role(name, color, hard, anchor, world.dice(seed, "place", name))
+    return Role(name, color, hard, anchor, world.rng(seed, "place", name))

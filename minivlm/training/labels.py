@@ -7,7 +7,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from minivlm.inputs.image import ImageRecipe
+from minivlm.inputs.image import ImagePreprocessing
 from minivlm.inputs.patches import patch_mask
 from minivlm.toyworld.objects import COLORS
 from minivlm.toyworld.scenes import Scene, Thing
@@ -52,7 +52,7 @@ def label(scenes: Sequence[Scene], side: int) -> Labels:
 
 def patches_of(thing: Thing, side: int, size: int) -> Tensor:
     """(side, side), True where the thing's box covers a good part of the patch, or has its middle."""
-    covered = patch_mask([thing.box], (size, size), ImageRecipe(size), side).view(side, side) > COVERED
+    covered = patch_mask([thing.box], (size, size), ImagePreprocessing(size), side).view(side, side) > COVERED
     column, row = (min(side - 1, max(0, int(middle * side / size))) for middle in thing.center)
     covered[row, column] = True
     return covered

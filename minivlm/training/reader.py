@@ -72,18 +72,18 @@ def teach_text(model: Llava, tokenizer: Tokenizer, world: World, recipe: Recipe,
     teacher, say = Teacher(tokenizer, model.config.num_image_tokens), SoftWords(tokenizer, training.device)
     bookish = replace(world, companion=recipe.text_companion, stream="text")
 
-    def loss_of(dice: torch.Generator, rows: int, teach: Lesson, first_words: float) -> Tensor:
-        rng = Random(int(torch.randint(2**31, (), generator=dice)))
+    def loss_of(generator: torch.Generator, rows: int, teach: Lesson, first_words: float) -> Tensor:
+        rng = Random(int(torch.randint(2**31, (), generator=generator)))
         scenes = [bookish.layout(rng.randrange(2**31)) for _ in range(rows)]
         seen = label([forget(scene, recipe.forgotten, rng) for scene in scenes], side_of(model))
         lessons = teacher.lessons([teach(scene, rng) for scene in scenes]).to(training.device)
         return lesson_loss(model, lessons, say(model, seen.to(training.device)), first_words)
 
-    def talk(rows: Tensor, dice: torch.Generator) -> Tensor:
-        return loss_of(dice, len(rows), lambda scene, rng: lesson(scene, recipe.questions, rng), 0.0)
+    def talk(rows: Tensor, generator: torch.Generator) -> Tensor:
+        return loss_of(generator, len(rows), lambda scene, rng: lesson(scene, recipe.questions, rng), 0.0)
 
-    def drill(rows: Tensor, dice: torch.Generator) -> Tensor:
-        return loss_of(dice, len(rows), lambda scene, rng: drilled(scene, recipe.drilled, rng), recipe.first_words)
+    def drill(rows: Tensor, generator: torch.Generator) -> Tensor:
+        return loss_of(generator, len(rows), lambda scene, rng: drilled(scene, recipe.drilled, rng), recipe.first_words)
 
     learners = [*model.text.parameters(), *model.lm_head.parameters()]
     training.run("text", recipe.text, learners, recipe.scenes, talk)
@@ -96,7 +96,7 @@ def align_projector(
     """Teach the projector to say each patch in soft words. `features` (N, P, width) are what the tower sees."""
     say = SoftWords(tokenizer, training.device)
 
-    def loss_of(rows: Tensor, dice: torch.Generator) -> Tensor:
+    def loss_of(rows: Tensor, generator: torch.Generator) -> Tensor:
         wanted = say(model, labels[rows].to(training.device)).detach()
         said = model.projector(features[rows].to(training.device).float())
         return F.mse_loss(said.float(), wanted) / wanted.var()
@@ -110,8 +110,8 @@ def tune(
     """Projector and decoder together, on pictures; the tower stays as it is."""
     teacher = Teacher(tokenizer, model.config.num_image_tokens)
 
-    def loss_of(rows: Tensor, dice: torch.Generator) -> Tensor:
-        rng = Random(int(torch.randint(2**31, (), generator=dice)))
+    def loss_of(rows: Tensor, generator: torch.Generator) -> Tensor:
+        rng = Random(int(torch.randint(2**31, (), generator=generator)))
         lessons = teacher.lessons([lesson(scenes[row], recipe.questions, rng) for row in rows.tolist()])
         seen = model.projector(features[rows].to(training.device).float())
         return lesson_loss(model, lessons.to(training.device), seen, recipe.first_words)

@@ -16,7 +16,7 @@ Loss = Callable[[Tensor, Generator], Tensor]  # the loss of the rows (batch,) th
 
 @dataclass
 class Training:
-    """A run through all stages: where it runs, what decides its dice, and the curve it has drawn so far."""
+    """A run through all stages: where it runs, what decides its generator, and the curve it has drawn so far."""
 
     device: torch.device
     seed: int
@@ -28,13 +28,13 @@ class Training:
         """Train `parameters` for one stage on batches drawn from `rows` rows; computes in bf16, steps in fp32."""
         parameters = [parameter for parameter in parameters if parameter.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=0.0, betas=(0.9, 0.95), weight_decay=stage.decay)
-        dice = Generator().manual_seed(self.seed + self.rounds)
+        generator = Generator().manual_seed(self.seed + self.rounds)
         self.rounds += 1
         start, recent = time.perf_counter(), []
         for number in (bar := tqdm(range(stage.steps), desc=name, unit="step")):
-            drawn = torch.randint(rows, (stage.batch,), generator=dice)
+            drawn = torch.randint(rows, (stage.batch,), generator=generator)
             with torch.autocast(self.device.type, dtype=torch.bfloat16):
-                loss = loss_of(drawn, dice)
+                loss = loss_of(drawn, generator)
             step(optimizer, parameters, loss, rate(stage, number))
             recent.append(loss.detach())
             if (number + 1) % self.every == 0 or number + 1 == stage.steps:

@@ -22,7 +22,7 @@ from minivlm.training.schedule import Training
 ToPixels = Callable[[Tensor], Tensor]  # (N, S, S, 3) uint8 to normalised (N, 3, S, S)
 
 
-class School(nn.Module):
+class TowerPretraining(nn.Module):
     """The tower under three linear readers, which are thrown away afterwards."""
 
     def __init__(self, tower: VisionTower, config: LlavaConfig) -> None:
@@ -50,7 +50,7 @@ class School(nn.Module):
 
 
 def teach_tower(
-    school: School,
+    school: TowerPretraining,
     pictures: Tensor,
     labels: Labels,
     stages: Mapping[str, Stage],
@@ -59,19 +59,19 @@ def teach_tower(
 ) -> None:
     """Train on `pictures` (N, S, S, 3) uint8, half of them mirrored and all of them a little lighter or darker."""
 
-    def loss_of(rows: Tensor, dice: torch.Generator) -> Tensor:
-        pixels, target = vary(to_pixels(pictures[rows]), labels[rows], dice)
+    def loss_of(rows: Tensor, generator: torch.Generator) -> Tensor:
+        pixels, target = vary(to_pixels(pictures[rows]), labels[rows], generator)
         return school.loss(pixels.to(training.device), target.to(training.device))
 
     for name, stage in stages.items():
         training.run(name, stage, school.parameters(), len(pictures), loss_of)
 
 
-def vary(pixels: Tensor, labels: Labels, dice: torch.Generator) -> tuple[Tensor, Labels]:
+def vary(pixels: Tensor, labels: Labels, generator: torch.Generator) -> tuple[Tensor, Labels]:
     """Mirror half of the pictures, labels and all, and change the light in every one."""
     count = len(pixels)
-    flip = torch.rand(count, generator=dice) < 0.5
-    gain, shift = 1 + 0.15 * torch.randn(2, count, 1, 1, 1, generator=dice)
+    flip = torch.rand(count, generator=generator) < 0.5
+    gain, shift = 1 + 0.15 * torch.randn(2, count, 1, 1, 1, generator=generator)
     mirrored = torch.where(flip[:, None, None, None], pixels.flip(-1), pixels) * gain + (shift - 1)
     objects, colors = (mirror_patches(grid, flip) for grid in (labels.objects, labels.colors))
     return mirrored, Labels(objects, colors, labels.themes, labels.present)

@@ -31,7 +31,7 @@ from minivlm.training.labels import label
 from minivlm.training.reader import align_projector, lesson, side_of, teach_text, tune
 from minivlm.training.recipe import Recipe
 from minivlm.training.schedule import Training
-from minivlm.training.tower import School, teach_tower
+from minivlm.training.tower import TowerPretraining, teach_tower
 from minivlm.training.vocabulary import save_tokenizer, train_tokenizer
 
 RECIPE = Recipe()
@@ -59,7 +59,7 @@ def train(folder: Path, recipe: Recipe = RECIPE, world: World = TRAINING, device
     model = new_model(tokenizer, recipe, world).to(training.device)
     labels = label(scenes, side_of(model))
 
-    school = School(model.vision, model.config).to(training.device)
+    school = TowerPretraining(model.vision, model.config).to(training.device)
     rounds = {"tower": recipe.tower, "tower again": recipe.tower_again}
     teach_tower(school, drawn, labels, rounds, training, normalise)
     teach_text(model, tokenizer, world, recipe, training)

@@ -14,19 +14,19 @@ class Draw:
     """What a test draws its inputs with."""
 
     def __init__(self, seed: int) -> None:
-        self.dice = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(seed)
 
     def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """Normally distributed numbers. They are drawn in fp64: every dtype gets the same, rounded."""
-        return torch.randn(shape, generator=self.dice, dtype=torch.float64).to(dtype)
+        return torch.randn(shape, generator=self.generator, dtype=torch.float64).to(dtype)
 
     def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """Numbers from 0 to below 1."""
-        return torch.rand(shape, generator=self.dice, dtype=torch.float64).to(dtype)
+        return torch.rand(shape, generator=self.generator, dtype=torch.float64).to(dtype)
 
     def whole(self, low: int, high: int, *shape: int) -> Tensor:
         """Whole numbers from `low` to below `high`."""
-        return torch.randint(low, high, shape, generator=self.dice)
+        return torch.randint(low, high, shape, generator=self.generator)
 
     def number(self, low: int, high: int) -> int:
         """One whole number from `low` to below `high`."""

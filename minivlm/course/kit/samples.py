@@ -20,9 +20,9 @@ def layout_of(*samples: str, rows: int | None = None) -> Layout:
     """Where the tokens of `samples` stand; the last `rows` of them are the rows, or all. Shorter samples are padded."""
     longest = max(map(len, samples))
     padded = [sample.rjust(longest, ".") for sample in samples]
-    valid = torch.tensor([[token != "." for token in sample] for sample in padded])
+    attention_mask = torch.tensor([[token != "." for token in sample] for sample in padded])
     image = torch.tensor([[token == "p" for token in sample] for sample in padded])
-    return Layout(valid, image, queries=rows or longest, prompt=longest)
+    return Layout(attention_mask, image, queries=rows or longest, prompt=longest)
 
 
 def crowd(draw: Draw) -> Layout:
@@ -33,8 +33,8 @@ def crowd(draw: Draw) -> Layout:
 
 def attention(draw: Draw, layout: Layout, heads: int = 4, dtype: torch.dtype = torch.float32) -> Tensor:
     """Weights (B, H, R, K): the rows from the first text behind a picture on, as the model hands them to CLVA."""
-    place = torch.arange(layout.valid.shape[1])
-    mask = (place <= place[:, None]) & layout.valid[:, None, None] | torch.eye(len(place), dtype=torch.bool)
+    place = torch.arange(layout.attention_mask.shape[1])
+    mask = (place <= place[:, None]) & layout.attention_mask[:, None, None] | torch.eye(len(place), dtype=torch.bool)
     return draw.weights(heads, mask, dtype)[:, :, -layout.text_rows :]
 
 
@@ -56,7 +56,7 @@ def drifting(draw: Draw, back: Tensor) -> tuple[Tensor, Anchor, Layout]:
     found = anchor_of(draw, layout, back.dtype)
     found.middle[0, 5] = 0.99 * found.noise[0, 5] + 0.01 * found.middle[0, 5]  # a short way, but a way
     there = normalised((found.middle + back[:, None] * (found.noise - found.middle)).clamp(min=0))
-    weights = torch.zeros(1, 2, rows, layout.valid.shape[1], dtype=back.dtype)
+    weights = torch.zeros(1, 2, rows, layout.attention_mask.shape[1], dtype=back.dtype)
     weights[..., layout.span] = there * torch.tensor([0.7, 0.4])[:, None, None]
     weights[..., 0] = 1 - weights.sum(dim=-1)
     found.anchor[0, 6] = 0  # no anchor, however far the row has gone back
@@ -94,7 +94,7 @@ def steady(anchor: Tensor, layout: Layout, clva: CLVA) -> Tensor:
     torch.rand(1)  # were they seeded by the control before, they are no longer where it leaves them
     state = torch.get_rng_state()
     found = controlled(anchor, layout, clva)
-    assert torch.equal(torch.get_rng_state(), state), "A control must not touch torch's own dice: use a Generator."
+    assert torch.equal(torch.get_rng_state(), state), "A control must not touch torch's own generator: use a Generator."
     assert torch.equal(controlled(anchor, layout, clva), found), "The same seed must give the same control."
     other = controlled(anchor, layout, replace(clva, seed=clva.seed + 100))
     assert not torch.equal(other, found), "Another seed must give another control."

@@ -149,12 +149,12 @@ def test_a_model_sees(draw: Draw, show: Show) -> None:
     """Pixels to vectors for the decoder, all pieces together; and gradients find their way back, as training needs."""
     model = draw.fill(Llava(llava(-2)))
     pixels = draw.normal(2, 3, 8, 8).requires_grad_()
-    features, _ = model.see(pixels)
+    features, _ = model.encode_images(pixels)
     show(within=DEEP, features=features)
     trained = [model.vision.embeddings.class_embedding, model.projector.linear_1.weight]
     for parameter in trained:
         parameter.requires_grad_()
-    features, states = model.see(pixels, hidden=True)
+    features, states = model.encode_images(pixels, hidden=True)
     gradients = torch.autograd.grad((features * draw.normal(*features.shape)).sum(), [pixels, *trained])
     show(states=len(states))
     show(within=DEEP, **dict(zip(("to_pixels", "to_class_token", "to_projector"), gradients, strict=True)))

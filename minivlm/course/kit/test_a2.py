@@ -167,13 +167,13 @@ def test_cache_holds_nothing_twice(draw: Draw, show: Show) -> None:
 def test_a_prompt_in_pieces(draw: Draw, show: Show) -> None:
     """All parts in a model: a padded batch read in three pieces through the cache, in the fast and the visible lane."""
     model = draw.fill(Llava(llava()))
-    tokens, valid = draw.whole(0, 19, 2, 9), torch.ones(2, 9, dtype=torch.bool)
-    valid[0, : draw.number(1, 4)] = False
+    tokens, attention_mask = draw.whole(0, 19, 2, 9), torch.ones(2, 9, dtype=torch.bool)
+    attention_mask[0, : draw.number(1, 4)] = False
     for name, maps in (("fast", ()), ("visible", (0, 1, 2))):
         cache = new_cache(rows=2, capacity=12)
         for start, stop in ((0, 5), (5, 8), (8, 9)):
-            out = model(tokens[:, start:stop], valid=valid[:, :stop], cache=cache, maps=maps)
-            show(within=DEEP, **{f"{name}_logits_{start}_to_{stop}": out.logits * valid[:, start:stop, None]})
+            out = model(tokens[:, start:stop], attention_mask=attention_mask[:, :stop], cache=cache, maps=maps)
+            show(within=DEEP, **{f"{name}_logits_{start}_to_{stop}": out.logits * attention_mask[:, start:stop, None]})
         show(**{f"{name}_length": cache.length})
 
 

@@ -5,7 +5,7 @@ import torch
 from minivlm.model.aim import Aim
 from minivlm.model.attention import Attention, attention_weights, fused_attention, repeat_heads
 from minivlm.model.cache import KVCache
-from minivlm.model.call import NOTHING_SEEN, NOTHING_YET, Call, Watch
+from minivlm.model.call import EMPTY_CARRY, EMPTY_RECORD, Call, Watch
 from minivlm.model.clva import CLVA
 from minivlm.model.config import TextConfig
 from minivlm.model.decoder import Decoder, causal_mask, token_positions
@@ -53,9 +53,9 @@ def test_who_may_see_whom(draw, show):
     by_hand = torch.tensor([[False, False, True, True, True]])
     show(padding_before=causal_mask(by_hand, 5), padding_behind=causal_mask(by_hand.flip(1), 5))
     show(last_two_of_five=causal_mask(by_hand, 2), last_of_five=causal_mask(by_hand, 1))
-    valid = padded_at_both_ends(draw, batch=4, keys=11)
-    mask = causal_mask(valid, 11)
-    show(batch=mask, last_rows_are_the_same=torch.equal(causal_mask(valid, 4), mask[:, :, -4:]))
+    attention_mask = padded_at_both_ends(draw, batch=4, keys=11)
+    mask = causal_mask(attention_mask, 11)
+    show(batch=mask, last_rows_are_the_same=torch.equal(causal_mask(attention_mask, 4), mask[:, :, -4:]))
     assert mask.any(dim=-1).all(), "Some row may see nothing at all: its softmax would be 0 / 0."
 
 
@@ -122,7 +122,7 @@ def test_forward_in_the_fast_lane(draw, show):
     config, attention = layer_of(draw)
     x, mask = draw.normal(3, 9, 24), draw.causal(3, 9, 9)
     whole = attention(x, turns(config, 3, 0, 9), mask)
-    show(whole=whole.out, nothing_to_see=whole.seen == NOTHING_SEEN, nothing_added=whole.handed is NOTHING_YET)
+    show(whole=whole.out, nothing_to_see=whole.record == EMPTY_RECORD, nothing_added=whole.carry is EMPTY_CARRY)
     cache = KVCache(config, 3, 12, device="cpu", dtype=torch.float32)
     for first, last in ((0, 6), (6, 7), (7, 9)):
         part = x[:, first:last], turns(config, 3, first, last), mask[:, :, first:last, :last]
@@ -140,7 +140,7 @@ def test_both_lanes_give_the_same(draw, show):
         attended = attention(x, rope, mask, call=Call(watch=watch))
         asked = [name for name in ("maps", "rows", "sinks") if 2 in getattr(watch, name)]
         name = "_".join(asked) or "another_layer"
-        found = {part: getattr(attended.seen, part) for part in ("map", "row", "sink_scores")}
+        found = {part: getattr(attended.record, part) for part in ("map", "row", "sink_scores")}
         show(**{f"{name}_shown": [part for part, value in found.items() if value is not None]})
         show(**{f"{name}_{part}": value for part, value in found.items() if value is not None})
         show(**{f"{name}_out": attended.out})
@@ -154,17 +154,17 @@ def test_steps_in_their_order(draw, show):
     """EAH, CLVA and the aim change the weights one after the other, for a prompt and for a token behind it."""
     config = text_config()
     decoder = draw.fill(Decoder(config))
-    valid = torch.arange(16) >= torch.tensor([[3], [0], [1]])
+    attention_mask = torch.arange(16) >= torch.tensor([[3], [0], [1]])
     image = (torch.arange(16) >= torch.tensor([[5], [2], [0]])) & (torch.arange(16) < torch.tensor([[10], [8], [0]]))
     aim = Aim(draw.uniform(3, 6), layers=(3,))
     clva = CLVA(noise_layers=(1,), anchor_layers=(2,), deep_layers=(3,), gate=False)
     mitigation = Mitigation(EAH(layer=1, threshold=0.05), clva, aim)
-    positions, x = token_positions(valid, 16), draw.normal(3, 16, 24)
+    positions, x = token_positions(attention_mask, 16), draw.normal(3, 16, 24)
     cache = KVCache(config, 3, 16, device="cpu", dtype=torch.float32)
     for name, first, last in (("prompt", 0, 15), ("new", 15, 16)):
-        layout = Layout(valid[:, :last], image[:, :last], last - first, prompt=15)
+        layout = Layout(attention_mask[:, :last], image[:, :last], last - first, prompt=15)
         call = Call(layout, mitigation, Watch(maps=(1, 3) if first == 0 else (3,), rows=(1, 2), sinks=(1, 3)))
-        mask = causal_mask(layout.valid, layout.queries)
+        mask = causal_mask(layout.attention_mask, layout.queries)
         rows = slice(first, last)
         decoded = decoder(x[:, rows], positions[:, rows], mask, cache=cache, call=call)
         show(within=DEEP, **{f"{name}_states": decoded.states})
@@ -196,4 +196,4 @@ def test_one_row_costs_one_row(draw, show):
     config, attention = layer_of(draw, num_attention_heads=8, num_key_value_heads=4, head_dim=16)
     x, mask = draw.normal(1, 4096, 24), torch.ones(1, 1, 4096, 4096, dtype=torch.bool).tril()
     attended = attention(x, turns(config, 1, 0, 4096), mask, call=Call(watch=Watch(rows=(2,))))
-    show(row=attended.seen.row, out=attended.out[:, ::64])
+    show(row=attended.record.row, out=attended.out[:, ::64])

@@ -38,7 +38,9 @@ class Case:
     def rows(self, first: int, last: int) -> "Case":
         """The same tokens in another call: only these rows, and no column behind them."""
         rows, seen = slice(first, last), slice(last)
-        layout = Layout(self.layout.valid[:, seen], self.layout.image[:, seen], last - first, self.layout.prompt)
+        layout = Layout(
+            self.layout.attention_mask[:, seen], self.layout.image[:, seen], last - first, self.layout.prompt
+        )
         return Case(self.weights[:, :, rows, seen], self.mask[:, :, rows, seen], layout)
 
     def densest_head(self, eah: EAH) -> Tensor:
@@ -49,7 +51,7 @@ class Case:
 
     def left_alone(self) -> Callable[[], bool]:
         """See the function of that name."""
-        return left_alone(self.weights, self.mask, self.layout.valid, self.layout.image)
+        return left_alone(self.weights, self.mask, self.layout.attention_mask, self.layout.image)
 
 
 def case(draw, heads: int = 5, length: int = 20, answer: int = 0) -> Case:
@@ -61,9 +63,9 @@ def case(draw, heads: int = 5, length: int = 20, answer: int = 0) -> Case:
     image[1, start : start + 7] = True
     image[2, start : start + 3] = True
     image[2, start + 4 : start + 8] = True
-    valid = torch.stack((place >= pads, place >= 0, place >= 0, place < length - answer - 3))
-    mask = causal_mask(valid, length)
-    return Case(draw.weights(heads, mask), mask, Layout(valid, image, length, prompt=length - answer))
+    attention_mask = torch.stack((place >= pads, place >= 0, place >= 0, place < length - answer - 3))
+    mask = causal_mask(attention_mask, length)
+    return Case(draw.weights(heads, mask), mask, Layout(attention_mask, image, length, prompt=length - answer))
 
 
 def left_alone(*given: Tensor) -> Callable[[], bool]:
@@ -126,9 +128,9 @@ def test_the_chosen_head(draw, show):
     counts = draw.whole(0, 4, 50, 40)  # 40 heads, hardly any without a tie
     show(densest=chosen_head(counts, EAH()), densest_but_one=chosen_head(counts, EAH(head="second")))
     show(only_head=[chosen_head(counts[:, :1], EAH(head=name)).unique().tolist() for name in ("densest", "second")])
-    dice = torch.random.get_rng_state()
+    generator = torch.random.get_rng_state()
     first, again = ([chosen_head(counts, EAH(head="random", seed=seed)) for seed in range(60)] for _ in range(2))
-    show(other_dice_are_left_alone=torch.equal(torch.random.get_rng_state(), dice))
+    show(other_dice_are_left_alone=torch.equal(torch.random.get_rng_state(), generator))
     show(repeatable=all(map(torch.equal, first, again)), shape=list(first[0].shape))
     show(one_for_all_samples=all(len(heads.unique()) == 1 for heads in first))
     heads = {int(heads[0]) for heads in first}

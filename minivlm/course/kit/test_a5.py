@@ -215,7 +215,7 @@ def test_pull_while_words_are_written(draw: Draw, show: Show) -> None:
 def test_the_picture_alone_is_widened(draw: Draw, show: Show) -> None:
     """A short picture in a long talk, in half precision: whoever widens all columns needs several times the memory."""
     layout = layout_of("t" * 16000 + "p" * 64 + "t" * 128)
-    row = (2 * draw.normal(1, 1, 128, layout.valid.shape[1], dtype=torch.bfloat16)).softmax(dim=-1)
+    row = (2 * draw.normal(1, 1, 128, layout.attention_mask.shape[1], dtype=torch.bfloat16)).softmax(dim=-1)
     weights = row.expand(-1, 32, -1, -1)
     found = anchor_of(draw, layout)
     show(1e-4, gate=drift_gate(weights, found, layout, CLVA()))
@@ -242,11 +242,11 @@ def test_the_model_with_your_clva(draw: Draw, show: Show) -> None:
     model = tiny_model(draw, num_hidden_layers=8)
     for block in model.text.layers:
         block.self_attn.q_proj.weight.mul_(4)  # so that heads look at some patches more than at others
-    tokens, valid = left_padded([tiny_prompt(draw, 6), tiny_prompt(draw, 3)])
+    tokens, attention_mask = left_padded([tiny_prompt(draw, 6), tiny_prompt(draw, 3)])
     pixels, word = tiny_pixels(draw, 2), draw.whole(3, 50, 2, 1)
     for name, clva in {"strong": CLVA(omega=0.8, gate=False), "gated": CLVA(), "kappa": CLVA(kappa=2.0)}.items():
         cache = new_cache(model, 2, 40)
-        read = model(tokens, pixels, valid=valid, cache=cache, mitigation=clva)
+        read = model(tokens, pixels, attention_mask=attention_mask, cache=cache, mitigation=clva)
         written = model(word, cache=cache, mitigation=clva)
         show(1e-4, **{f"{name}, read": read.logits[:, -3:], f"{name}, written": written.logits})  # eight layers in fp32
         changed = [[layer.layer, layer.rows] for layer in effect_of(read).layers + effect_of(written).layers]

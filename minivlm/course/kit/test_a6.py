@@ -8,7 +8,7 @@ from minivlm.course.kit.show import Show
 from minivlm.errors import EvaluationError
 from minivlm.evaluation.chair import Judged, chair
 from minivlm.evaluation.lexicon import Lexicon, Mention
-from minivlm.evaluation.pope import Question, matched, pope, said_by_first_word, said_by_original
+from minivlm.evaluation.pope import PopeQuestion, matched, pope, said_by_first_word, said_by_original
 from minivlm.stats import Ratio
 
 OBJECTS = ("dog", "cat", "hot dog", "bus", "toilet", "train", "teddy bear", "bear", "elephant", "wine glass", "bottle")
@@ -44,11 +44,11 @@ def captions(draw: Draw, number: int, least: int = 1) -> list[Judged]:
     return [judged(some(draw, OBJECTS[:6], least, 7), some(draw, OBJECTS[:6], least, 6)) for _ in range(number)]
 
 
-def questions_and_answers(draw: Draw, images: int, kinds: tuple) -> tuple[list[Question], list]:
+def questions_and_answers(draw: Draw, images: int, kinds: tuple) -> tuple[list[PopeQuestion], list]:
     """Several questions about each image, in mixed order, and an answer of `kinds` to each."""
     asked = [(image, name) for image in range(images) for name in OBJECTS[: draw.number(2, 8)]]
     questions = [
-        Question(f"random/{image}/{name}", str(image), f"Is there a {name} in the image?", draw.pick((True, False)))
+        PopeQuestion(f"random/{image}/{name}", str(image), f"Is there a {name} in the image?", draw.pick((True, False)))
         for image, name in (asked[place] for place in draw.uniform(len(asked)).argsort().tolist())
     ]
     return questions, [draw.pick(kinds) for _ in questions]
@@ -146,7 +146,7 @@ def test_answers_find_their_questions(draw: Draw, show: Show) -> None:
     """By their ids alone: files are written by several processes, in any order."""
     questions, texts = questions_and_answers(draw, 12, (*SAYINGS, ""))
     pairs = list(zip([question.id for question in questions], texts, strict=True))
-    order = torch.randperm(len(pairs), generator=draw.dice).tolist()
+    order = torch.randperm(len(pairs), generator=draw.generator).tolist()
     answers = dict(pairs[place] for place in order)
     for parser in ("original", "first word"):
         show(**{parser: list(matched(questions, answers, parser))})
@@ -178,7 +178,7 @@ def test_answers_that_do_not_fit(draw: Draw, show: Show) -> None:
 
 def test_pope(draw: Draw, show: Show) -> None:
     """Yes is what is looked for; the yes-ratio is that of the answers."""
-    four = [Question(str(place), "1", "Is there a dog in the image?", place < 2) for place in range(4)]
+    four = [PopeQuestion(str(place), "1", "Is there a dog in the image?", place < 2) for place in range(4)]
     blind = {"always yes": [True] * 4, "always no": [False] * 4, "one miss": [True, False, False, False]}
     for name, said in blind.items():
         show(within=1e-9, **{name: numbers(pope(four, said))})
@@ -204,7 +204,7 @@ def test_pope_by_image(draw: Draw, show: Show) -> None:
 def test_thousands_of_questions(draw: Draw, show: Show) -> None:
     """Whoever looks through a list for each question has thousands times thousands of steps to wait for."""
     texts, labels = ("Yes", "No, not at all", "a dog"), draw.whole(0, 2, 40000).tolist()
-    questions = [Question(f"{place}", f"{place % 20000}", "?", bool(label)) for place, label in enumerate(labels)]
+    questions = [PopeQuestion(f"{place}", f"{place % 20000}", "?", bool(label)) for place, label in enumerate(labels)]
     picked = draw.whole(0, 3, 40000).tolist()
     answers = {question.id: texts[which] for question, which in zip(questions[::-1], picked, strict=True)}
     show(within=1e-9, figures=numbers(pope(questions, matched(questions, answers, "first word"))))

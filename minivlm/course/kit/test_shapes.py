@@ -69,8 +69,10 @@ def test_head_zero(draw, show):
 
 
 def test_first_row(draw, show):
-    tokens, valid = left_padded([tiny_prompt(draw), tiny_prompt(draw, words=8)])
-    output = tiny_model(draw)(tokens, tiny_pixels(draw, 2), valid=valid, mitigation=EAH(threshold=0.03))
+    tokens, attention_mask = left_padded([tiny_prompt(draw), tiny_prompt(draw, words=8)])
+    output = tiny_model(draw)(
+        tokens, tiny_pixels(draw, 2), attention_mask=attention_mask, mitigation=EAH(threshold=0.03)
+    )
     assert output.logits.shape == (*tokens.shape, WORDS)
     assert not output.effect.nothing
 
@@ -86,7 +88,7 @@ def test_short_slice(draw, show):
 
 def test_wrong_activation(draw, show):
     model = tiny_model(draw)
-    features, _ = model.see(tiny_pixels(draw, 2))
+    features, _ = model.encode_images(tiny_pixels(draw, 2))
     assert features.shape == (2, PATCHES, model.config.text_config.hidden_size)
     assert features.isfinite().all()
 
@@ -124,11 +126,11 @@ def test_silent_decode(draw, show):
 
 def test_padded_positions(draw, show):
     model = tiny_model(draw)
-    tokens, valid = left_padded([tiny_prompt(draw), tiny_prompt(draw, words=8)])
-    positions = token_positions(valid, tokens.shape[1])
+    tokens, attention_mask = left_padded([tiny_prompt(draw), tiny_prompt(draw, words=8)])
+    positions = token_positions(attention_mask, tokens.shape[1])
     assert positions.shape == tokens.shape
     assert (positions >= 0).all()
-    assert model(tokens, tiny_pixels(draw, 2), valid=valid).logits.isfinite().all()
+    assert model(tokens, tiny_pixels(draw, 2), attention_mask=attention_mask).logits.isfinite().all()
 
 
 def test_shuffled_groups(draw, show):

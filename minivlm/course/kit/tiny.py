@@ -11,7 +11,7 @@ from torch import Tensor
 
 from minivlm.checkpoints.save import save_checkpoint
 from minivlm.course.kit.draw import Draw
-from minivlm.evaluation.pope import Question
+from minivlm.evaluation.pope import PopeQuestion
 from minivlm.inputs.tokenizer import Tokenizer
 from minivlm.model import Llava, LlavaConfig, TextConfig, VisionConfig
 from minivlm.model.layout import Layout
@@ -67,16 +67,16 @@ def tiny_prompt(draw: Draw, words: int = 5) -> list[int]:
 
 
 def left_padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Rows of any lengths as tokens (B, T), padded on the left, and `valid` (B, T), False at padding."""
+    """Rows of any lengths as tokens (B, T), padded on the left, and `attention_mask` (B, T), False at padding."""
     longest = max(len(row) for row in rows)
     tokens = torch.tensor([[PAD] * (longest - len(row)) + list(row) for row in rows])
     return tokens, torch.stack([torch.arange(longest) >= longest - len(row) for row in rows])
 
 
-def tiny_layout(tokens: Tensor, valid: Tensor | None = None) -> Layout:
+def tiny_layout(tokens: Tensor, attention_mask: Tensor | None = None) -> Layout:
     """Where patches, text and padding stand in a prompt (B, T) that is read in one go."""
-    valid = torch.ones_like(tokens, dtype=torch.bool) if valid is None else valid
-    return Layout(valid, tokens == IMAGE, queries=tokens.shape[1], prompt=tokens.shape[1])
+    attention_mask = torch.ones_like(tokens, dtype=torch.bool) if attention_mask is None else attention_mask
+    return Layout(attention_mask, tokens == IMAGE, queries=tokens.shape[1], prompt=tokens.shape[1])
 
 
 def tiny_tokenizer(folder: Path) -> Tokenizer:
@@ -92,9 +92,9 @@ def tiny_checkpoint(draw: Draw, folder: Path) -> Path:
     return save_checkpoint(tiny_model(draw), folder)
 
 
-def tiny_questions(labels: Sequence[bool]) -> list[Question]:
+def tiny_questions(labels: Sequence[bool]) -> list[PopeQuestion]:
     """POPE's questions, one for each label, three about each picture."""
     return [
-        Question(id=str(number), image=str(number // 3), text="Is there a dog in the image?", label=label)
+        PopeQuestion(id=str(number), image=str(number // 3), text="Is there a dog in the image?", label=label)
         for number, label in enumerate(labels)
     ]

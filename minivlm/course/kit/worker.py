@@ -171,9 +171,9 @@ def tidy_path(project: Path, libraries: list[str]) -> None:
 
 def enclose(worker: Worker, settings: dict, notes: int) -> None:
     """Raise the wall and the fence, and behind them put the student's folder first."""
-    fence, paths, wall = map(own_module, ("fence", "paths", "wall"))
+    audit_hook, paths, landlock = map(own_module, ("audit_hook", "paths", "landlock"))
     libraries = [sys.prefix, sys.base_prefix, sys.exec_prefix, *site.getsitepackages(), *sys.path]
-    ground = fence.Ground(
+    ground = audit_hook.Ground(
         project=paths.resolved(worker.project),
         tests=paths.resolved(worker.tests),
         own=paths.resolved(worker.folder),
@@ -181,8 +181,8 @@ def enclose(worker: Worker, settings: dict, notes: int) -> None:
         denied=tuple({paths.resolved(path) for path in settings["denied"]}),
     )
     sys.path[:0] = [str(worker.tests.parent), str(worker.project)]
-    wall.raise_wall(ground.readable, ground.denied, ground.own)
-    fence.raise_fence(ground, notes)
+    landlock.restrict_to_files(ground.readable, ground.denied, ground.own)
+    audit_hook.install_audit_hook(ground, notes)
 
 
 def serve(project: Path, tests: Path, folder: Path) -> None:

@@ -25,7 +25,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Report:
+class CheckpointReport:
     """What was found in a folder, where it went, what was left out, and what was filled in."""
 
     path: str
@@ -69,9 +69,9 @@ class Report:
 
 def report_of(
     plan: Plan, times: Mapping[str, float] | None = None, notes: tuple[str, ...] = (), **more: object
-) -> Report:
-    """The report of a plan. `times`: canonical name -> seconds its tensor took; `more`: further fields of Report."""
-    return Report(
+) -> CheckpointReport:
+    """The report of a plan. `times`: canonical name -> seconds its tensor took; `more`: further fields."""
+    return CheckpointReport(
         path=str(plan.folder.path),
         layout=plan.layout.letter,
         written_by=plan.layout.written_by,

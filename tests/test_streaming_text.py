@@ -6,7 +6,7 @@ import pytest
 from small_tokenizer import write_small_tokenizer
 
 from minivlm.inference.generate import Generation
-from minivlm.inference.writer import Writer
+from minivlm.inference.streaming_text import StreamingText
 from minivlm.inputs.tokenizer import Tokenizer
 
 END = 0
@@ -30,9 +30,9 @@ class Spelling:
         return ""
 
 
-def write(pieces: list[str], *stops: str, finish: str = "length") -> tuple[Writer, list[str]]:
+def write(pieces: list[str], *stops: str, finish: str = "length") -> tuple[StreamingText, list[str]]:
     """A writer that was given all pieces, and what it gave out at each of them and at the end."""
-    writer = Writer(Spelling(pieces), Generation(stop=stops))
+    writer = StreamingText(Spelling(pieces), Generation(stop=stops))
     given = [writer.push(token) for token in range(1, len(pieces) + 1)]
     return writer, [*given, writer.close(finish)]
 
@@ -88,7 +88,7 @@ def test_after_a_stop_nothing_more_is_taken():
 
 
 def test_a_stop_token_ends_the_answer_and_releases_what_was_held_back():
-    writer = Writer(Spelling(["Yes", " #"]), Generation(stop="###"))
+    writer = StreamingText(Spelling(["Yes", " #"]), Generation(stop="###"))
     assert [writer.push(token) for token in (1, 2, END, 1)] == ["Yes", " ", "#", ""]
     assert (writer.text, writer.finish, writer.tokens) == ("Yes #", "stop", [1, 2, END])
     assert writer.close("length") == ""
@@ -96,7 +96,7 @@ def test_a_stop_token_ends_the_answer_and_releases_what_was_held_back():
 
 
 def test_an_answer_may_be_empty():
-    writer = Writer(Spelling([]), Generation())
+    writer = StreamingText(Spelling([]), Generation())
     assert writer.push(END) == writer.text == ""
     assert (writer.finish, writer.tokens) == ("stop", [END])
     assert write([], finish="interrupted")[0].finish == "interrupted"
@@ -115,7 +115,7 @@ def tokenizer(tmp_path_factory):
 @pytest.mark.parametrize("text", ["A red ball.", "Zoë saw 🦊🦊 and 犬", "犬", "…a", "a b  c\nd "])
 def test_pieces_joined_are_the_text(tokenizer, text):
     ids = tokenizer.encode(text)
-    writer = Writer(tokenizer, Generation())
+    writer = StreamingText(tokenizer, Generation())
     given = [writer.push(token) for token in ids]
     given.append(writer.close("length"))
     assert "".join(given) == writer.text == tokenizer.decode(ids) == text
@@ -125,7 +125,7 @@ def test_pieces_joined_are_the_text(tokenizer, text):
 
 def test_a_character_is_given_out_whole(tokenizer):
     ids = tokenizer.encode("a 🦊 b")
-    writer = Writer(tokenizer, Generation())
+    writer = StreamingText(tokenizer, Generation())
     given = [writer.push(token) for token in ids]
     assert sum("🦊" in piece for piece in given) == 1
     assert len(ids) > 5  # the fox alone takes four byte tokens
@@ -133,7 +133,7 @@ def test_a_character_is_given_out_whole(tokenizer):
 
 def test_a_cut_character_shows_as_such(tokenizer):
     ids = tokenizer.encode("ball 🦊")
-    writer = Writer(tokenizer, Generation())
+    writer = StreamingText(tokenizer, Generation())
     given = "".join(writer.push(token) for token in ids[:-1])
     assert "\ufffd" not in given
     assert "\ufffd" in writer.close("length")
@@ -143,7 +143,7 @@ def test_a_cut_character_shows_as_such(tokenizer):
 @pytest.mark.parametrize("stop", ["🦊", "ll 🦊", "🦊 b", " 犬"])
 def test_stop_texts_of_byte_tokens(tokenizer, stop):
     text = "a ball 🦊 bu 犬 end"
-    writer = Writer(tokenizer, Generation(stop=stop))
+    writer = StreamingText(tokenizer, Generation(stop=stop))
     given = [writer.push(token) for token in tokenizer.encode(text)]
     given.append(writer.close("length"))
     assert writer.finish == "stop"

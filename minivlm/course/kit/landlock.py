@@ -37,7 +37,7 @@ def version() -> int:
     return max(0, kernel().syscall(CREATE, None, 0, VERSION))
 
 
-def raise_wall(readable: Iterable[str], denied: Iterable[str], own: str) -> bool:
+def restrict_to_files(readable: Iterable[str], denied: Iterable[str], own: str) -> bool:
     """Keep this thread, and all that it starts, to its files. Whether there is a wall now.
 
     `denied` folders may not be read, `readable` ones within them may be; only in `own` may be written.

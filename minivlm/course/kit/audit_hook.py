@@ -10,7 +10,7 @@ May write:    in its own temporary folder
 May not:      start programs, talk to the network, reach into memory, change its limits, end other processes
 
 This is a fence and no wall: libraries written in C can open files without telling Python, and who goes through memory
-climbs over it. On Linux `wall.py` asks the kernel for the same; for more, give each student a container.
+climbs over it. On Linux `landlock.py` asks the kernel for the same; for more, give each student a container.
 
 Within the hook nothing is looked up that other code could have replaced: functions are called by local names, paths are
 followed link by link with the system's own calls, and the hook itself is known to the interpreter alone.
@@ -25,7 +25,7 @@ from importlib import import_module
 
 # relative: the worker has this folder apart from the student's package
 from .paths import reader_of_paths, resolver
-from .witness import finder, teller
+from .report_violation import finder, teller
 
 MOST_FILES = 200  # opened for writing in the life of a process: a disk must not be filled with them
 MOST_FOLDERS = 50  # made in the life of a process
@@ -79,7 +79,7 @@ class Ground:
         return {*self.libraries, self.project, os.path.dirname(self.tests), self.own}
 
 
-def raise_fence(ground: Ground, notes: int) -> None:
+def install_audit_hook(ground: Ground, notes: int) -> None:
     """Refuse from now on, for the life of this process. `notes`: where a line about each refusal is written.
 
     An error carries its frames along, and from a frame one gets at what is in it. So nothing that the hook uses is left

@@ -9,7 +9,7 @@ MARKS = {RIGHT: "ok", OPEN: "··"}
 
 
 @dataclass(frozen=True)
-class Report:
+class GradeReport:
     """Verdicts in the order of the assignment's tasks."""
 
     assignment: Assignment

@@ -4,7 +4,7 @@ from minivlm.inference.generate import Generation
 from minivlm.inputs.tokenizer import Tokenizer
 
 
-class Writer:
+class StreamingText:
     """Collects one row's tokens, hands out their text as soon as it is certain, and notices the end.
 
     `finish` says why it ended: "stop" (a stop token or a stop text), "length" (no more tokens allowed), "interrupted".
