@@ -46,9 +46,14 @@ class CheckpointReport:
 
     def card(self) -> str:
         """The whole report as text, one line a group."""
-        blocks = [self._head(), _table(self.groups)]
-        blocks += [_listed("Dropped on purpose", [f"{key}: {why}" for key, why in _by_pattern(self.dropped).items()])]
-        blocks += [_listed("Filled in, because config.json is silent", self.filled), _listed("Notes", self.notes)]
+        blocks = [self._head(), table(self.groups)]
+        blocks += [
+            titled_list("Dropped on purpose", [f"{key}: {why}" for key, why in by_pattern(self.dropped).items()])
+        ]
+        blocks += [
+            titled_list("Filled in, because config.json is silent", self.filled),
+            titled_list("Notes", self.notes),
+        ]
         return "\n\n".join(block for block in blocks if block)
 
     def as_dict(self) -> dict:
@@ -80,10 +85,10 @@ def report_of(
         tensors=len(plan.taken) + len(plan.tower),
         parameters=plan.parameters,
         bytes=plan.bytes,
-        groups=tuple(_groups(plan, times)),
+        groups=tuple(grouped(plan, times)),
         dropped=plan.dropped,
         filled=plan.reading.filled,
-        notes=(*plan.folder.notes, *_remarks(plan), *notes),
+        notes=(*plan.folder.notes, *remarks_on(plan), *notes),
         **more,
     )
 
@@ -93,7 +98,7 @@ def pattern_of(name: str) -> str:
     return re.sub(r"\.\d+\.", ".*.", name)
 
 
-def _remarks(plan: Plan) -> list[str]:
+def remarks_on(plan: Plan) -> list[str]:
     """What a user of this checkpoint should know before using it."""
     text, dtypes = plan.reading.config.text_config, sorted({header.dtype for header in plan.taken.values()})
     remarks = []
@@ -106,7 +111,7 @@ def _remarks(plan: Plan) -> list[str]:
     return remarks
 
 
-def _groups(plan: Plan, times: Mapping[str, float] | None) -> list[Group]:
+def grouped(plan: Plan, times: Mapping[str, float] | None) -> list[Group]:
     rows = [
         (name, header.key, header.shape, header.dtype, header.bytes, header.shard)
         for name, header in plan.taken.items()
@@ -116,10 +121,10 @@ def _groups(plan: Plan, times: Mapping[str, float] | None) -> list[Group]:
     together: dict[tuple, list[tuple]] = {}
     for row in sorted(rows, key=lambda row: order[row[0]]):
         together.setdefault((pattern_of(row[0]), row[2], row[3]), []).append(row)
-    return [_group(pattern, members, times) for (pattern, _, _), members in together.items()]
+    return [group_of(pattern, members, times) for (pattern, _, _), members in together.items()]
 
 
-def _group(pattern: str, members: list[tuple], times: Mapping[str, float] | None) -> Group:
+def group_of(pattern: str, members: list[tuple], times: Mapping[str, float] | None) -> Group:
     _, key, shape, dtype, size, _ = members[0]
     return Group(
         module=pattern,
@@ -133,30 +138,30 @@ def _group(pattern: str, members: list[tuple], times: Mapping[str, float] | None
     )
 
 
-def _table(groups: tuple[Group, ...]) -> str:
-    rows = [COLUMNS, *(_row(group) for group in groups)]
+def table(groups: tuple[Group, ...]) -> str:
+    rows = [COLUMNS, *(table_row(group) for group in groups)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
 
 
-def _row(group: Group) -> tuple[str, ...]:
+def table_row(group: Group) -> tuple[str, ...]:
     shape = "×".join(map(str, group.shape)) or "one number"
     seconds = "" if group.seconds is None else f"{group.seconds:.3f}"
-    shards = ", ".join(map(_short_shard, group.shards))
+    shards = ", ".join(map(short_shard, group.shards))
     return (group.module, group.key, str(group.count), shape, group.dtype, f"{group.bytes / 1e6:.1f}", shards, seconds)
 
 
-def _short_shard(name: str) -> str:
+def short_shard(name: str) -> str:
     """`model-00002-of-00003.safetensors` -> `2/3`."""
     numbers = re.fullmatch(r".*?(\d+)-of-(\d+)\.safetensors", name)
     return f"{int(numbers[1])}/{int(numbers[2])}" if numbers else name
 
 
-def _by_pattern(dropped: Mapping[str, str]) -> dict[str, str]:
+def by_pattern(dropped: Mapping[str, str]) -> dict[str, str]:
     return {printable(pattern_of(key)): reason for key, reason in dropped.items()}
 
 
-def _listed(title: str, lines: list[str] | tuple[str, ...]) -> str:
+def titled_list(title: str, lines: list[str] | tuple[str, ...]) -> str:
     return "\n".join([f"{title}:", *(f"  {line}" for line in lines)]) if lines else ""

@@ -67,9 +67,9 @@ def choose_dtype(
     if wanted is not None and wanted not in DTYPES.values():
         raise CheckpointError(f"dtype must be one of {', '.join(DTYPES)}, found {wanted}.")
     if device.type == "cpu":
-        return _cpu_dtype(plan, wanted)
+        return cpu_dtype(plan, wanted)
     if device.type == "mps":
-        return _mps_dtype(plan, wanted)
+        return mps_dtype(plan, wanted)
     found = wanted or file_dtype(plan)
     if found == torch.bfloat16 and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
         return torch.float16, ("This GPU has no bfloat16: computed in float16 instead.",)
@@ -84,14 +84,14 @@ def file_dtype(plan: Plan) -> torch.dtype:
     return FILE_DTYPES[sizes.most_common(1)[0][0]]
 
 
-def _cpu_dtype(plan: Plan, wanted: torch.dtype | None) -> tuple[torch.dtype, tuple[str, ...]]:
+def cpu_dtype(plan: Plan, wanted: torch.dtype | None) -> tuple[torch.dtype, tuple[str, ...]]:
     if wanted == torch.float16:
         return torch.bfloat16, ("float16 is many times slower on a CPU: computed in bfloat16 instead.",)
     small = plan.parameters * torch.float32.itemsize < SMALL_IN_FP32
     return wanted or (torch.float32 if small else torch.bfloat16), ()
 
 
-def _mps_dtype(plan: Plan, wanted: torch.dtype | None) -> tuple[torch.dtype, tuple[str, ...]]:
+def mps_dtype(plan: Plan, wanted: torch.dtype | None) -> tuple[torch.dtype, tuple[str, ...]]:
     if wanted == torch.float64:
         raise CheckpointError(
             "float64 was asked for on mps, but Apple's GPUs compute with 32 bits at most; take dtype float32, or "

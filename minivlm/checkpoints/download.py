@@ -70,27 +70,27 @@ def download(name: str, *, revision: str | None = None) -> Path:
 
     The hub's client notes under `revision` which commit it fetched, and `find_in_cache` finds it by that note.
     """
-    sizes = _sizes_on_hub(name, revision)
-    wanted = _wanted_files(name, sizes)
-    _require_disk(name, sum(sizes[file] for file in wanted))
+    sizes = sizes_on_hub(name, revision)
+    wanted = wanted_files(name, sizes)
+    require_disk_space(name, sum(sizes[file] for file in wanted))
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
     except Exception as cause:
         raise CheckpointError(
-            _explain(name, revision, cause) + " What was fetched is kept; the next try resumes."
+            explain_failure(name, revision, cause) + " What was fetched is kept; the next try resumes."
         ) from cause
 
 
-def _sizes_on_hub(name: str, revision: str | None) -> dict[str, int]:
+def sizes_on_hub(name: str, revision: str | None) -> dict[str, int]:
     """File -> bytes of a model on the hub."""
     try:
         info = HfApi().model_info(name, revision=revision, files_metadata=True)
     except Exception as cause:  # the client's errors have no root of their own: network, HTTP, validation, ...
-        raise CheckpointError(_explain(name, revision, cause)) from cause
+        raise CheckpointError(explain_failure(name, revision, cause)) from cause
     return {file.rfilename: file.size or 0 for file in info.siblings or ()}
 
 
-def _wanted_files(name: str, sizes: dict[str, int]) -> list[str]:
+def wanted_files(name: str, sizes: dict[str, int]) -> list[str]:
     """What is fetched: safetensors and small text files of the top folder."""
     top = [file for file in sizes if "/" not in file]
     if not any(file.endswith(".safetensors") for file in top):
@@ -103,7 +103,7 @@ def _wanted_files(name: str, sizes: dict[str, int]) -> list[str]:
     return weights + small
 
 
-def _require_disk(name: str, needed: int) -> None:
+def require_disk_space(name: str, needed: int) -> None:
     cache = Path(HF_HUB_CACHE)
     existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
@@ -114,7 +114,7 @@ def _require_disk(name: str, needed: int) -> None:
         )
 
 
-def _explain(name: str, revision: str | None, cause: Exception) -> str:
+def explain_failure(name: str, revision: str | None, cause: Exception) -> str:
     if isinstance(cause, GatedRepoError):
         return f"{name} asks for its terms to be accepted on the hub; accept them, then log in with `hf auth login`."
     if isinstance(cause, RevisionNotFoundError):

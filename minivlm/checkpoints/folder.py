@@ -52,19 +52,19 @@ def open_folder(path: str | Path) -> CheckpointFolder:
     `model.safetensors` comes first; without it `model.safetensors.index.json` names the shards.
     """
     folder = Path(path).expanduser()
-    _require_folder(folder)
+    require_folder(folder)
     if (folder / SINGLE_FILE).exists():
         both = (folder / INDEX_FILE).exists()
         notes = (f"{SINGLE_FILE} was read; {INDEX_FILE} beside it was not.",) if both else ()
         headers = read_headers(folder / SINGLE_FILE)
-        return CheckpointFolder(folder, (SINGLE_FILE,), _require_tensors(folder, headers), notes)
+        return CheckpointFolder(folder, (SINGLE_FILE,), require_tensors(folder, headers), notes)
     if (folder / INDEX_FILE).exists():
         index = read_index(folder / INDEX_FILE)
         shards = tuple(sorted(set(index.values())))
-        _require_shards(folder, shards)
+        require_shards(folder, shards)
         headers = {shard: read_headers(folder / shard) for shard in shards}
-        return CheckpointFolder(folder, shards, _merge(folder, index, headers))
-    raise CheckpointError(_nothing_to_load(folder))
+        return CheckpointFolder(folder, shards, merge_headers(folder, index, headers))
+    raise CheckpointError(nothing_to_load(folder))
 
 
 def read_index(path: Path) -> dict[str, str]:
@@ -89,7 +89,7 @@ def read_headers(path: Path) -> dict[str, TensorHeader]:
         return {key: TensorHeader(key, tuple(s.get_shape()), s.get_dtype(), path.name) for key, s in slices.items()}
 
 
-def _require_folder(folder: Path) -> None:
+def require_folder(folder: Path) -> None:
     if not folder.exists():
         raise CheckpointError(
             f"There is no folder {folder}. Give a checkpoint's folder, or fetch one with `minivlm download NAME`."
@@ -98,7 +98,7 @@ def _require_folder(folder: Path) -> None:
         raise CheckpointError(f"{folder} is a file; a checkpoint is the folder that holds config.json and its weights.")
 
 
-def _require_shards(folder: Path, shards: tuple[str, ...]) -> None:
+def require_shards(folder: Path, shards: tuple[str, ...]) -> None:
     missing = [shard for shard in shards if not (folder / shard).exists()]
     if missing:
         raise CheckpointError(
@@ -107,7 +107,7 @@ def _require_shards(folder: Path, shards: tuple[str, ...]) -> None:
         )
 
 
-def _merge(
+def merge_headers(
     folder: Path, index: Mapping[str, str], headers: Mapping[str, Mapping[str, TensorHeader]]
 ) -> dict[str, TensorHeader]:
     """The headers of all shards by key, held against the index: both must name the same tensors."""
@@ -122,13 +122,13 @@ def _merge(
     return {key: headers[shard][key] for key, shard in sorted(index.items(), key=lambda item: (item[1], item[0]))}
 
 
-def _require_tensors(folder: Path, headers: dict[str, TensorHeader]) -> dict[str, TensorHeader]:
+def require_tensors(folder: Path, headers: dict[str, TensorHeader]) -> dict[str, TensorHeader]:
     if not headers:
         raise CheckpointError(f"{folder / SINGLE_FILE} holds no tensors. Fetch the file again.")
     return headers
 
 
-def _nothing_to_load(folder: Path) -> str:
+def nothing_to_load(folder: Path) -> str:
     names = sorted(entry.name for entry in folder.iterdir())
     refused = [name for name in names if name.endswith(OTHER_FORMATS)]
     shards = [name for name in names if name.endswith(".safetensors")]

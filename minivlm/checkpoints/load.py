@@ -60,9 +60,11 @@ def load_checkpoint(
     device = parse_device(device)
     dtype, notes = choose_dtype(plan, device if bound_for is None else parse_device(bound_for), dtype)
     require_memory(plan, device, dtype)
-    check = not allow_nonfinite and (device.type != "cpu" or _copied(plan, dtype) > 0 or plan.bytes < SMALL_TO_READ)
-    state, seconds = _take_tensors(plan, device, dtype, check)
-    model = _fill(plan.model, state)
+    check = not allow_nonfinite and (
+        device.type != "cpu" or copied_bytes(plan, dtype) > 0 or plan.bytes < SMALL_TO_READ
+    )
+    state, seconds = take_tensors(plan, device, dtype, check)
+    model = fill_model(plan.model, state)
     report = report_of(
         plan,
         seconds,
@@ -84,15 +86,15 @@ def inspect_checkpoint(
     plan = make_plan(path, vision_tower)
     seconds: dict[str, float] = {}
     if check_finite:
-        for name, tensor, started in _tensors(plan):
-            _require_finite(name, tensor)
+        for name, tensor, started in mapped_tensors(plan):
+            require_finite(name, tensor)
             seconds[name] = time.perf_counter() - started
     return report_of(plan, seconds if check_finite else None)
 
 
 def require_memory(plan: Plan, device: torch.device, dtype: torch.dtype) -> None:
     """Raise CheckpointError, before anything is taken, if the weights will not fit."""
-    needed = _copied(plan, dtype) if device.type == "cpu" else plan.parameters * dtype.itemsize
+    needed = copied_bytes(plan, dtype) if device.type == "cpu" else plan.parameters * dtype.itemsize
     free = free_memory(device)
     if free is not None and needed > free:
         raise CheckpointError(
@@ -120,33 +122,33 @@ def free_host_memory() -> int | None:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if "SC_AVPHYS_PAGES" in names else None
 
 
-def _copied(plan: Plan, dtype: torch.dtype) -> int:
+def copied_bytes(plan: Plan, dtype: torch.dtype) -> int:
     """Bytes of own memory that a load on the CPU takes: the tensors that have to change their dtype."""
     sizes = [math.prod(h.shape) for h in plan.taken.values() if FILE_DTYPES[h.dtype] != dtype]
     sizes += [tensor.numel() for tensor in plan.tower.values() if tensor.dtype != dtype]
     return sum(sizes) * dtype.itemsize
 
 
-def _take_tensors(
+def take_tensors(
     plan: Plan, device: torch.device, dtype: torch.dtype, check: bool
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Every tensor by its canonical name, in its final place and dtype; and the seconds each took."""
     state, seconds = {}, {}
-    for name, tensor, started in _tensors(plan):
-        state[name] = _moved(tensor, device, dtype)
+    for name, tensor, started in mapped_tensors(plan):
+        state[name] = moved_to(tensor, device, dtype)
         if check:
-            _require_finite(name, state[name])
+            require_finite(name, state[name])
         seconds[name] = time.perf_counter() - started
     return state, seconds
 
 
-def _moved(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+def moved_to(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
     if device.type == "mps":  # takes no dtype that it does not compute, even for a moment
         return tensor.to(dtype).to(device)
     return tensor.to(device).to(dtype)  # the GPU casts faster
 
 
-def _tensors(plan: Plan) -> Iterator[tuple[str, Tensor, float]]:
+def mapped_tensors(plan: Plan) -> Iterator[tuple[str, Tensor, float]]:
     """(canonical name, mapped tensor, when its reading began), shard by shard, then the separate tower's."""
     for file in plan.folder.shards:
         with open_shard(plan.folder.path / file) as shard:
@@ -158,7 +160,7 @@ def _tensors(plan: Plan) -> Iterator[tuple[str, Tensor, float]]:
         yield name, tensor, time.perf_counter()
 
 
-def _require_finite(name: str, tensor: Tensor) -> None:
+def require_finite(name: str, tensor: Tensor) -> None:
     finite = torch.isfinite(tensor)
     if not finite.all():
         count = tensor.numel() - int(finite.sum())
@@ -168,7 +170,7 @@ def _require_finite(name: str, tensor: Tensor) -> None:
         )
 
 
-def _fill(model: Llava, state: dict[str, Tensor]) -> Llava:
+def fill_model(model: Llava, state: dict[str, Tensor]) -> Llava:
     """Put the tensors in place of the model's empty parameters; a tied head is the embedding itself."""
     if model.config.tie_word_embeddings:
         state = state | {"lm_head.weight": state["text.embed_tokens.weight"]}

@@ -66,13 +66,13 @@ def make_random_checkpoint(
     if dtype not in SAFETENSORS_DTYPES:
         raise CheckpointError(f"A random checkpoint has one of {', '.join(map(str, SAFETENSORS_DTYPES))}, not {dtype}.")
     shapes = {HUB.key(name): shape for name, shape in expected_shapes(blank_model(config)).items()}
-    _require_room(folder, shapes, dtype)
+    require_room(folder, shapes, dtype)
     shards = split_into_shards(shapes, dtype.itemsize, shard_size)
     generator = torch.Generator().manual_seed(seed)
     weight_map = {}
     for number, keys in enumerate(shards, start=1):
         name = f"model-{number:05}-of-{len(shards):05}.safetensors" if len(shards) > 1 else SINGLE_FILE
-        _write_shard(folder / name, {key: shapes[key] for key in keys}, dtype, generator)
+        write_shard(folder / name, {key: shapes[key] for key in keys}, dtype, generator)
         weight_map |= dict.fromkeys(keys, name)
     if len(shards) > 1:
         total = sum(math.prod(shape) for shape in shapes.values()) * dtype.itemsize
@@ -111,17 +111,17 @@ def random_tensor(key: str, shape: tuple[int, ...], generator: torch.Generator) 
     return torch.randn(shape, generator=generator).mul_(fan_in**-0.5)
 
 
-def _write_shard(path: Path, shapes: Shapes, dtype: torch.dtype, generator: torch.Generator) -> None:
+def write_shard(path: Path, shapes: Shapes, dtype: torch.dtype, generator: torch.Generator) -> None:
     """A `.safetensors` file: the length of its header, the header, and the tensors one behind the other."""
-    header = json.dumps(_header(shapes, dtype)).encode()
+    header = json.dumps(shard_header(shapes, dtype)).encode()
     header += b" " * (-len(header) % 8)
     with path.open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
-        for raw in _raw_tensors(shapes, dtype, generator):
+        for raw in raw_tensors(shapes, dtype, generator):
             file.write(raw)
 
 
-def _header(shapes: Shapes, dtype: torch.dtype) -> dict:
+def shard_header(shapes: Shapes, dtype: torch.dtype) -> dict:
     header: dict = {"__metadata__": {"format": "pt"}}
     end = 0
     for key, shape in shapes.items():
@@ -130,13 +130,13 @@ def _header(shapes: Shapes, dtype: torch.dtype) -> dict:
     return header
 
 
-def _raw_tensors(shapes: Shapes, dtype: torch.dtype, generator: torch.Generator) -> Iterator[memoryview]:
+def raw_tensors(shapes: Shapes, dtype: torch.dtype, generator: torch.Generator) -> Iterator[memoryview]:
     for key, shape in shapes.items():
         values = random_tensor(key, shape, generator).to(dtype)
         yield memoryview(values.flatten().view(torch.uint8).numpy())
 
 
-def _require_room(folder: Path, shapes: Shapes, dtype: torch.dtype) -> None:
+def require_room(folder: Path, shapes: Shapes, dtype: torch.dtype) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.glob("*.safetensors")):
         raise CheckpointError(f"{folder} holds weights already; give an empty folder for a random checkpoint.")

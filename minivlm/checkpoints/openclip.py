@@ -51,7 +51,7 @@ def tower_from_open_clip(source: str | Path, download: bool = False) -> dict[str
     transformers' names (`vision_model.…`), or "openai" for ViT-L-14-336-quickgelu, which is looked up in the hub's
     cache and, if `download` is true, fetched. Raises CheckpointError.
     """
-    path = _openai_file(download) if source == OPENAI_TOWER else Path(source).expanduser()
+    path = openai_file(download) if source == OPENAI_TOWER else Path(source).expanduser()
     if path.suffix != ".safetensors":
         raise CheckpointError(f"vision_tower must be {OPENAI_TOWER!r} or a .safetensors file, found {str(source)!r}.")
     with open_shard(path) as file:
@@ -77,17 +77,17 @@ def from_open_clip(visual: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Raises CheckpointError for a stack of another shape than the tower's width demands.
     """
-    tower, width = {}, _width(visual["conv1.weight"])
+    tower, width = {}, tower_width(visual["conv1.weight"])
     stacks = {STACKED + "weight": (3 * width, width), STACKED + "bias": (3 * width,)}
     for key, tensor in visual.items():
         block = BLOCK.fullmatch(key)
         if block and block[2] in stacks:
-            _require_shape(key, tensor, stacks[block[2]])
+            require_shape(key, tensor, stacks[block[2]])
             layer, kind = block[1], block[2].removeprefix(STACKED)
             for name, part in zip("qkv", tensor.chunk(3), strict=True):
                 tower[f"vision.encoder.layers.{layer}.self_attn.{name}_proj.{kind}"] = part
         elif key not in UNUSED:
-            tower[f"vision.{_canonical(key)}"] = tensor
+            tower[f"vision.{canonical_name(key)}"] = tensor
     return tower
 
 
@@ -100,11 +100,11 @@ def to_open_clip(tower: Mapping[str, Tensor]) -> dict[str, Tensor]:
             block = f"transformer.resblocks.{name.split('.')[2]}."
             visual[block + STACKED + name.rpartition(".")[2]] = torch.cat(parts)
         elif "self_attn.k_proj" not in name and "self_attn.v_proj" not in name:
-            visual[_open_clip(name)] = tower[f"vision.{name}"]
+            visual[open_clip_name(name)] = tower[f"vision.{name}"]
     return visual
 
 
-def _canonical(key: str) -> str:
+def canonical_name(key: str) -> str:
     """`transformer.resblocks.3.ln_1.bias` -> `encoder.layers.3.layer_norm1.bias`; unknown keys stay as they are."""
     block = BLOCK.fullmatch(key)
     if block is None:
@@ -114,7 +114,7 @@ def _canonical(key: str) -> str:
     return key if theirs is None else f"encoder.layers.{layer}.{INSIDE[theirs]}{rest.removeprefix(theirs)}"
 
 
-def _open_clip(name: str) -> str:
+def open_clip_name(name: str) -> str:
     if not name.startswith("encoder.layers."):
         return next(theirs for theirs, ours in OUTSIDE.items() if ours == name)
     _, _, layer, rest = name.split(".", 3)
@@ -122,7 +122,7 @@ def _open_clip(name: str) -> str:
     return f"transformer.resblocks.{layer}.{theirs}{rest.removeprefix(ours)}"
 
 
-def _width(convolution: Tensor) -> int:
+def tower_width(convolution: Tensor) -> int:
     """The tower's width, which all its shapes follow from."""
     if convolution.ndim != 4:
         found = tuple(convolution.shape)
@@ -130,12 +130,12 @@ def _width(convolution: Tensor) -> int:
     return len(convolution)
 
 
-def _require_shape(key: str, tensor: Tensor, expected: tuple[int, ...]) -> None:
+def require_shape(key: str, tensor: Tensor, expected: tuple[int, ...]) -> None:
     if tuple(tensor.shape) != expected:
         raise CheckpointError(f"The vision tower's {printable(key)} has {tuple(tensor.shape)}, expected {expected}.")
 
 
-def _openai_file(download: bool) -> Path:
+def openai_file(download: bool) -> Path:
     import open_clip  # slow to import, and most checkpoints do not need it
 
     repository = open_clip.get_pretrained_cfg(OPENAI_MODEL, OPENAI_TOWER)["hf_hub"].strip("/")

@@ -67,8 +67,8 @@ def parity_ladder(
         position_ids=token_positions(attention_mask, tokens.shape[1]),
         output_hidden_states=True,
     )
-    rungs = _picture_rungs(ours, reference, pixels) if pixels is not None else []
-    return Ladder((*rungs, *_word_rungs(model, ours, theirs, attention_mask)))
+    rungs = picture_rungs(ours, reference, pixels) if pixels is not None else []
+    return Ladder((*rungs, *word_rungs(model, ours, theirs, attention_mask)))
 
 
 def compare(stage: str, ours: Tensor, theirs: Tensor) -> Rung:
@@ -80,16 +80,16 @@ def compare(stage: str, ours: Tensor, theirs: Tensor) -> Rung:
     return Rung(stage, largest, largest / max(float(theirs.abs().max()), torch.finfo(torch.float64).tiny))
 
 
-def _picture_rungs(ours: Output, reference: Any, pixels: Tensor) -> list[Rung]:
+def picture_rungs(ours: Output, reference: Any, pixels: Tensor) -> list[Rung]:
     """The tower and the projector. What the reference makes of them in its own run is the rung "text embedding"."""
     tower = reference.model.vision_tower(pixels, output_hidden_states=True).hidden_states
     states = zip(ours.vision_hidden, tower, strict=True)
     rungs = [compare(f"vision {layer}" if layer else "vision embedding", *pair) for layer, pair in enumerate(states)]
-    theirs = reference.model.multi_modal_projector(_selected(tower, reference.config))  # N P D
+    theirs = reference.model.multi_modal_projector(selected_states(tower, reference.config))  # N P D
     return [*rungs, compare("projector", ours.image_features, theirs)]
 
 
-def _selected(tower: Sequence[Tensor], config: Any) -> Tensor:
+def selected_states(tower: Sequence[Tensor], config: Any) -> Tensor:
     """What the reference's projector reads, (N, P, layers D): `config` names the tower's layers and what of each."""
     layers = config.vision_feature_layer
     states = [tower[layer] for layer in ([layers] if isinstance(layers, int) else layers)]
@@ -97,7 +97,7 @@ def _selected(tower: Sequence[Tensor], config: Any) -> Tensor:
     return torch.cat([state[:, first:] for state in states], dim=-1)
 
 
-def _word_rungs(model: Llava, ours: Output, theirs: Any, attention_mask: Tensor) -> list[Rung]:
+def word_rungs(model: Llava, ours: Output, theirs: Any, attention_mask: Tensor) -> list[Rung]:
     """The reference's last hidden state is the normalised one, so ours is normalised before it is compared."""
     states = [*ours.hidden[:-1], model.text.norm(ours.hidden[-1])]
     pairs = zip(states, theirs.hidden_states, strict=True)

@@ -49,28 +49,28 @@ def make_plan(path: str | Path, vision_tower: str | Path | None = None) -> Plan:
     """
     folder = open_folder(path)
     layout = recognise(folder.tensors)
-    taken, dropped, unexpected = _sort_keys(folder, layout)
+    taken, dropped, unexpected = sort_keys(folder, layout)
     own_tower = {name: header.shape for name, header in taken.items() if name.startswith("vision.")}
     tower: dict[str, Tensor] = {}
     if vision_tower is not None:
-        _require_no_tower(folder, own_tower, vision_tower)
+        require_no_tower(folder, own_tower, vision_tower)
         tower = tower_from_open_clip(vision_tower, download=True)
 
     def tower_shapes(named: str) -> Mapping[str, tuple[int, ...]]:
         if not own_tower and not tower:
-            tower.update(_named_tower(folder, layout, named))
+            tower.update(named_tower(folder, layout, named))
         return own_tower or {name: tuple(tensor.shape) for name, tensor in tower.items()}
 
     reading = read_config(folder.path, tower_shapes)
     if layout is None:
-        raise CheckpointError(_not_recognised(folder))
+        raise CheckpointError(not_recognised(folder))
     if reading.config.tie_word_embeddings and "lm_head.weight" in taken:
         dropped[taken.pop("lm_head.weight").key] = "the configuration ties the head to the embedding"
-    _require_plausible(folder, reading.config)
+    require_plausible(folder, reading.config)
     model = blank_model(reading.config)
     plan = Plan(folder, layout, reading, model, taken, tower, dropped)
-    _require_fit(plan, unexpected)
-    _require_dtypes(plan)
+    require_fit(plan, unexpected)
+    require_dtypes(plan)
     return plan
 
 
@@ -101,7 +101,7 @@ def expected_shapes(model: Llava) -> dict[str, tuple[int, ...]]:
     return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
 
-def _sort_keys(
+def sort_keys(
     folder: CheckpointFolder, layout: NamingScheme | None
 ) -> tuple[dict[str, TensorHeader], dict[str, str], list[str]]:
     """Every tensor of the folder is taken, dropped for a reason, or unexpected."""
@@ -119,10 +119,10 @@ def _sort_keys(
     return taken, dropped, unexpected
 
 
-def _named_tower(folder: CheckpointFolder, layout: NamingScheme | None, named: str) -> dict[str, Tensor]:
+def named_tower(folder: CheckpointFolder, layout: NamingScheme | None, named: str) -> dict[str, Tensor]:
     """The tower that an original LLaVA checkpoint names instead of holding it."""
     if layout is None:
-        raise CheckpointError(_not_recognised(folder))
+        raise CheckpointError(not_recognised(folder))
     if OPENAI_HUB_NAME not in named:
         raise CheckpointError(
             f"{folder.path} has no vision tower and names {named[:80]!r}; only {OPENAI_HUB_NAME} is found by itself. "
@@ -131,12 +131,12 @@ def _named_tower(folder: CheckpointFolder, layout: NamingScheme | None, named: s
     return tower_from_open_clip(OPENAI_TOWER)
 
 
-def _require_no_tower(folder: CheckpointFolder, own: Mapping[str, object], source: str | Path) -> None:
+def require_no_tower(folder: CheckpointFolder, own: Mapping[str, object], source: str | Path) -> None:
     if own:
         raise CheckpointError(f"{folder.path} has a vision tower of its own; leave out vision_tower={str(source)!r}.")
 
 
-def _require_plausible(folder: CheckpointFolder, config: LlavaConfig) -> None:
+def require_plausible(folder: CheckpointFolder, config: LlavaConfig) -> None:
     """A model of a billion layers is not even built on the meta device."""
     layers = config.text_config.num_hidden_layers + config.vision_config.num_hidden_layers
     tensors = 2 * len(folder.tensors) + 1000  # generous: a separate tower brings its own, a damaged file may lack some
@@ -147,7 +147,7 @@ def _require_plausible(folder: CheckpointFolder, config: LlavaConfig) -> None:
         )
 
 
-def _require_fit(plan: Plan, unexpected: list[str]) -> None:
+def require_fit(plan: Plan, unexpected: list[str]) -> None:
     """Every expected tensor is there once with its exact shape, and nothing else is there."""
     expected = expected_shapes(plan.model)
     found = {name: header.shape for name, header in plan.taken.items()}
@@ -167,17 +167,17 @@ def _require_fit(plan: Plan, unexpected: list[str]) -> None:
     if problems:
         raise CheckpointError(
             f"{plan.folder.path}: the tensors do not fit config.json. Recognised layout {plan.layout.letter} "
-            f"({plan.layout.written_by}). {'; '.join(problems)}.{_hint(missing)}"
+            f"({plan.layout.written_by}). {'; '.join(problems)}.{missing_hint(missing)}"
         )
 
 
-def _hint(missing: list[str]) -> str:
+def missing_hint(missing: list[str]) -> str:
     if any("lm_head" in key for key in missing):
         return " The head may be absent only where tie_word_embeddings is true."
     return " Is this a LLaVA 1.5 checkpoint of llava-hf or liuhaotian, and is it complete?" if missing else ""
 
 
-def _require_dtypes(plan: Plan) -> None:
+def require_dtypes(plan: Plan) -> None:
     strange = [f"{header.key} is {header.dtype}" for header in plan.taken.values() if header.dtype not in BYTES_OF]
     strange += [f"{name} is {tensor.dtype}" for name, tensor in plan.tower.items() if not is_computed(tensor.dtype)]
     if strange:
@@ -192,7 +192,7 @@ def is_computed(dtype: torch.dtype) -> bool:
     return dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def _not_recognised(folder: CheckpointFolder) -> str:
+def not_recognised(folder: CheckpointFolder) -> str:
     letters = ", ".join(layout.letter for layout in NAMING_SCHEMES)
     return (
         f"{folder.path}: the tensor names are of none of the layouts {letters} that LLaVA checkpoints have; "

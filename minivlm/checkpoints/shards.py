@@ -29,20 +29,20 @@ def open_shard(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt") as shard:
             yield shard
     except SafetensorError as cause:
-        raise CheckpointError(_explain_damage(path, str(cause))) from cause
+        raise CheckpointError(explain_damage(path, str(cause))) from cause
     except (OSError, RuntimeError) as cause:  # the system refuses to map it: a device that cannot be mapped, its size
         raise CheckpointError(f"{path} cannot be mapped into memory: {one_line(cause)}.") from cause
 
 
-def _explain_damage(path: Path, message: str) -> str:
+def explain_damage(path: Path, message: str) -> str:
     meaning = next((text for words, text in DAMAGE.items() if words in message), f"({one_line(message)})")
-    short = _missing_bytes(path) if "incomplete metadata" in message else 0
+    short = missing_bytes(path) if "incomplete metadata" in message else 0
     if short > 0:
         meaning = f"{short:,} bytes are missing at its end"
     return f"{path} is damaged: {meaning}. Fetch the file again (`minivlm download NAME` resumes)."
 
 
-def _missing_bytes(path: Path) -> int:
+def missing_bytes(path: Path) -> int:
     """How many bytes a file lacks of what its header promises; 0 when the header cannot tell."""
     try:
         with path.open("rb") as file:

@@ -31,11 +31,11 @@ class Generation:
     def __post_init__(self) -> None:
         object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
         checks = {
-            "max_new_tokens must be a whole number of at least 1": _is_count(self.max_new_tokens),
-            "temperature must be a number of at least 0": _is_number(self.temperature) and self.temperature >= 0,
-            "top_k must be a whole number of at least 1, or None": self.top_k is None or _is_count(self.top_k),
-            "top_p must be above 0 and at most 1": _is_number(self.top_p) and 0 < self.top_p <= 1,
-            "seed must be a whole number of at least 0, or None": self.seed is None or _is_count(self.seed, 0),
+            "max_new_tokens must be a whole number of at least 1": is_count(self.max_new_tokens),
+            "temperature must be a number of at least 0": is_number(self.temperature) and self.temperature >= 0,
+            "top_k must be a whole number of at least 1, or None": self.top_k is None or is_count(self.top_k),
+            "top_p must be above 0 and at most 1": is_number(self.top_p) and 0 < self.top_p <= 1,
+            "seed must be a whole number of at least 0, or None": self.seed is None or is_count(self.seed, 0),
             "stop must be texts that are not empty": all(isinstance(text, str) and text for text in self.stop),
         }
         for sentence, holds in checks.items():
@@ -44,11 +44,11 @@ class Generation:
                 raise GenerationError(f"{sentence}, found {getattr(self, name)!r}.")
 
 
-def _is_count(value: object, least: int = 1) -> bool:
+def is_count(value: object, least: int = 1) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -43,7 +43,7 @@ class StreamingText:
         if found:
             certain, self._waiting, self.finish = self._waiting[: min(found)], "", "stop"
         else:
-            keep = max((_overlap(self._waiting, ending) for ending in self._endings), default=0)
+            keep = max((overlap(self._waiting, ending) for ending in self._endings), default=0)
             certain = self._waiting[: len(self._waiting) - keep]
             self._waiting = self._waiting[len(certain) :]
         return self._give(certain)
@@ -55,6 +55,6 @@ class StreamingText:
         return text
 
 
-def _overlap(text: str, ending: str) -> int:
+def overlap(text: str, ending: str) -> int:
     """Length of the longest end of `text` that is a proper beginning of `ending`."""
     return max((n for n in range(1, len(ending)) if text.endswith(ending[:n])), default=0)

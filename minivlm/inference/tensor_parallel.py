@@ -63,14 +63,14 @@ def tensor_mesh(size: int, device: str | None = None) -> TensorGroup:
     torch's current one); by default "cuda" where there is one. torch's process group is made if there is none yet, and
     to end it is the caller's. Raises `ConfigError` without torchrun, or if the processes or the GPUs do not suffice.
     """
-    rank, world = _torchrun("RANK"), _torchrun("WORLD_SIZE")
+    rank, world = torchrun_number("RANK"), torchrun_number("WORLD_SIZE")
     if size < 1 or world % size:
         least = max(size, 1)
         raise ConfigError(
             f"{world} processes cannot be put into groups of {size} that hold a model together. Start {least} or a "
             f"multiple of it: torchrun --nproc-per-node {least}."
         )
-    own = _own_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    own = process_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if not dist.is_initialized():
         dist.init_process_group("gloo", timeout=PATIENCE)
     neighbours, _ = dist.new_subgroups(size, backend="nccl" if own.type == "cuda" else "gloo", timeout=PATIENCE)
@@ -89,15 +89,15 @@ def split(model: Llava, mesh: DeviceMesh) -> Llava:
     Raises `ConfigError`, and has changed nothing, for a model that is split already or is being trained, and for a mesh
     of several dimensions.
     """
-    _require_fitting(model, mesh)
-    parallelize_module(model, mesh, _plan(), src_data_rank=None)
+    require_fitting(model, mesh)
+    parallelize_module(model, mesh, split_plan(), src_data_rank=None)
     for parameter in model.parameters():
         if not isinstance(parameter, DTensor):
             parameter.data = parameter.data.to(mesh.device_type)
     return model
 
 
-def _plan() -> dict[str, ParallelStyle]:
+def split_plan() -> dict[str, ParallelStyle]:
     """Which projection is split how. Between `up` and `down` the tensors know that they are shares, of any sizes."""
     whole = Replicate()
     return {
@@ -111,7 +111,7 @@ def _plan() -> dict[str, ParallelStyle]:
     }
 
 
-def _require_fitting(model: Llava, mesh: DeviceMesh) -> None:
+def require_fitting(model: Llava, mesh: DeviceMesh) -> None:
     """Raise `ConfigError` for a model or a mesh that cannot be used."""
     if mesh.ndim != 1:
         raise ConfigError(
@@ -127,7 +127,7 @@ def _require_fitting(model: Llava, mesh: DeviceMesh) -> None:
         )
 
 
-def _torchrun(name: str) -> int:
+def torchrun_number(name: str) -> int:
     """A number that torchrun has put into the environment. Raises `ConfigError` where torchrun started nothing."""
     try:
         return torchrun(name)
@@ -138,13 +138,13 @@ def _torchrun(name: str) -> int:
         ) from cause
 
 
-def _own_device(kind: str) -> torch.device:
+def process_device(kind: str) -> torch.device:
     """The CPU, or this process's own GPU."""
     if kind not in ("cpu", "cuda"):
         raise ConfigError(f"The device of a split model must be 'cpu' or 'cuda', found {kind!r}.")
     if kind == "cpu":
         return torch.device(kind)
-    index, seen = _torchrun("LOCAL_RANK"), torch.cuda.device_count()
+    index, seen = torchrun_number("LOCAL_RANK"), torch.cuda.device_count()
     if index >= seen:
         raise ConfigError(
             f"Process {index} of this machine (LOCAL_RANK) needs a GPU of its own, but torch sees {seen}: start at "

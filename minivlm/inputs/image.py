@@ -60,7 +60,7 @@ class ImagePreprocessing:
         if self.mode not in MODES:
             raise ConfigError(f"The image mode must be one of {', '.join(MODES)}, found {self.mode!r}.")
         for name, values in (("image_mean", self.mean), ("image_std", self.std)):
-            if len(values) != 3 or not all(_is_number(value) for value in values):
+            if len(values) != 3 or not all(is_finite_number(value) for value in values):
                 raise ConfigError(f"{name} must be three finite numbers (red, green, blue), found {values!r}.")
         if min(self.std) <= 0:
             raise ConfigError(f"image_std must be positive, found {self.std!r}.")
@@ -71,12 +71,12 @@ class ImagePreprocessing:
 
         `mode` overrules the file. What the file asks for and is not implemented is refused, never ignored.
         """
-        settings = _image_settings(preprocessor)
-        _refuse_unknown(settings)
+        settings = image_settings(preprocessor)
+        refuse_unknown(settings)
         return cls(
-            size=_square_size(settings, mode),
-            mean=_triple(settings, "image_mean", CLIP_MEAN),
-            std=_triple(settings, "image_std", CLIP_STD),
+            size=square_size(settings, mode),
+            mean=triple(settings, "image_mean", CLIP_MEAN),
+            std=triple(settings, "image_std", CLIP_STD),
             mode=mode or default_mode(settings, {}),
         )
 
@@ -103,7 +103,7 @@ def default_mode(preprocessor: dict, model_config: dict) -> str:
        by their language model, Vicuna 1.5.
     3. Otherwise `crop`, CLIP's own way.
     """
-    settings = _image_settings(preprocessor)
+    settings = image_settings(preprocessor)
     ratio = settings.get("image_aspect_ratio") or model_config.get("image_aspect_ratio")
     if settings.get("do_pad") is True or ratio == "pad":
         return "pad"
@@ -117,38 +117,38 @@ def default_mode(preprocessor: dict, model_config: dict) -> str:
 
 def to_pixels(image: Image.Image, preprocessing: ImagePreprocessing) -> torch.Tensor:
     """An RGB picture -> float32 (3, size, size). `crop` equals transformers' `CLIPImageProcessorPil` bit for bit."""
-    square = _crop(image, preprocessing) if preprocessing.mode == "crop" else _pad(image, preprocessing)
+    square = crop_square(image, preprocessing) if preprocessing.mode == "crop" else pad_square(image, preprocessing)
     values = (np.asarray(square).astype(np.float64) * (1 / 255)).astype(np.float32)  # (size, size, 3)
     pixels = (values - np.float32(preprocessing.mean)) / np.float32(preprocessing.std)
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))  # (3, size, size)
 
 
-def _crop(image: Image.Image, preprocessing: ImagePreprocessing) -> Image.Image:
-    width, height = _scaled_size(*image.size, preprocessing.size)
-    _refuse_huge(image, width * height)
+def crop_square(image: Image.Image, preprocessing: ImagePreprocessing) -> Image.Image:
+    width, height = scaled_size(*image.size, preprocessing.size)
+    refuse_huge(image, width * height)
     left, top = (width - preprocessing.size) // 2, (height - preprocessing.size) // 2
     resized = image.resize((width, height), Image.Resampling.BICUBIC)
     return resized.crop((left, top, left + preprocessing.size, top + preprocessing.size))
 
 
-def _pad(image: Image.Image, preprocessing: ImagePreprocessing) -> Image.Image:
+def pad_square(image: Image.Image, preprocessing: ImagePreprocessing) -> Image.Image:
     side = max(image.size)
     if image.width != image.height:
-        _refuse_huge(image, side * side)
+        refuse_huge(image, side * side)
         canvas = Image.new("RGB", (side, side), preprocessing.fill)
         canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
         image = canvas
     return image.resize((preprocessing.size, preprocessing.size), Image.Resampling.BICUBIC)
 
 
-def _scaled_size(width: int, height: int, short: int) -> tuple[int, int]:
+def scaled_size(width: int, height: int, short: int) -> tuple[int, int]:
     """Width and height when the short side becomes `short`; the long one is cut to a whole number, as in CLIP."""
     if width <= height:
         return short, int(short * height / width)
     return int(short * width / height), short
 
 
-def _refuse_huge(image: Image.Image, pixels: int) -> None:
+def refuse_huge(image: Image.Image, pixels: int) -> None:
     if pixels > MOST_PIXELS:
         raise ImageError(
             f"A picture of {image.width} x {image.height} is too long and thin: on its way to the model's square it "
@@ -189,7 +189,7 @@ class Placement:
 def placement(width: int, height: int, preprocessing: ImagePreprocessing) -> Placement:
     """Where the preprocessing puts a picture of this size."""
     if preprocessing.mode == "crop":
-        wide, high = _scaled_size(width, height, preprocessing.size)
+        wide, high = scaled_size(width, height, preprocessing.size)
         scale = (wide / width, high / height)
         return Placement(scale, (-float((wide - preprocessing.size) // 2), -float((high - preprocessing.size) // 2)))
     side = max(width, height)
@@ -197,7 +197,7 @@ def placement(width: int, height: int, preprocessing: ImagePreprocessing) -> Pla
     return Placement((scale, scale), ((side - width) // 2 * scale, (side - height) // 2 * scale))
 
 
-def _image_settings(preprocessor: dict) -> dict:
+def image_settings(preprocessor: dict) -> dict:
     """The image processor's part of the file; transformers 5 writes it into a sub-dictionary."""
     inner = preprocessor.get("image_processor", preprocessor)
     if not isinstance(inner, dict):
@@ -205,7 +205,7 @@ def _image_settings(preprocessor: dict) -> dict:
     return inner
 
 
-def _refuse_unknown(settings: dict) -> None:
+def refuse_unknown(settings: dict) -> None:
     """`to_pixels` does these things in one fixed way; the file must ask for that way, or say nothing."""
     kind = settings.get("image_processor_type", settings.get("feature_extractor_type"))
     if kind is not None and not (isinstance(kind, str) and PROCESSORS.fullmatch(kind)):
@@ -219,27 +219,27 @@ def _refuse_unknown(settings: dict) -> None:
     if settings.get("resample") not in (None, int(Image.Resampling.BICUBIC)):
         raise ConfigError(f"resample {settings['resample']!r} is not implemented; 3 (bicubic) was expected.")
     factor = settings.get("rescale_factor")
-    if factor is not None and not (_is_number(factor) and math.isclose(factor, 1 / 255)):
+    if factor is not None and not (is_finite_number(factor) and math.isclose(factor, 1 / 255)):
         raise ConfigError(f"rescale_factor {factor!r} is not implemented; 1/255 was expected.")
 
 
-def _square_size(settings: dict, mode: str | None) -> int:
+def square_size(settings: dict, mode: str | None) -> int:
     """The side of the model's square. `size` is written in three ways, and must agree with `crop_size`."""
     size, crop = settings.get("size"), settings.get("crop_size")
-    edges = _edges(size)
+    edges = edge_lengths(size)
     if len(edges) == 2 and mode is None and default_mode(settings, {}) == "crop":
         raise ConfigError(
             f"size {size} squeezes every picture into a square whatever its shape, which is not implemented. "
             "Choose mode 'pad' or 'crop' yourself."
         )
     if settings.get("do_center_crop") is not False and crop is not None:
-        edges += _edges(crop)
+        edges += edge_lengths(crop)
     if any(edge != edges[0] for edge in edges) or edges[0] is None:
         raise ConfigError(f"size {size!r} and crop_size {crop!r} must name one and the same square, such as 224 x 224.")
     return edges[0]
 
 
-def _edges(size: Any) -> list[Any]:
+def edge_lengths(size: Any) -> list[Any]:
     """The lengths in `{"shortest_edge": n}`, `{"height": n, "width": n}` or `n`."""
     if not isinstance(size, dict):
         return [size]
@@ -248,12 +248,12 @@ def _edges(size: Any) -> list[Any]:
     return [size.get("height"), size.get("width")]
 
 
-def _triple(settings: dict, name: str, default: tuple[float, float, float]) -> tuple[float, ...]:
+def triple(settings: dict, name: str, default: tuple[float, float, float]) -> tuple[float, ...]:
     values = settings.get(name)
     if values is None:
         return default
     return tuple(values) if isinstance(values, (list, tuple)) else (values,)
 
 
-def _is_number(value: Any) -> bool:
+def is_finite_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST_NUMBER

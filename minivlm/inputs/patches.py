@@ -19,9 +19,9 @@ def patch_mask(boxes: Sequence[Box], size: tuple[int, int], preprocessing: Image
     """
     if not 1 <= side <= preprocessing.size:
         raise EvaluationError(f"A square of {preprocessing.size} pixels cannot have {side} patches in a row.")
-    left, top, right, bottom = _on_square(boxes, size, preprocessing).unbind(-1)  # boxes each
+    left, top, right, bottom = boxes_on_square(boxes, size, preprocessing).unbind(-1)  # boxes each
     patch = preprocessing.size // side  # a margin narrower than a patch is not seen
-    x, y = (_cut(torch.cat(ends), side, patch) for ends in ((left, right), (top, bottom)))
+    x, y = (cut_side(torch.cat(ends), side, patch) for ends in ((left, right), (top, bottom)))
     columns = (left[:, None] < x.middle) & (x.middle < right[:, None])  # boxes X
     rows = (top[:, None] < y.middle) & (y.middle < bottom[:, None])  # boxes Y
     covered = (rows[:, :, None] & columns[:, None]).any(dim=0)  # Y X
@@ -29,7 +29,7 @@ def patch_mask(boxes: Sequence[Box], size: tuple[int, int], preprocessing: Image
     return share.flatten().float()
 
 
-def _on_square(boxes: Sequence[Box], size: tuple[int, int], preprocessing: ImagePreprocessing) -> Tensor:
+def boxes_on_square(boxes: Sequence[Box], size: tuple[int, int], preprocessing: ImagePreprocessing) -> Tensor:
     """The boxes, cut to the picture, in pixels of the model's square, (boxes, 4)."""
     found, place = torch.zeros(len(boxes), 4, dtype=torch.float64), placement(*size, preprocessing)
     for number, box in enumerate(boxes):
@@ -42,16 +42,16 @@ def _on_square(boxes: Sequence[Box], size: tuple[int, int], preprocessing: Image
 
 
 @dataclass(frozen=True)
-class _Pieces:
+class Pieces:
     """One side of the square, cut so that no edge of a box or of a patch runs through a piece."""
 
     middle: Tensor  # (pieces,)
     part_of_patch: Tensor  # (pieces, side): which share of a patch's length each piece is
 
 
-def _cut(edges: Tensor, side: int, patch: int) -> _Pieces:
+def cut_side(edges: Tensor, side: int, patch: int) -> Pieces:
     lines = torch.arange(side + 1, dtype=torch.float64) * patch  # between the patches
     cuts = torch.cat((lines, edges.clamp(0, side * patch))).unique()
     middle, length = (cuts[1:] + cuts[:-1]) / 2, cuts.diff()
     inside = (lines[:-1] < middle[:, None]) & (middle[:, None] < lines[1:])
-    return _Pieces(middle, inside * length[:, None] / patch)
+    return Pieces(middle, inside * length[:, None] / patch)

@@ -99,16 +99,16 @@ def build_prompt(
     closes an answer with the end-of-sequence token; elsewhere (`hf`) they are decoded, since text runs on after them.
     Another system sentence: `dataclasses.replace(TEMPLATES["llava_v1"], system="...")`.
     """
-    style = _template(template)
-    turns = [_checked_answer(turn, tokenizer, style) for turn in _with_images(turns, num_images)]
-    pieces = list(_encode(style.segments(turns), tokenizer, num_image_tokens))
+    style = template_named(template)
+    turns = [checked_answer(turn, tokenizer, style) for turn in with_images(turns, num_images)]
+    pieces = list(encode_segments(style.segments(turns), tokenizer, num_image_tokens))
     tokens = tuple(token for _, ids in pieces for token in ids)
     if context_length is not None and len(tokens) > context_length:
         raise PromptError(
             f"The prompt has {len(tokens)} tokens, but the model's context holds {context_length}. "
             "Shorten the text, leave out earlier turns or use fewer pictures."
         )
-    return Prompt(tokens, _spans(pieces), sum(turn.num_images for turn in turns))
+    return Prompt(tokens, joined_spans(pieces), sum(turn.num_images for turn in turns))
 
 
 def pad_batch(prompts: Sequence[Prompt], pad_id: int, shared: int = 0) -> Batch:
@@ -128,17 +128,17 @@ def pad_batch(prompts: Sequence[Prompt], pad_id: int, shared: int = 0) -> Batch:
     place = torch.arange(length)
     attention_mask = (place < shared) | (place >= shared + torch.tensor(margins)[:, None])  # (B, T)
     spans = tuple(
-        tuple(_moved(span, margin * (span.start >= shared)) for span in prompt.spans)
+        tuple(moved(span, margin * (span.start >= shared)) for span in prompt.spans)
         for prompt, margin in zip(prompts, margins, strict=True)
     )
     return Batch(tokens, attention_mask, spans, tuple(prompt.num_images for prompt in prompts))
 
 
-def _moved(span: Span, by: int) -> Span:
+def moved(span: Span, by: int) -> Span:
     return Span(span.name, span.start + by, span.stop + by)
 
 
-def _template(template: str | Template) -> Template:
+def template_named(template: str | Template) -> Template:
     if isinstance(template, Template):
         return template
     if template not in TEMPLATES:
@@ -146,7 +146,7 @@ def _template(template: str | Template) -> Template:
     return TEMPLATES[template]
 
 
-def _with_images(turns: Sequence[Turn], num_images: int | None) -> list[Turn]:
+def with_images(turns: Sequence[Turn], num_images: int | None) -> list[Turn]:
     """The turns, checked, with the pictures at hand in the first one if no turn speaks of pictures."""
     turns = list(turns)
     if not turns:
@@ -164,7 +164,7 @@ def _with_images(turns: Sequence[Turn], num_images: int | None) -> list[Turn]:
     return turns
 
 
-def _checked_answer(turn: Turn, tokenizer: Tokenizer, template: Template) -> Turn:
+def checked_answer(turn: Turn, tokenizer: Tokenizer, template: Template) -> Turn:
     """A turn whose answer, if given as ids, holds words only and fits the template."""
     if turn.answer is None or isinstance(turn.answer, str):
         return turn
@@ -180,12 +180,12 @@ def _checked_answer(turn: Turn, tokenizer: Tokenizer, template: Template) -> Tur
     return replace(turn, answer=ids if template.eos_after_answer else tokenizer.decode(ids))
 
 
-def _encode(segments: Sequence[Segment], tokenizer: Tokenizer, num_image_tokens: int) -> Iterator[Piece]:
+def encode_segments(segments: Sequence[Segment], tokenizer: Tokenizer, num_image_tokens: int) -> Iterator[Piece]:
     """Labelled tokens. Neighbouring texts are one string to the tokenizer."""
     opening = True
     for is_text, group in groupby(segments, key=lambda segment: isinstance(segment, Text)):
         if is_text:
-            yield from _encode_texts(list(group), tokenizer, opening)
+            yield from encode_texts(list(group), tokenizer, opening)
             opening = False
             continue
         for segment in group:
@@ -198,7 +198,7 @@ def _encode(segments: Sequence[Segment], tokenizer: Tokenizer, num_image_tokens:
                 yield "template", [] if special is None else [special]
 
 
-def _encode_texts(texts: list[Text], tokenizer: Tokenizer, opening: bool) -> Iterator[Piece]:
+def encode_texts(texts: list[Text], tokenizer: Tokenizer, opening: bool) -> Iterator[Piece]:
     """Encode texts as one string, then find whose each token is by its last character."""
     whole = "".join(text.text for text in texts)
     ends = list(accumulate(len(text.text) for text in texts))
@@ -208,7 +208,7 @@ def _encode_texts(texts: list[Text], tokenizer: Tokenizer, opening: bool) -> Ite
         yield texts[bisect_right(ends, last)].label, [token]
 
 
-def _spans(pieces: list[Piece]) -> tuple[Span, ...]:
+def joined_spans(pieces: list[Piece]) -> tuple[Span, ...]:
     """Join neighbours of one name, except pictures."""
     spans: list[Span] = []
     position = 0

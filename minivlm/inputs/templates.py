@@ -99,7 +99,7 @@ class Template:
         if self.system:
             segments += [Text("system", self.system), Text("template", " ")]
         for turn in turns:
-            segments += [Text("template", "USER: "), *_question(turn), Text("template", " ASSISTANT:")]
+            segments += [Text("template", "USER: "), *question_segments(turn), Text("template", " ASSISTANT:")]
             segments += self._answer(turn.answer)
         return segments
 
@@ -112,7 +112,7 @@ class Template:
         return [Text("template", " "), Text("answer", answer), close]
 
 
-def _question(turn: Turn) -> list[Segment]:
+def question_segments(turn: Turn) -> list[Segment]:
     first = [IMAGE, Text("template", "\n")] * turn.num_images if isinstance(turn.question, str) else []
     return [*first, *(Text("question", piece) if isinstance(piece, str) else piece for piece in turn.pieces)]
 

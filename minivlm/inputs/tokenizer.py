@@ -36,12 +36,12 @@ class Tokenizer:
 
     def __init__(self, definition: dict, *, image_token_id: int, vocab_rows: int, names: dict[str, Any]) -> None:
         """`definition` is a parsed tokenizer.json; `names` gives bos, eos, pad (text or id or None) and stops (ids)."""
-        self._rust = _build(definition)
+        self._rust = build(definition)
         self._rows = vocab_rows
         self.image = image_token_id
         self.size = 1 + max((i for i in self._rust.get_vocab().values() if i < vocab_rows), default=-1)
         self.bos, eos, pad = (self._id(names.get(name)) for name in ("bos", "eos", "pad"))
-        self.stops = _distinct(eos, *(self._id(stop) for stop in names.get("stops", ())))
+        self.stops = distinct(eos, *(self._id(stop) for stop in names.get("stops", ())))
         if not self.stops:
             raise ConfigError(
                 "the tokenizer names no end of sequence (eos), so answers would never end. "
@@ -56,14 +56,14 @@ class Tokenizer:
         """Which ids text may never become (`reserved`), which are not shown, and tokenizers that know none of them."""
         unknown = definition["model"].get("unk_token")  # the one special token that stands for text
         added = self._rust.get_added_tokens_decoder()
-        own = set(_distinct(self.image, self.bos, self.pad, *self.stops))
+        own = set(distinct(self.image, self.bos, self.pad, *self.stops))
         self._added = frozenset(added)
         self._silent = own | {i for i, token in added.items() if token.special}
         self.reserved = frozenset((own | set(added)) - {self._rust.token_to_id(unknown) if unknown else None})
-        plain = _without_specials(definition, {token.content for token in added.values()} - {unknown})
-        later = _prefix_never(plain)
-        self._opening = _build(plain)
-        self._later = self._opening if later is plain else _build(later)
+        plain = without_specials(definition, {token.content for token in added.values()} - {unknown})
+        later = prefix_never(plain)
+        self._opening = build(plain)
+        self._later = self._opening if later is plain else build(later)
 
     @classmethod
     def from_folder(cls, folder: str | Path, *, image_token_id: int, vocab_rows: int) -> "Tokenizer":
@@ -79,7 +79,7 @@ class Tokenizer:
                 f"{folder} has no tokenizer.json{hint}. Copy it from the hub's conversion of the same model, "
                 "for LLaVA-1.5 from llava-hf/llava-1.5-7b-hf."
             )
-        definition, names = _read(file), _special_names(folder)
+        definition, names = read_tokenizer_file(file), special_names(folder)
         try:
             return cls(definition, image_token_id=image_token_id, vocab_rows=vocab_rows, names=names)
         except ConfigError as error:
@@ -98,7 +98,7 @@ class Tokenizer:
         if not isinstance(text, str):
             raise PromptError(f"Text was expected, found {type(text).__name__}: {text!r:.60}.")
         rust = self._opening if opening else self._later
-        with _rust_errors(PromptError, "The tokenizer failed on a text"):
+        with rust_errors(PromptError, "The tokenizer failed on a text"):
             encoding = rust.encode(SURROGATES.sub("\ufffd", text), add_special_tokens=False)
         if not self.reserved.isdisjoint(encoding.ids):
             raise PromptError(f"The text {text!r:.60} encodes to a special token, which only a template may place.")
@@ -106,7 +106,7 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of token ids; special tokens, picture slots and ids that are no words are left out."""
-        with _rust_errors(PromptError, "The tokenizer failed on token ids"):
+        with rust_errors(PromptError, "The tokenizer failed on token ids"):
             return self._rust.decode([i for i in map(int, ids) if self.is_text(i)])
 
     def stream(self) -> "Stream":
@@ -176,17 +176,17 @@ class Stream:
         return text[len(before) :]
 
 
-def _distinct(*ids: int | None) -> tuple[int, ...]:
+def distinct(*ids: int | None) -> tuple[int, ...]:
     """The ids that are not None, each once, in order."""
     return tuple(dict.fromkeys(i for i in ids if i is not None))
 
 
-def _build(definition: dict) -> tokenizers.Tokenizer:
-    with _rust_errors(ConfigError, "not a tokenizer that the library `tokenizers` can build"):
+def build(definition: dict) -> tokenizers.Tokenizer:
+    with rust_errors(ConfigError, "not a tokenizer that the library `tokenizers` can build"):
         return tokenizers.Tokenizer.from_str(json.dumps(definition))
 
 
-def _without_specials(definition: dict, words: set[str]) -> dict:
+def without_specials(definition: dict, words: set[str]) -> dict:
     """The same tokenizer with no special token, no truncation and no padding: what is left encodes plain text."""
     model = dict(definition["model"])
     if isinstance(model.get("vocab"), dict):
@@ -201,7 +201,7 @@ def _without_specials(definition: dict, words: set[str]) -> dict:
     }
 
 
-def _prefix_never(definition: dict) -> dict:
+def prefix_never(definition: dict) -> dict:
     """For tokenizers whose leading space belongs to the first piece alone: the one for all later pieces."""
     splitter = definition.get("pre_tokenizer")
     if isinstance(splitter, dict) and splitter.get("prepend_scheme") == "first":
@@ -209,38 +209,38 @@ def _prefix_never(definition: dict) -> dict:
     return definition
 
 
-def _special_names(folder: Path) -> dict[str, Any]:
+def special_names(folder: Path) -> dict[str, Any]:
     """bos, eos and pad by name (the tokenizer's files) or else by id (generation_config.json), and all stopping ids."""
-    config = _read_optional(folder / "tokenizer_config.json")
-    names = {**_read_optional(folder / "special_tokens_map.json"), **config}
-    ids = _read_optional(folder / "generation_config.json")
+    config = read_optional(folder / "tokenizer_config.json")
+    names = {**read_optional(folder / "special_tokens_map.json"), **config}
+    ids = read_optional(folder / "generation_config.json")
     stops = ids.get("eos_token_id")
-    stops = [i for i in (stops if isinstance(stops, list) else [stops]) if _is_id(i)]
+    stops = [i for i in (stops if isinstance(stops, list) else [stops]) if is_id(i)]
     found: dict[str, Any] = {"stops": stops}
     for name in ("bos", "eos", "pad"):
         word = names.get(f"{name}_token")
         word = word.get("content") if isinstance(word, dict) else word
         fallback = ids.get(f"{name}_token_id") if f"{name}_token" not in names or name == "pad" else None
-        found[name] = word if isinstance(word, str) else fallback if _is_id(fallback) else None
+        found[name] = word if isinstance(word, str) else fallback if is_id(fallback) else None
     if config.get("add_bos_token") is False:
         found["bos"] = None
     return found
 
 
-def _is_id(value: Any) -> bool:
+def is_id(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _read_optional(file: Path) -> dict:
-    return _read(file) if file.is_file() else {}
+def read_optional(file: Path) -> dict:
+    return read_tokenizer_file(file) if file.is_file() else {}
 
 
-def _read(file: Path) -> dict:
+def read_tokenizer_file(file: Path) -> dict:
     return read_json_file(file, ConfigError, most=MOST_BYTES)
 
 
 @contextmanager
-def _rust_errors(family: type[MinivlmError], what: str) -> Iterator[None]:
+def rust_errors(family: type[MinivlmError], what: str) -> Iterator[None]:
     """Turn the Rust library's failures into sentences; a panic there is a `BaseException`, hence the wide net."""
     try:
         yield

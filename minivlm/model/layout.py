@@ -41,14 +41,14 @@ class Layout:
     @cached_property
     def text_rows(self) -> int:
         """The number of rows from the first text row after a patch, in any sample, to the last row; 0 without one."""
-        return self.queries - _first(self.text.any(dim=0), self.queries)
+        return self.queries - first_true(self.text.any(dim=0), self.queries)
 
     @cached_property
     def span(self) -> slice:
         """The shortest range of columns that holds every patch of the batch."""
         columns = self.image.any(dim=0)
-        start = _first(columns, len(columns))
-        return slice(start, max(start, len(columns) - _first(columns.flip(0), len(columns))))
+        start = first_true(columns, len(columns))
+        return slice(start, max(start, len(columns) - first_true(columns.flip(0), len(columns))))
 
     @cached_property
     def patches(self) -> Tensor:
@@ -67,7 +67,7 @@ class Layout:
         return (inside.cumsum(dim=1) - 1).clamp(min=0) * inside
 
 
-def _first(found: Tensor, otherwise: int) -> int:
+def first_true(found: Tensor, otherwise: int) -> int:
     """The index of the first True of a vector."""
     places = found.nonzero()
     return int(places[0]) if torch.numel(places) else otherwise
