@@ -9,7 +9,7 @@ from minivlm.errors import GenerationError
 from minivlm.inference.generate import Generation, new_cache
 from minivlm.inference.vlm import VLM, Answer, as_pictures
 from minivlm.inputs.prompt import Turn, pad_batch
-from minivlm.model import NO_MITIGATION, Mitigation
+from minivlm.model import Mitigation
 
 ROOM = 1024  # tokens that the cache of a conversation holds at first
 
@@ -47,7 +47,7 @@ class Conversation:
         new = replace(inputs, tokens=inputs.tokens[:, self.reused :], pixels=inputs.pixels if not self.reused else None)
         how = {"cache": self._cache, "mitigation": mitigation, "compare": compare}
         (answer,) = self.vlm.write(new, settings, **how)
-        if mitigation == NO_MITIGATION:
+        if mitigation.empty:
             self._cached = [*prompt.tokens, *answer.tokens][: self._cache.length]
         cut = answer.finish == "stop" and answer.tokens[-1] not in self.vlm.tokenizer.stops  # by a stop text
         self.turns.append(Turn(text, answer=answer.text if cut else list(answer.tokens)))
@@ -70,7 +70,7 @@ class Conversation:
             if old != new:
                 break
             same += 1
-        if mitigation != NO_MITIGATION or self.vlm.tokenizer.image in tokens[same:]:
+        if not mitigation.empty or self.vlm.tokenizer.image in tokens[same:]:
             same = 0
         self._cache.length, self._cached = same, self._cached[:same]
         return same

@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from minivlm.errors import GenerationError
 from minivlm.inference.effect import NO_EFFECT, Effect, effect_of
 from minivlm.model import NO_MITIGATION, Earlier, KVCache, Llava, Mitigation, Output
-from minivlm.model.llava import all_valid
+from minivlm.model.llava import no_padding
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def steps(
     may hold the prompt's beginning, see `ready_cache`. `watch`: what else the model is to show.
     """
     plan, step = plan_of(mitigation), None
-    attention_mask = left_padded(all_valid(tokens, 0) if attention_mask is None else attention_mask)
+    attention_mask = left_padded(no_padding(tokens, 0) if attention_mask is None else attention_mask)
     most = fitting_steps(model, attention_mask.shape[1], settings.max_new_tokens)
     cache = ready_cache(model, cache, mitigation, attention_mask, most) if settings.cache or cache else None
     session = DecodeSession(model, cache, mitigation, attention_mask.shape[1], watch, compare)
@@ -138,7 +138,7 @@ class DecodeSession:
         self, model: Llava, cache: KVCache | None, mitigation: Any, prompt: int, watch: dict, compare: bool
     ) -> None:
         self.model, self.cache = model, cache
-        acts = changes_by_step(mitigation) or Mitigation.of(mitigation) != NO_MITIGATION
+        acts = changes_by_step(mitigation) or not Mitigation.of(mitigation).empty
         self.effect = NO_EFFECT if acts else None
         self.prompt, self.how = prompt, {"last_only": True, **watch}
         self.compare = compare and self.effect is not None  # the plain model need not be held against itself
@@ -207,7 +207,7 @@ def ready_cache(model: Llava, cache: KVCache | None, mitigation: Any, attention_
         attention_mask[:, : cache.length] & ~image & (image.cumsum(dim=1) > 0)
     )  # rows behind a patch, see `Layout.text`
     fixed = None if changes_by_step(mitigation) else Mitigation.of(mitigation)
-    touched = fixed is None or fixed.eah is not None or (fixed != NO_MITIGATION and bool(text.any()))
+    touched = fixed is None or fixed.eah is not None or (not fixed.empty and bool(text.any()))
     if cache.length and touched:
         raise GenerationError(
             f"The mitigation acts on tokens that the cache holds already ({cache.length} of them): begin with an empty "

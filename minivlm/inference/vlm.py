@@ -22,6 +22,7 @@ from minivlm.inputs.prompt import Batch, Prompt, Span, as_turns, build_prompt, p
 from minivlm.inputs.tokenizer import Tokenizer
 from minivlm.model import Llava, Mitigation
 from minivlm.model.effect import WHY
+from minivlm.model.mitigation import ResolvedMitigation
 
 Watcher = Callable[[Step], None]  # sees every step
 NOTHING = MappingProxyType({})
@@ -196,13 +197,13 @@ class VLM:
             template=self.template,
             recipe=self.preprocessing.describe(),
             model=self.name,
-            mitigation={} if changes_by_step(mitigation) else self.fitted(mitigation).as_dict(),
+            mitigation={} if changes_by_step(mitigation) else self.resolve(mitigation).as_dict(),
             effect=effect,
         )
 
-    def fitted(self, mitigation: Any) -> Mitigation:
-        """The mitigation with all that depends on this model filled in."""
-        return Mitigation.of(mitigation).fitted(self.model.config)
+    def resolve(self, mitigation: Any) -> ResolvedMitigation:
+        """A mitigation, as `ask` takes it, with every setting that depends on this model filled in."""
+        return Mitigation.of(mitigation).resolve(self.model.config)
 
     def steps(self, inputs: Inputs, settings: Generation, **how: Any) -> Iterator[Step]:
         """Write an answer to prepared inputs step by step; `how` goes to `minivlm.inference.generate.steps`."""

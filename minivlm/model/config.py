@@ -33,7 +33,7 @@ class VisionConfig:
 
     @property
     def num_patches(self) -> int:
-        """Patches of one picture. A margin narrower than a patch is not seen, as in CLIP's convolution."""
+        """Patches of one picture. A margin narrower than a patch is left out, as in CLIP's convolution."""
         return (self.image_size // self.patch_size) ** 2
 
 
@@ -97,14 +97,15 @@ class LlavaConfig:
 
     @property
     def feature_layers(self) -> tuple[int, ...]:
-        """The tower's hidden states that the projector reads; 0 is the embedding, -1 the last layer's output."""
+        """The tower's hidden states that the projector gets; 0 is the embedding, -1 the last layer's output."""
         layers = self.vision_feature_layer
         return (layers,) if isinstance(layers, int) else tuple(layers)
 
     @property
     def num_image_tokens(self) -> int:
         """Placeholders that one picture takes in a prompt."""
-        return self.vision_config.num_patches + (self.vision_feature_select_strategy == "full")
+        class_tokens = 1 if self.vision_feature_select_strategy == "full" else 0
+        return self.vision_config.num_patches + class_tokens
 
 
 def require_positive(config: object, names: str) -> None:
