@@ -22,6 +22,15 @@ ALL_LANES = pytest.mark.parametrize(
     ids=["fused-fp64", "fused-fp32", "visible-fp32", "visible-fp64"],
 )
 
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 1000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+
 FAMILY = {
     "llama": {},
     "grouped heads": {"text": {"num_key_value_heads": 1}},
@@ -40,6 +49,15 @@ FAMILY = {
     "margin narrower than a patch": {"vision": {"image_size": 14}},
     "gelu tower": {"vision": {"hidden_act": "gelu"}},
     "projector without bias": {"multimodal_projector_bias": False},
+    "siglip tower": {"tower": "siglip", "vision": {"image_size": 14}},
+    "llava-interleave": {
+        "tower": "siglip",
+        "family": "qwen2",
+        "vision_feature_layer": -1,
+        "text": {"tie_word_embeddings": True},
+    },
+    "rotary positions of llama 3.1": {"text": {"rope_parameters": LLAMA3}},
+    "a window that llama does not have": {"text": {"sliding_window": 8}},
 }
 
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minivlm.checkpoints.families import CLIP, LLAVA_TOWER, TEXT_DEFAULTS
+from minivlm.checkpoints.families import CLIP, LLAVA_TOWER, TEXT_DEFAULTS, TOWER_DEFAULTS
 from minivlm.checkpoints.fields import Fields
 from minivlm.errors import ConfigError
 from minivlm.files import read_json_file
-from minivlm.model.config import LlavaConfig, TextConfig, VisionConfig
+from minivlm.model.config import LlavaConfig, RopeScaling, TextConfig, VisionConfig
 
 Shapes = Mapping[str, tuple[int, ...]]
 Tower = Callable[[str], Shapes]  # from the tower's name to the shapes of its tensors by canonical name (`vision.…`)
@@ -115,6 +115,7 @@ def read_text_config(text: Fields, family: str) -> TextConfig:
         max_position_embeddings=text.whole("max_position_embeddings"),
         rms_norm_eps=text.number("rms_norm_eps"),
         rope_theta=read_rope_theta(text),
+        rope_scaling=read_rope_scaling(text),
         attention_bias=bias,
         attention_output_bias=bias and family == "llama",
         sliding_window=read_sliding_window(text, family),
@@ -122,8 +123,12 @@ def read_text_config(text: Fields, family: str) -> TextConfig:
 
 
 def read_vision_config(vision: Fields) -> VisionConfig:
-    vision.require("model_type", ("clip_vision_model",), "clip_vision_model", "minivlm has CLIP's vision tower")
+    towers = "minivlm has the vision towers of CLIP (clip_vision_model) and SigLIP (siglip_vision_model)"
+    vision.require("model_type", tuple(TOWER_DEFAULTS), "clip_vision_model", towers)
     vision.require("num_channels", (3,), 3, "pictures here have three channels")
+    is_clip = vision.data.get("model_type", "clip_vision_model") == "clip_vision_model"
+    if not is_clip:
+        vision = vision.with_defaults(TOWER_DEFAULTS["siglip_vision_model"])
     return VisionConfig(
         hidden_size=vision.whole("hidden_size"),
         intermediate_size=vision.whole("intermediate_size"),
@@ -133,6 +138,9 @@ def read_vision_config(vision: Fields) -> VisionConfig:
         patch_size=vision.whole("patch_size"),
         hidden_act=vision.text("hidden_act"),
         layer_norm_eps=vision.number("layer_norm_eps"),
+        class_token=is_clip,
+        pre_norm=is_clip,
+        patch_bias=not is_clip,
     )
 
 
@@ -155,19 +163,35 @@ def tower_config(shapes: Shapes) -> VisionConfig:
 
 
 def read_rope_theta(text: Fields) -> float:
-    """`rope_theta` of older files or `rope_parameters` of newer ones; every scaling of positions is refused."""
-    for key in ("rope_scaling", "rope_parameters"):
-        rope = text.section(key, {})
-        kind = rope.data.get("rope_type", rope.data.get("type", "default"))
-        nested = any(isinstance(value, dict) for value in rope.data.values())
-        if kind != "default" or nested or rope.data.get("partial_rotary_factor", 1) != 1:
-            text.refuse(key, "plain rotary positions (rope_type 'default')")
+    """`rope_theta` of older files or `rope_parameters` of newer ones."""
     parameters = text.section("rope_parameters", {})
     return (parameters if "rope_theta" in parameters.data else text).number("rope_theta")
 
 
+def read_rope_scaling(text: Fields) -> RopeScaling | None:
+    """`rope_scaling` of older files or `rope_parameters` of newer ones: plain or llama3; any other kind is refused."""
+    scaling = None
+    for key in ("rope_scaling", "rope_parameters"):
+        rope = text.section(key, {})
+        kind = rope.data.get("rope_type", rope.data.get("type", "default"))
+        nested = any(isinstance(value, dict) for value in rope.data.values())
+        if kind not in ("default", "llama3") or nested or rope.data.get("partial_rotary_factor", 1) != 1:
+            text.refuse(key, "plain rotary positions or those of Llama 3.1 (rope_type 'default' or 'llama3')")
+        if kind == "llama3":
+            scaling = RopeScaling(
+                factor=rope.number("factor"),
+                low_freq_factor=rope.number("low_freq_factor"),
+                high_freq_factor=rope.number("high_freq_factor"),
+                original_max_position_embeddings=rope.whole("original_max_position_embeddings"),
+            )
+    return scaling
+
+
 def read_sliding_window(text: Fields, family: str) -> int | None:
-    """The window in tokens, None if every layer sees everything."""
+    """The window in tokens, None if every layer sees everything: always under "llama", which has no windows, whatever
+    a file says (Phi-3's says 2048, and transformers' LLaMA attends to everything, too)."""
+    if family == "llama":
+        return None
     if family == "qwen2" and not text.flag("use_sliding_window", False):
         return None
     if text.data.get("sliding_window", text.defaults["sliding_window"]) is None:

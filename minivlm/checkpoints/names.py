@@ -1,7 +1,7 @@
 """The names that tensors have in the wild, and ours: one literal table of the six layouts of LLaVA checkpoints.
 
 canonical                what it is
-vision.…                 the CLIP tower
+vision.…                 the vision tower
 projector.linear_1/2.…   the two linears
 text.…                   the decoder
 lm_head.weight           the head (absent from the files when it is tied to the embedding)

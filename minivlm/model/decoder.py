@@ -81,7 +81,8 @@ class Decoder(nn.Module):
         With a `cache`, the K keys are its tokens followed by the new ones, and the new ones are in it afterwards.
         `hidden`: whether the states after every block are returned, too.
         """
-        rope = rotary_angles(positions, self.config.head_dim, self.config.rope_theta, x.dtype)
+        config = self.config
+        rope = rotary_angles(positions, config.head_dim, config.rope_theta, x.dtype, config.rope_scaling)
         states, carry = [x], EMPTY_CARRY
         records: list[Record] = []
         for block in self.layers:

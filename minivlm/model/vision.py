@@ -1,9 +1,12 @@
-"""CLIP's vision transformer (Radford et al. 2021, arXiv 2103.00020): pixels to one vector per patch, from every layer.
+"""The vision tower: pixels to one vector per patch, from every layer. It is CLIP's transformer (Radford et al. 2021,
+arXiv 2103.00020) or SigLIP's (Zhai et al. 2023, arXiv 2303.15343), which differ in fields of `VisionConfig`.
 
-Letters here: B pictures, P patches of a picture, T = 1 + P tokens (the class token is the first), D the tower's width.
+Letters here: B pictures, P patches of a picture, T tokens (CLIP: a class token and the patches; SigLIP: the patches), D
+the tower's width.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -14,27 +17,33 @@ from minivlm.errors import ImageError
 from minivlm.model.config import VisionConfig
 from minivlm.model.layers import quick_gelu
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"quick_gelu": quick_gelu, "gelu": F.gelu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "quick_gelu": quick_gelu,
+    "gelu": F.gelu,
+    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
+}
 
 
 class VisionEmbeddings(nn.Module):
-    """Cut the picture into patches, project each, put the class token in front, add learned positions."""
+    """Cut the picture into patches, project each, put the class token in front (CLIP), add learned positions."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.image_size = config.image_size
-        self.class_embedding = nn.Parameter(torch.zeros(config.hidden_size))
-        patch = config.patch_size
-        self.patch_embedding = nn.Conv2d(3, config.hidden_size, kernel_size=patch, stride=patch, bias=False)
-        self.position_embedding = nn.Embedding(1 + config.num_patches, config.hidden_size)
+        self.class_embedding = nn.Parameter(torch.zeros(config.hidden_size)) if config.class_token else None
+        patch, bias = config.patch_size, config.patch_bias
+        self.patch_embedding = nn.Conv2d(3, config.hidden_size, kernel_size=patch, stride=patch, bias=bias)
+        self.position_embedding = nn.Embedding(config.num_tokens, config.hidden_size)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, 3, S, S), patches from the top left row by row, to (B, T, D). Raises `ImageError` for other shapes."""
         size = self.image_size
         if pixels.ndim != 4 or pixels.shape[1:] != (3, size, size):
             raise ImageError(f"The vision tower expects pixels (N, 3, {size}, {size}), found {tuple(pixels.shape)}.")
-        patches = self.patch_embedding(pixels.to(self.class_embedding.dtype))
+        patches = self.patch_embedding(pixels.to(self.patch_embedding.weight.dtype))
         patches = rearrange(patches, "B D rows columns -> B (rows columns) D")
+        if self.class_embedding is None:
+            return patches + self.position_embedding.weight  # B T D
         first = repeat(self.class_embedding, "D -> B 1 D", B=len(pixels))
         return torch.cat((first, patches), dim=1) + self.position_embedding.weight  # B T D
 
@@ -98,14 +107,16 @@ class VisionEncoder(nn.Module):
 class VisionTower(nn.Module):
     """The whole tower, with the checkpoint's names (`pre_layrnorm` is CLIP's own spelling).
 
-    `post_layernorm` belongs to CLIP's image embedding, which LLaVA never computes; it is kept so that the tower can be
-    trained, saved and compared as CLIP.
+    `post_layernorm` belongs to the image embedding of CLIP and SigLIP, which LLaVA never computes; it is kept so that
+    the tower can be trained, saved and compared as CLIP.
     """
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
+        self.pre_norm = config.pre_norm
         self.embeddings = VisionEmbeddings(config)
-        self.pre_layrnorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        if config.pre_norm:
+            self.pre_layrnorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.encoder = VisionEncoder(config)
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
@@ -114,7 +125,8 @@ class VisionTower(nn.Module):
 
         `pixels` (B, 3, S, S) are normalised as the checkpoint asks. Layers after `depth` are not computed.
         """
-        states = [self.pre_layrnorm(self.embeddings(pixels))]
+        x = self.embeddings(pixels)
+        states = [self.pre_layrnorm(x) if self.pre_norm else x]
         for block in self.encoder.layers[:depth]:
             states.append(block(states[-1]))
         return tuple(states)
