@@ -19,7 +19,8 @@ from minivlm.evaluation.items import Item
 from minivlm.files import digest, file_digest, json_types
 from minivlm.inference.generate import Generation
 from minivlm.inference.vlm import VLM
-from minivlm.inputs.templates import TEMPLATES, Text, Turn
+from minivlm.inputs.chat_template import spelt
+from minivlm.inputs.templates import TEMPLATES, Turn
 from minivlm.lens.overlay import short_name
 from minivlm.model import Mitigation
 
@@ -56,7 +57,7 @@ def card(
         "task": task,
         "model": {"name": short_name(vlm.name), "files": weight_files(vlm)},
         "prompt": {"template": vlm.template, "text": written_out(vlm.template, items[0].question)},
-        "picture": {**asdict(vlm.preprocessing), "in words": vlm.preprocessing.describe()},
+        "picture": {**picture_settings(vlm), "in words": vlm.preprocessing.describe()},
         "decoding": asdict(settings),
         "methods": {name: method.resolve(vlm.model.config).as_dict() for name, method in methods.items()},
         "data": {
@@ -112,8 +113,12 @@ def shown(value: Any) -> str:
 
 def written_out(template: str, question: str) -> str:
     """How a question stands in the prompt, with marks in place of special tokens and the picture."""
-    segments = TEMPLATES[template].segments([Turn(question, images=1)])
-    return "".join(part.text if isinstance(part, Text) else f"<{part.value}>" for part in segments)
+    return "".join(spelt(segment) for segment in TEMPLATES[template].segments([Turn(question, images=1)]))
+
+
+def picture_settings(vlm: VLM) -> dict[str, Any]:
+    """How pictures become pixels; the patches are the model's, whose config.json is in the card already."""
+    return {name: value for name, value in asdict(vlm.preprocessing).items() if name != "patch"}
 
 
 def weight_files(vlm: VLM) -> dict[str, str]:

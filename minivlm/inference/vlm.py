@@ -35,7 +35,7 @@ class VLM:
     model: Llava
     tokenizer: Tokenizer
     preprocessing: ImagePreprocessing
-    template: str  # "hf" or "llava_v1"
+    template: str  # a name of `TEMPLATES`
     name: str
     report: CheckpointReport | None = field(default=None, repr=False)
 

@@ -1,9 +1,10 @@
 """A picture -> the pixels that the vision tower sees, and back: where on the picture a patch lies.
 
-There are two ways to make a square of a picture, and they decide what the model can see:
+There are three ways to make a square of a picture, and they decide what the model can see:
 
-    crop   the short side is scaled to the square, what stands out is cut off    (CLIP, and the hub's LLaVA files)
-    pad    a square is drawn around the picture in the mean colour, then scaled   (how LLaVA-1.5 was trained)
+    crop     the short side is scaled to the square, what stands out is cut off    (CLIP, and the hub's LLaVA files)
+    pad      a square is drawn around the picture in the mean colour, then scaled   (how LLaVA-1.5 was trained)
+    stretch  both sides are scaled to the square, whatever the shape                (SigLIP, LLaVA-Interleave)
 
 `default_mode` says which one a checkpoint gets. On a photo that is not square the two differ a lot,
 so every result names its preprocessing (`ImagePreprocessing.describe`).
@@ -34,10 +35,10 @@ __all__ = [
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-MODES = ("crop", "pad")
+MODES = ("crop", "pad", "stretch")
 LARGEST_NUMBER = 1e30  # float32 holds it; inf, nan and integers too long for any float do not compare as smaller
 MOST_PIXELS = 100_000_000  # of a picture on its way; only extremely long and thin ones reach it
-PROCESSORS = re.compile(r"(CLIP|Llava)(ImageProcessor(Fast|Pil)?|FeatureExtractor)")
+PROCESSORS = re.compile(r"(CLIP|Llava|Siglip)(ImageProcessor(Fast|Pil)?|FeatureExtractor)")
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
@@ -53,10 +54,13 @@ class ImagePreprocessing:
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
     mode: str = "pad"
+    patch: int = 1  # the side of the vision tower's patches: a margin narrower than one is never seen
 
     def __post_init__(self) -> None:
         if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
             raise ConfigError(f"The size of the model's square must be a positive whole number, found {self.size!r}.")
+        if not 1 <= self.patch <= self.size:
+            raise ConfigError(f"A patch has 1 to {self.size} pixels on each side, found {self.patch!r}.")
         if self.mode not in MODES:
             raise ConfigError(f"The image mode must be one of {', '.join(MODES)}, found {self.mode!r}.")
         for name, values in (("image_mean", self.mean), ("image_std", self.std)):
@@ -74,11 +78,16 @@ class ImagePreprocessing:
         settings = image_settings(preprocessor)
         refuse_unknown(settings)
         return cls(
-            size=square_size(settings, mode),
+            size=square_size(settings),
             mean=triple(settings, "image_mean", CLIP_MEAN),
             std=triple(settings, "image_std", CLIP_STD),
             mode=mode or default_mode(settings, {}),
         )
+
+    @property
+    def seen(self) -> int:
+        """Pixels on each side of the square, from the top left, that the patches cover."""
+        return self.size - self.size % self.patch
 
     @property
     def fill(self) -> tuple[int, int, int]:
@@ -91,17 +100,20 @@ class ImagePreprocessing:
         square = f"{self.size} x {self.size}"
         if self.mode == "crop":
             return f"crop: short side to {self.size} (bicubic), centre {square}"
+        if self.mode == "stretch":
+            return f"stretch: to {square} (bicubic), whatever the shape"
         return f"pad: to a square with colour {self.fill}, then {square} (bicubic)"
 
 
 def default_mode(preprocessor: dict, model_config: dict) -> str:
-    """`crop` or `pad` for a checkpoint whose user did not choose.
+    """`crop`, `pad` or `stretch` for a checkpoint whose user did not choose.
 
     1. `do_pad: true` or an `image_aspect_ratio` in either file is the checkpoint's word.
     2. LLaVA-1.5 weights get `pad`, although the hub's preprocessor file says crop: they were trained with padded
        pictures (`image_aspect_ratio: pad` in liuhaotian/llava-v1.5-7b), and the papers evaluate them so. They are known
        by their language model, Vicuna 1.5.
-    3. Otherwise `crop`, CLIP's own way.
+    3. A `size` with a height and a width of its own, which nothing crops afterwards, is SigLIP's `stretch`.
+    4. Otherwise `crop`, CLIP's own way.
     """
     settings = image_settings(preprocessor)
     ratio = settings.get("image_aspect_ratio") or model_config.get("image_aspect_ratio")
@@ -112,12 +124,26 @@ def default_mode(preprocessor: dict, model_config: dict) -> str:
     text_config = model_config.get("text_config")
     base = text_config.get("_name_or_path") if isinstance(text_config, dict) else None
     is_llava_1_5 = isinstance(base, str) and re.search(r"vicuna.*v1\.5", base, re.IGNORECASE)
-    return "pad" if is_llava_1_5 and ratio is None else "crop"
+    if is_llava_1_5 and ratio is None:
+        return "pad"
+    return "stretch" if stretches(settings) else "crop"
+
+
+def stretches(settings: dict) -> bool:
+    """Whether an image processor scales both sides to the square: SigLIP's does, and any that is told both sides."""
+    kind = settings.get("image_processor_type", settings.get("feature_extractor_type"))
+    both = len(edge_lengths(settings.get("size"))) == 2
+    return both or (isinstance(kind, str) and kind.startswith("Siglip"))
 
 
 def to_pixels(image: Image.Image, preprocessing: ImagePreprocessing) -> torch.Tensor:
-    """An RGB picture -> float32 (3, size, size). `crop` equals transformers' `CLIPImageProcessorPil` bit for bit."""
-    square = crop_square(image, preprocessing) if preprocessing.mode == "crop" else pad_square(image, preprocessing)
+    """An RGB picture -> float32 (3, size, size).
+
+    `crop` equals transformers' `CLIPImageProcessorPil` bit for bit, `stretch` its `SiglipImageProcessorPil`.
+    """
+    square = {"crop": crop_square, "pad": pad_square, "stretch": stretch_square}[preprocessing.mode](
+        image, preprocessing
+    )
     values = (np.asarray(square).astype(np.float64) * (1 / 255)).astype(np.float32)  # (size, size, 3)
     pixels = (values - np.float32(preprocessing.mean)) / np.float32(preprocessing.std)
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))  # (3, size, size)
@@ -138,6 +164,10 @@ def pad_square(image: Image.Image, preprocessing: ImagePreprocessing) -> Image.I
         canvas = Image.new("RGB", (side, side), preprocessing.fill)
         canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
         image = canvas
+    return image.resize((preprocessing.size, preprocessing.size), Image.Resampling.BICUBIC)
+
+
+def stretch_square(image: Image.Image, preprocessing: ImagePreprocessing) -> Image.Image:
     return image.resize((preprocessing.size, preprocessing.size), Image.Resampling.BICUBIC)
 
 
@@ -192,6 +222,8 @@ def placement(width: int, height: int, preprocessing: ImagePreprocessing) -> Pla
         wide, high = scaled_size(width, height, preprocessing.size)
         scale = (wide / width, high / height)
         return Placement(scale, (-float((wide - preprocessing.size) // 2), -float((high - preprocessing.size) // 2)))
+    if preprocessing.mode == "stretch":
+        return Placement((preprocessing.size / width, preprocessing.size / height), (0.0, 0.0))
     side = max(width, height)
     scale = preprocessing.size / side
     return Placement((scale, scale), ((side - width) // 2 * scale, (side - height) // 2 * scale))
@@ -210,7 +242,8 @@ def refuse_unknown(settings: dict) -> None:
     kind = settings.get("image_processor_type", settings.get("feature_extractor_type"))
     if kind is not None and not (isinstance(kind, str) and PROCESSORS.fullmatch(kind)):
         raise ConfigError(
-            f"The image processor {kind!r} is not implemented; CLIPImageProcessor and LlavaImageProcessor are. "
+            f"The image processor {kind!r} is not implemented; CLIPImageProcessor, LlavaImageProcessor and "
+            "SiglipImageProcessor are. "
             "Models that cut a picture into tiles (LLaVA-NeXT) are not supported."
         )
     for switch in ("do_resize", "do_rescale", "do_normalize"):
@@ -223,15 +256,10 @@ def refuse_unknown(settings: dict) -> None:
         raise ConfigError(f"rescale_factor {factor!r} is not implemented; 1/255 was expected.")
 
 
-def square_size(settings: dict, mode: str | None) -> int:
+def square_size(settings: dict) -> int:
     """The side of the model's square. `size` is written in three ways, and must agree with `crop_size`."""
     size, crop = settings.get("size"), settings.get("crop_size")
     edges = edge_lengths(size)
-    if len(edges) == 2 and mode is None and default_mode(settings, {}) == "crop":
-        raise ConfigError(
-            f"size {size} squeezes every picture into a square whatever its shape, which is not implemented. "
-            "Choose mode 'pad' or 'crop' yourself."
-        )
     if settings.get("do_center_crop") is not False and crop is not None:
         edges += edge_lengths(crop)
     if any(edge != edges[0] for edge in edges) or edges[0] is None:

@@ -20,7 +20,7 @@ def patch_mask(boxes: Sequence[Box], size: tuple[int, int], preprocessing: Image
     if not 1 <= side <= preprocessing.size:
         raise EvaluationError(f"A square of {preprocessing.size} pixels cannot have {side} patches in a row.")
     left, top, right, bottom = boxes_on_square(boxes, size, preprocessing).unbind(-1)  # boxes each
-    patch = preprocessing.size // side  # a margin narrower than a patch is not seen
+    patch = preprocessing.seen // side
     x, y = (cut_side(torch.cat(ends), side, patch) for ends in ((left, right), (top, bottom)))
     columns = (left[:, None] < x.middle) & (x.middle < right[:, None])  # boxes X
     rows = (top[:, None] < y.middle) & (y.middle < bottom[:, None])  # boxes Y

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from minivlm.errors import PromptError
-from minivlm.inputs.templates import IMAGE, TEMPLATES, Mark, Segment, Template, Text, Tokens, Turn
+from minivlm.inputs.templates import IMAGE, TEMPLATES, Mark, Segment, Special, Template, Text, Tokens, Turn
 from minivlm.inputs.tokenizer import Tokenizer
 
 __all__ = [
@@ -191,6 +191,8 @@ def encode_segments(segments: Sequence[Segment], tokenizer: Tokenizer, num_image
         for segment in group:
             if isinstance(segment, Tokens):
                 yield segment.label, list(segment.ids)
+            elif isinstance(segment, Special):
+                yield "template", [tokenizer.special(segment.name)]
             elif segment is Mark.IMAGE:
                 yield "image", [tokenizer.image] * num_image_tokens
             else:

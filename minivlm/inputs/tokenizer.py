@@ -104,6 +104,22 @@ class Tokenizer:
             raise PromptError(f"The text {text!r:.60} encodes to a special token, which only a template may place.")
         return encoding.ids, encoding.offsets
 
+    def special(self, name: str) -> int:
+        """The id of a special token that a template places. Raises `ConfigError` if there is none of this name."""
+        token = self._rust.token_to_id(name)
+        if token is None or token not in self._added or token >= self._rows:
+            raise ConfigError(
+                f"the template needs the special token {name}, which this tokenizer does not have. It belongs to "
+                "another family of models: choose another template."
+            )
+        return token
+
+    def stop_at(self, token: int) -> None:
+        """End answers at this token, too."""
+        self.stops = distinct(*self.stops, token)
+        self._silent = self._silent | {token}
+        self.reserved = self.reserved | {token}
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of token ids; special tokens, picture slots and ids that are no words are left out."""
         with rust_errors(PromptError, "The tokenizer failed on token ids"):

@@ -103,8 +103,8 @@ def as_lines(curves: Curves, layers: Collection[int]) -> dict[str, np.ndarray]:
 
 
 def seen_square(size: tuple[int, int], recipe: ImagePreprocessing) -> Box:
-    """The model's square in the pixels of a picture of `size` (width, height); under `pad` it reaches beyond it."""
-    return placement(*size, recipe).to_picture((0, 0, recipe.size, recipe.size))
+    """What the patches see, in the pixels of a picture of `size` (width, height); under `pad` it reaches beyond it."""
+    return placement(*size, recipe).to_picture((0, 0, recipe.seen, recipe.seen))
 
 
 def share_on_padding(grid: np.ndarray, size: tuple[int, int], recipe: ImagePreprocessing) -> float:
