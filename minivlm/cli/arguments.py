@@ -9,8 +9,10 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 from minivlm.cli.options import Request
+from minivlm.inputs.templates import TEMPLATES
 
 DTYPES = ("float32", "bfloat16", "float16", "float64", "fp32", "bf16", "fp16")
+IMAGE_MODES = ("crop", "pad", "stretch")  # of inputs/image.py, which imports torch
 
 
 class Command(NamedTuple):
@@ -51,8 +53,8 @@ def model(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--revision", help="of a hub name: branch, tag or commit")
     group.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: cuda where there is one, else cpu)")
     group.add_argument("--dtype", choices=DTYPES, help="numbers to compute with (default: what suits file and device)")
-    group.add_argument("--template", choices=("hf", "llava_v1"), help="of the prompt (default: the checkpoint's)")
-    group.add_argument("--image-mode", choices=("crop", "pad"), help="how pictures become square (default: the same)")
+    group.add_argument("--template", choices=tuple(TEMPLATES), help="of the prompt (default: the checkpoint's)")
+    group.add_argument("--image-mode", choices=IMAGE_MODES, help="how pictures become square (default: the same)")
     group.add_argument("--vision-tower", metavar="FILE", help="for original LLaVA files: a .safetensors or 'openai'")
 
 

@@ -76,7 +76,7 @@ def own_template(folder: Path, default: str) -> str:
 
 
 def read_tokenizer(folder: Path, config: LlavaConfig, template: str) -> Tokenizer:
-    """The tokenizer of a checkpoint, once it has the special tokens of the template; it ends answers where that does."""
+    """The tokenizer of a checkpoint, once it has the template's special tokens; it ends answers where that does."""
     tokenizer = Tokenizer.from_folder(
         folder, image_token_id=config.image_token_index, vocab_rows=config.text_config.vocab_size
     )
@@ -102,7 +102,7 @@ def shipped_model() -> Path:
 
 
 def read_preprocessing(folder: Path, tower: VisionConfig, mode: str | None) -> ImagePreprocessing:
-    """The image preprocessing of a checkpoint folder; without a preprocessor file, that of CLIP or SigLIP themselves."""
+    """The image preprocessing of a checkpoint folder; without a preprocessor file, CLIP's own."""
     for name in ("preprocessor_config.json", "processor_config.json"):
         if (folder / name).is_file():
             settings = read_json_file(folder / name)
