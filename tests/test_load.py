@@ -66,7 +66,7 @@ def test_the_recipe_is_the_checkpoints_unless_another_is_asked_for(tmp_path):
     [
         ({"device": "gpu"}, CheckpointError, "found 'gpu'"),
         ({"device": "cpu", "dtype": "int8"}, CheckpointError, "found 'int8'"),
-        ({"device": "cpu", "image_mode": "stretch"}, ConfigError, "found 'stretch'"),
+        ({"device": "cpu", "image_mode": "squash"}, ConfigError, "found 'squash'"),
     ],
 )
 def test_arguments_of_load_that_do_not_exist(tmp_path, how, error, words):
