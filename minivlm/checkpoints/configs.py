@@ -27,6 +27,21 @@ CLIP_HEAD_WIDTH = 64  # of every vision transformer that OpenAI's CLIP published
 ORIGINAL_FAMILIES = {"llava": "llama", "llava_llama": "llama", "llava_mistral": "mistral"}
 SELECT = {"patch": "default", "cls_patch": "full"}
 
+# Models that people try, and why they are none of these.
+TILES = "; {}, which cuts pictures into tiles, is not supported: take llava-interleave-qwen-0.5b or llava-1.5-7b"
+BUILT_OTHERWISE = "; {} is built otherwise: for a small model that is read here, take llava-interleave-qwen-0.5b"
+OTHER_MODELS = {
+    "llava_next": TILES.format("LLaVA 1.6"),
+    "llava_onevision": TILES.format("LLaVA-OneVision"),
+    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen"), BUILT_OTHERWISE.format("Qwen-VL")),
+    **dict.fromkeys(("idefics3", "smolvlm"), BUILT_OTHERWISE.format("SmolVLM")),
+    **dict.fromkeys(("moondream1", "moondream"), BUILT_OTHERWISE.format("moondream")),
+    "paligemma": BUILT_OTHERWISE.format("PaliGemma"),
+    "mllama": BUILT_OTHERWISE.format("Llama 3.2 Vision"),
+    "internvl": BUILT_OTHERWISE.format("InternVL"),
+    "bunny-qwen2": BUILT_OTHERWISE.format("nanoLLaVA"),
+}
+
 
 @dataclass(frozen=True)
 class ConfigReading:
@@ -45,7 +60,10 @@ def read_config(folder: str | Path, tower: Tower | None = None) -> ConfigReading
     """
     path = Path(folder) / "config.json"
     if not path.exists():
-        raise ConfigError(f"{path} is missing; a checkpoint's folder holds its config.json beside its weights.")
+        raise ConfigError(
+            f"{path} is missing: the weights alone do not say what model they are. Copy config.json, the tokenizer and "
+            "the preprocessor files of the same model beside them, or fetch all with `minivlm download NAME`."
+        )
     return parse_config(read_json_file(path, ConfigError), str(path), tower)
 
 
@@ -234,8 +252,8 @@ def read_image_token(top: Fields, vocab_size: int) -> int:
 def refuse_other_models(top: Fields, original: bool) -> None:
     kind = top.text("model_type")
     if kind not in ORIGINAL_FAMILIES or (kind != "llava" and not original):
-        tiles = "; LLaVA 1.6, which cuts pictures into tiles, is not supported" if "next" in kind else ""
-        top.refuse("model_type", f"'llava' (LLaVA 1.5 and its relatives{tiles})")
+        other = OTHER_MODELS.get(kind, "")
+        top.refuse("model_type", f"'llava' (LLaVA 1.5 and its relatives{other}; `minivlm models` lists some)")
     if top.data.get("quantization_config") is not None:
         raise ConfigError(f"{top.file}: this is a quantised copy (quantization_config); take the unquantised model.")
     if top.data.get("use_image_newline_parameter"):

@@ -19,6 +19,7 @@ from huggingface_hub.errors import (
 )
 
 from minivlm.checkpoints.folder import INDEX_FILE, SINGLE_FILE, read_index
+from minivlm.checkpoints.known import hub_name
 from minivlm.errors import CheckpointError
 from minivlm.files import listed
 
@@ -27,7 +28,8 @@ HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def find_or_download(name: str | Path, *, revision: str | None = None) -> Path:
-    """The folder of a checkpoint: `name` is a folder, or a name on the hub such as "llava-hf/llava-1.5-7b-hf".
+    """The folder of a checkpoint: `name` is a folder, a short name of `minivlm models`, or a name on the hub such as
+    "llava-hf/llava-1.5-7b-hf".
 
     A complete copy in the hub's cache is used without asking the hub. `revision`: a branch, tag or commit. Raises
     CheckpointError with the next step if it is neither here nor there.
@@ -35,10 +37,14 @@ def find_or_download(name: str | Path, *, revision: str | None = None) -> Path:
     folder = Path(name).expanduser()
     if folder.exists():
         return folder
-    if not HUB_NAME.fullmatch(str(name)):
-        raise CheckpointError(f"There is no folder {name}, and it is not a hub name such as llava-hf/llava-1.5-7b-hf.")
+    name = hub_name(str(name))
+    if not HUB_NAME.fullmatch(name):
+        raise CheckpointError(
+            f"There is no folder {name}; nor is it a short name that `minivlm models` lists, or a hub name such as "
+            "llava-hf/llava-1.5-7b-hf."
+        )
     try:
-        return find_in_cache(str(name), revision) or download(str(name), revision=revision)
+        return find_in_cache(name, revision) or download(name, revision=revision)
     except CheckpointError as cause:  # perhaps a folder was meant
         raise CheckpointError(f"There is no folder {name}, and no such model could be fetched: {cause}") from cause
 
@@ -68,8 +74,10 @@ def is_complete(folder: Path) -> bool:
 def download(name: str, *, revision: str | None = None) -> Path:
     """Fetch a model's safetensors and small files into the hub's cache; what was interrupted is resumed.
 
+    `name`: a short name, or one on the hub.
     The hub's client notes under `revision` which commit it fetched, and `find_in_cache` finds it by that note.
     """
+    name = hub_name(name)
     sizes = sizes_on_hub(name, revision)
     wanted = wanted_files(name, sizes)
     require_disk_space(name, sum(sizes[file] for file in wanted))

@@ -130,6 +130,11 @@ def require_tensors(folder: Path, headers: dict[str, TensorHeader]) -> dict[str,
 
 def nothing_to_load(folder: Path) -> str:
     names = sorted(entry.name for entry in folder.iterdir())
+    if any(name.startswith("adapter_") for name in names):
+        return (
+            f"{folder} holds a LoRA adapter, which changes a model and is none by itself. Merge it into its base model "
+            "with the library that made it (peft: merge_and_unload, then save_pretrained), and give that folder."
+        )
     refused = [name for name in names if name.endswith(OTHER_FORMATS)]
     shards = [name for name in names if name.endswith(".safetensors")]
     if any(name.endswith(".incomplete") for name in names):

@@ -35,11 +35,32 @@ def open_shard(path: Path) -> Iterator[Any]:
 
 
 def explain_damage(path: Path, message: str) -> str:
+    """What is wrong with a shard that cannot be opened, and what to do."""
+    if stranger := what_it_is(path):
+        return f"{path} {stranger}"
     meaning = next((text for words, text in DAMAGE.items() if words in message), f"({one_line(message)})")
     short = missing_bytes(path) if "incomplete metadata" in message else 0
     if short > 0:
         meaning = f"{short:,} bytes are missing at its end"
     return f"{path} is damaged: {meaning}. Fetch the file again (`minivlm download NAME` resumes)."
+
+
+def what_it_is(path: Path) -> str:
+    """What a file that only has the name of a shard really is, as the rest of a sentence; "" if that is not known."""
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(200).lstrip().lower()
+    except OSError:
+        return ""
+    if beginning.startswith(b"version https://git-lfs"):
+        return (
+            "is a git-lfs pointer, not the weights: run `git lfs pull` in its repository, or `minivlm download NAME`."
+        )
+    if beginning.startswith((b"<!doctype html", b"<html")):
+        return (
+            "is an HTML page, saved under the name of the weights: fetch the file itself, or `minivlm download NAME`."
+        )
+    return ""
 
 
 def missing_bytes(path: Path) -> int:

@@ -78,6 +78,13 @@ class DoctorRequest(Request):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelsRequest(Request):
+    """The list, as text or as JSON."""
+
+    json: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckRequest(Request):
     """A folder, or a hub name that was downloaded before."""
 
@@ -89,7 +96,7 @@ class CheckRequest(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class DownloadRequest(Request):
-    """A name on the hub."""
+    """A short name, or a name on the hub."""
 
     name: str
     revision: str | None = None
@@ -174,6 +181,17 @@ def doctor(request: DoctorRequest) -> int | None:
     return FAILED if facts["problems"] else None
 
 
+def models(request: ModelsRequest) -> None:
+    """list the published models that are known by a short name, and whether they fit this machine"""
+    from minivlm.cli import models
+
+    facts = models.examine()
+    if request.json:
+        print_json(facts)
+    else:
+        print(models.as_text(facts))
+
+
 def explore(request: ExploreRequest) -> None:
     """write one page to look with: where every word of an answer looked, layer by layer"""
     from minivlm.evaluation.lexicon import coco_lexicon
@@ -213,9 +231,13 @@ def check(request: CheckRequest) -> None:
 def download(request: DownloadRequest) -> None:
     """fetch a model from the hub into its cache, and print the folder"""
     from minivlm.checkpoints.download import HUB_NAME, download
+    from minivlm.checkpoints.known import hub_name
 
-    if not HUB_NAME.fullmatch(request.name):
-        raise UsageError(f"NAME must be a hub name such as llava-hf/llava-1.5-7b-hf, found {request.name!r}.")
+    if not HUB_NAME.fullmatch(hub_name(request.name)):
+        raise UsageError(
+            "NAME must be a short name that `minivlm models` lists, or a hub name such as llava-hf/llava-1.5-7b-hf, "
+            f"found {request.name!r}."
+        )
     print(download(request.name, revision=request.revision))
 
 

@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from minivlm import __version__
+from minivlm.checkpoints.known import KNOWN_MODELS
 
 PACKAGES = ("torch", "einops", "tokenizers", "safetensors", "huggingface_hub", "pillow", "open_clip_torch", "tqdm")
 MODULES = {"pillow": "PIL", "open_clip_torch": "open_clip"}
 SLOW = ("open_clip_torch",)  # not imported here; that it is installed has to do
-KNOWN_MODELS = {  # bytes at two bytes a number, and room for activations and cache
-    "llava-hf/llava-1.5-7b-hf": 16e9,
-    "llava-hf/llava-1.5-13b-hf": 29e9,
-}
 FIRST_WITH_BF16 = (8, 0)  # Ampere; older GPUs compute bf16 by detours, which torch calls "supported"
 
 
@@ -146,7 +143,7 @@ def cache() -> dict[str, Any]:
         "folder": str(folder),
         "writable": os.access(existing, os.W_OK),
         "free": shutil.disk_usage(existing).free,
-        "models": [name for name in KNOWN_MODELS if find_in_cache(name) is not None],
+        "models": [model.name for model in KNOWN_MODELS if find_in_cache(model.hub) is not None],
         "offline": HF_HUB_OFFLINE,
     }
 
@@ -159,8 +156,8 @@ def what_next(facts: dict[str, Any]) -> list[str]:
         return ["minivlm train"]
     commands = ["minivlm demo", 'minivlm ask photo.jpg "What is in the image?"']
     apple = not facts["gpus"] and facts.get("mps") and facts["mps"]["free"]
-    room = max([gpu["free"] for gpu in facts["gpus"]] or [apple or facts["memory"]["free"] or 0])
-    fitting = [name for name, needed in KNOWN_MODELS.items() if needed <= room]
+    room = room_for_models(facts)
+    fitting = [model.name for model in KNOWN_MODELS if model.memory(2) <= room]
     cached = [name for name in fitting if name in facts["cache"]["models"]]
     if cached:
         return [
@@ -170,6 +167,14 @@ def what_next(facts: dict[str, Any]) -> list[str]:
     if fitting and not facts["cache"]["offline"]:
         commands.append(f"minivlm download {fitting[0]}")
     return commands
+
+
+def room_for_models(facts: dict[str, Any]) -> int:
+    """Bytes that are free where a model would compute: on the largest GPU, else in main memory."""
+    if facts["gpus"]:
+        return max(gpu["free"] for gpu in facts["gpus"])
+    apple = facts.get("mps") and facts["mps"]["free"]
+    return apple or facts["memory"]["free"] or 0
 
 
 # --- as text -------------------------------------------------------------------------------------------------------
@@ -215,7 +220,7 @@ def describe_no_gpu(torch: dict[str, Any]) -> str:
 
 
 def describe_cache(cache: dict[str, Any]) -> str:
-    held = ", ".join(cache["models"]) or "no LLaVA 1.5"
+    held = ", ".join(cache["models"]) or "no known model"
     remarks = ["offline"] * bool(cache["offline"]) + ["not writable"] * (not cache["writable"])
     return ", ".join([f"{cache['folder']}: {held}", f"{gigabytes(cache['free'])} free", *remarks])
 

@@ -135,7 +135,7 @@ def _check(parser: argparse.ArgumentParser) -> None:
 
 
 def _download(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="on the hub, such as llava-hf/llava-1.5-7b-hf")
+    parser.add_argument("name", metavar="NAME", help="a short name of `minivlm models`, or one on the hub")
     parser.add_argument("--revision", help="branch, tag or commit")
 
 
@@ -190,6 +190,7 @@ COMMANDS = {
     "chat": Command(ask.chat, ask.ChatRequest, _chat),
     "explore": Command(ask.explore, ask.ExploreRequest, _explore),
     "doctor": Command(ask.doctor, ask.DoctorRequest, arguments.as_json),
+    "models": Command(ask.models, ask.ModelsRequest, arguments.as_json),
     "check": Command(ask.check, ask.CheckRequest, _check),
     "download": Command(ask.download, ask.DownloadRequest, _download),
     "make-random": Command(train.make_random, train.RandomRequest, _make_random),
