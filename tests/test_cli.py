@@ -690,7 +690,7 @@ def test_a_missing_package_is_a_problem_and_exits_with_1(monkeypatch, capsys):
 
 
 def test_what_next_depends_on_what_is_there():
-    seven, thirteen = doctor.KNOWN_MODELS
+    small, seven = "llava-interleave-qwen-0.5b", "llava-1.5-7b"
     facts = {
         "problems": [],
         "shipped_model": "weights/tiny",
@@ -698,9 +698,9 @@ def test_what_next_depends_on_what_is_there():
         "memory": {"free": 20e9},
         "cache": {"models": [], "offline": False},
     }
-    assert doctor.what_next(facts)[-1] == f"minivlm download {seven}"
-    assert thirteen in doctor.what_next(facts | {"cache": {"models": [thirteen]}, "memory": {"free": 50e9}})[-1]
-    assert not any("llava" in line for line in doctor.what_next(facts | {"memory": {"free": 4e9}}))
+    assert doctor.what_next(facts)[-1] == f"minivlm download {small}"
+    assert seven in doctor.what_next(facts | {"cache": {"models": [seven]}, "memory": {"free": 50e9}})[-1]
+    assert not any("llava" in line for line in doctor.what_next(facts | {"memory": {"free": 1e9}}))
     assert doctor.what_next(facts | {"shipped_model": None}) == ["minivlm train"]
 
 

@@ -1,4 +1,4 @@
-"""The published models that are known to load, by short name. Any other LLaVA checkpoint of a supported kind loads, too.
+"""The published models that are known to load, by short name. Others of a supported kind load by their hub name.
 
 Parameters are counted on the model that the published config.json describes.
 """

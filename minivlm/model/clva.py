@@ -143,7 +143,9 @@ class ResolvedCLVA(CLVA):
 
 
 def usual_layers(depth: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Noise, anchor and deep layers for a decoder of `depth` layers. Raises `ConfigError` below a depth of 3."""
+    """Noise, anchor and deep layers for a decoder of `depth` layers: of 32, 1 to 4, 13 to 22 and 26 to 31; of 24, 1 to
+    3, 10 to 16 and 19 to 23. Raises `ConfigError` below a depth of 3.
+    """
     if depth < 3:
         raise ConfigError(f"CLVA needs a noise, an anchor and a deep layer, but the decoder has {depth} in all.")
     first_deep = min(round(DEEP[0] * depth), depth - 1)

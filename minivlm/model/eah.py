@@ -61,7 +61,8 @@ class EAH:
         return EAH(**changes).resolve(config)
 
     def resolve(self, config: LlavaConfig) -> "ResolvedEAH":
-        """These settings for one model. A threshold of None becomes the published multiple of the uniform share.
+        """These settings for one model. A threshold of None becomes the published multiple of the uniform share: 1.25
+        times 1 / (patches + 50 other tokens), so 0.002 for 576 patches (LLaVA-1.5) and 0.00161 for 729 (Interleave).
 
         Raises `ConfigError` if the model has no such layer.
         """
