@@ -55,9 +55,9 @@ def test_one_address_of_the_repository_stands_everywhere():
     found = {file.name: set(ADDRESS.findall(file.read_text(encoding="utf-8"))) for file in files}
     assert {name for names in found.values() for name in names} == {address.current()}
     assert all(found[name] for name in ("01_pixels_to_words.ipynb", "CITATION.cff", "pyproject.toml"))
-    before = "https://github.com/a/minivlm b, google.com/github/a/minivlm/blob, https://github.com/a/minivlm-zoo"
-    after = "https://github.com/c/d b, google.com/github/c/d/blob, https://github.com/a/minivlm-zoo"
-    assert address.mentions("a/minivlm").sub(r"\g<1>c/d", before) == after
+    before = "https://github.com/a/vlm b, google.com/github/a/vlm/blob, https://github.com/a/vlm-zoo"
+    after = "https://github.com/c/d b, google.com/github/c/d/blob, https://github.com/a/vlm-zoo"
+    assert address.mentions("a/vlm").sub(r"\g<1>c/d", before) == after
 
 
 def test_comments_of_fields_become_docstrings_in_the_api_pages():
