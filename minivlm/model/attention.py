@@ -74,7 +74,7 @@ class Attention(nn.Module):
     ) -> AttentionOutput:
         """Attend from the new tokens `x` (B, Q, D) to all K tokens so far; `out` is (B, Q, D).
 
-        `rope`: cosine and sine, (B, Q, d) each; `mask` (B, 1, Q, K): True where a query may attend, to one key at least.
+        `rope`: cosine and sine, (B, Q, d) each; `mask` (B, 1, Q, K): True where a query may attend, to a key at least.
         """
         # 1. project, rotate, cache
         q, k, v = self.project(x)
