@@ -96,7 +96,7 @@ NAMING_SCHEMES = (
     ),
 )
 
-# The first words a canonical name can have: what tells the layouts apart.
+# What a canonical name can begin with: by this the layouts are recognised.
 PARTS = re.compile(
     r"vision\.(embeddings|pre_layrnorm|encoder|post_layernorm)\.|projector\.linear_[12]\.|"
     r"text\.(embed_tokens|layers|norm)\.|lm_head\."

@@ -70,11 +70,11 @@ def tensor_mesh(size: int, device: str | None = None) -> TensorGroup:
             f"{world} processes cannot be put into groups of {size} that hold a model together. Start {least} or a "
             f"multiple of it: torchrun --nproc-per-node {least}."
         )
-    its_device = process_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    target = process_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if not dist.is_initialized():
         dist.init_process_group("gloo", timeout=PATIENCE)
-    neighbours, _ = dist.new_subgroups(size, backend="nccl" if its_device.type == "cuda" else "gloo", timeout=PATIENCE)
-    return TensorGroup(DeviceMesh.from_group(neighbours, its_device.type), its_device, rank // size, world // size)
+    neighbours, _ = dist.new_subgroups(size, backend="nccl" if target.type == "cuda" else "gloo", timeout=PATIENCE)
+    return TensorGroup(DeviceMesh.from_group(neighbours, target.type), target, rank // size, world // size)
 
 
 def split(model: Llava, mesh: DeviceMesh) -> Llava:

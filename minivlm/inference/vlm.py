@@ -155,9 +155,9 @@ class VLM:
             raise PromptError(
                 f"Each question needs its picture (or None): {len(images)} pictures, {len(texts)} questions."
             )
-        pictures = [as_pictures(image) for image in images]
-        prompts = [self.prompt(text, len(its_own)) for text, its_own in zip(texts, pictures, strict=True)]
-        pixels = [self.pixels(picture) for its_own in pictures for picture in its_own]
+        groups = [as_pictures(image) for image in images]  # the pictures of each question
+        prompts = [self.prompt(text, len(group)) for text, group in zip(texts, groups, strict=True)]
+        pixels = [self.pixels(picture) for group in groups for picture in group]
         batch = pad_batch(prompts, self.tokenizer.pad)
         return self.inputs(batch, torch.stack(pixels) if pixels else None)
 
@@ -253,9 +253,10 @@ class Writing:
         except KeyboardInterrupt:
             finish = "interrupted"
         yield [writer.close(finish) for writer in writers]
-        samples = zip(writers, self.inputs.spans, each_effect(effect, writers), strict=True)
+        effects = each_effect(effect, writers)
         self.answers = [
-            self.vlm.answer(writer, spans, self.settings, self.mitigation, its) for writer, spans, its in samples
+            self.vlm.answer(writer, spans, self.settings, self.mitigation, its_effect)
+            for writer, spans, its_effect in zip(writers, self.inputs.spans, effects, strict=True)
         ]
 
 
@@ -264,7 +265,7 @@ def each_effect(effect: Effect | None, writers: Sequence[StreamingText]) -> list
     if effect is None:
         return [None] * len(writers)
     effects = [effect.of(sample, len(writer.tokens)) for sample, writer in enumerate(writers)]
-    if idle := [sample for sample, its in enumerate(effects) if its.nothing]:
+    if idle := [sample for sample, its_effect in enumerate(effects) if its_effect.nothing]:
         which = "" if len(effects) == 1 else f" in the rows {', '.join(map(str, idle))} (counted from 0)"
         warnings.warn(f"The mitigation changed nothing{which}: {WHY}. The answer is the plain model's.", stacklevel=5)
     return [*effects]

@@ -39,7 +39,7 @@ class AttentionOutput:
 
     out: Tensor  # (B, Q, D)
     carry: Carry  # for the next layer
-    record: Record = EMPTY_RECORD  # for whoever asked
+    record: Record = EMPTY_RECORD  # what `Watch` asks for
 
 
 class Attention(nn.Module):
