@@ -140,7 +140,7 @@ def test_layers_that_do_not_fit_the_model_are_refused():
 def test_lists_and_ranges_of_layers_are_taken_and_given_layers_stay():
     clva = CLVA.for_model(MODEL.config, noise_layers=[2], deep_layers=range(7, 8))
     assert (clva.noise_layers, clva.anchor_layers, clva.deep_layers) == ((2,), ANCHOR_LAYERS, (7,))
-    assert clva == clva.fitted(MODEL.config)
+    assert clva == clva.resolve(MODEL.config)
 
 
 # The steps by hand: a row behind 4 patches

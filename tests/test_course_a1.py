@@ -31,7 +31,7 @@ SCORES = "(q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5"
 BRANCH_1 = "x = x + self.self_attn(self.layer_norm1(x))"
 BRANCH_2 = "return x + self.mlp(self.layer_norm2(x))"
 START = "self.pre_layrnorm(self.embeddings(pixels))"
-BLOCKS = 'self.encoder["layers"][:depth]'
+BLOCKS = "self.encoder.layers[:depth]"
 FEED = "block(states[-1])"
 STATES = "return tuple(states)"
 CHOSEN = "states[layer % (depth + 1)]"
@@ -206,10 +206,10 @@ TOWER = {
     "without the embedding": (VISION, [(STATES, "return tuple(states[1:])")], "tower"),
     "the last state alone": (VISION, [(STATES, "return (states[-1],)")], "tower"),
     "every block reads the embedding": (VISION, [(FEED, "block(states[0])")], "tower sees"),
-    "all blocks run": (VISION, [(BLOCKS, 'self.encoder["layers"]')], "tower"),
+    "all blocks run": (VISION, [(BLOCKS, "self.encoder.layers")], "tower"),
     "all blocks run, and the rest is cut off": (
         VISION,
-        [(BLOCKS, 'self.encoder["layers"]'), (STATES, "return tuple(states[: None if depth is None else depth + 1])")],
+        [(BLOCKS, "self.encoder.layers"), (STATES, "return tuple(states[: None if depth is None else depth + 1])")],
         "tower",
     ),
     "a depth of 0 is taken for none": (VISION, [(BLOCKS, BLOCKS.replace(":depth", ": depth or None"))], "tower"),
@@ -305,7 +305,7 @@ RIGHT_ANSWERS = {
         [
             (
                 BLOCKS,
-                '(self.encoder["layers"][n] for n in range(len(self.encoder["layers"]) if depth is None else depth))',
+                "(self.encoder.layers[n] for n in range(len(self.encoder.layers) if depth is None else depth))",
             )
         ],
     ),

@@ -25,7 +25,10 @@ QUICK = (
 
 SINKS, EAH, WITHOUT_MAP = "model/sinks.py", "model/eah.py", "model/without_map.py"
 WIDE = "wide = torch.promote_types(weights.dtype, torch.float32)"
-SUM = "scores = sum(stripe.sum(dim=2, dtype=wide) for stripe in weights.split(SUMMED_ROWS, dim=2))  # B H K"
+SUM = (
+    "stripes = (stripe.sum(dim=2, dtype=wide) for stripe in weights.split(SUMMED_ROWS, dim=2))\n"
+    "    scores = sum(stripes, torch.zeros(()))  # B H K"
+)
 ROWS = "rows = mask.sum(dim=2)  # B 1 K"
 OWN = "scores[..., past:] -= weights.diagonal(offset=past, dim1=2, dim2=3)"
 OWN_ROW = "rows[..., past:] -= mask.diagonal(offset=past, dim1=2, dim2=3).long()"

@@ -74,7 +74,7 @@ def test_a_mac_s_memory_is_asked_before_anything_is_taken(plan, mac, monkeypatch
 def test_a_tensor_is_cast_before_it_goes_to_a_mac():
     calls = []
     tensor = SimpleNamespace(to=lambda where: calls.append(where) or tensor)
-    load._moved(tensor, MPS, torch.float32)
+    load.moved_to(tensor, MPS, torch.float32)
     assert calls == [torch.float32, MPS]
 
 

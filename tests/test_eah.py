@@ -22,7 +22,7 @@ from minivlm.inference.effect import effect_of
 from minivlm.inference.generate import new_cache
 from minivlm.model import EAH, Earlier, Layout
 from minivlm.model.decoder import causal_mask, token_positions
-from minivlm.model.eah import broadcast_head, chosen_head, densest_head
+from minivlm.model.eah import ResolvedEAH, broadcast_head, chosen_head, densest_head
 from minivlm.model.layers import rotary_angles, rotate
 
 CLOSE = 2e-5
@@ -49,7 +49,7 @@ def test_the_default_is_the_published_setting_at_its_length():
 
 def test_the_threshold_follows_the_length_of_the_prompt():
     assert EAH.for_model(config_of(64)).threshold == pytest.approx(0.002 * 626 / (64 + 50), rel=1e-12)
-    assert EAH.for_model(config_of(64), threshold=0.3, layer=2) == EAH(layer=2, threshold=0.3)
+    assert EAH.for_model(config_of(64), threshold=0.3, layer=2) == ResolvedEAH(layer=2, threshold=0.3)
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,10 @@ from minivlm.errors import ConfigError, GenerationError
 from minivlm.inference.effect import Effect, change_of, effect_of, summed
 from minivlm.inference.generate import Generation, generate, new_cache, steps
 from minivlm.model import CLVA, EAH, NO_MITIGATION, Aim, Mitigation
+from minivlm.model.call import Call
 from minivlm.model.effect import Change
 from minivlm.model.layout import Layout
+from minivlm.model.mitigation import UNMITIGATED, ResolvedMitigation
 
 CLOSE = 2e-5
 BY_HAND = {"rtol": 0, "atol": 1e-6}
@@ -65,11 +67,29 @@ def test_settings_in_the_wrong_place_are_refused():
         Mitigation(clva=1)
 
 
-def test_a_mitigation_is_fitted_to_its_model():
-    fitted = PASS.fitted(MODEL.config)
-    assert fitted == Mitigation(PASS.eah, CLVA.for_model(MODEL.config))
-    assert Mitigation(EAH()).fitted(MODEL.config).eah == EAH.for_model(MODEL.config)
-    assert NO_MITIGATION.fitted(MODEL.config) == NO_MITIGATION
+def test_a_mitigation_is_resolved_for_its_model():
+    resolved = PASS.resolve(MODEL.config)
+    assert resolved == ResolvedMitigation(PASS.eah.resolve(MODEL.config), CLVA.for_model(MODEL.config))
+    assert Mitigation(EAH()).resolve(MODEL.config).eah == EAH.for_model(MODEL.config)
+    assert None not in {**vars(resolved.eah), **vars(resolved.clva)}.values()
+    assert resolved.resolve(MODEL.config) == resolved == Mitigation.of(resolved)
+    assert NO_MITIGATION.resolve(MODEL.config) == UNMITIGATED
+
+
+def test_a_mitigation_is_empty_only_if_all_methods_are_off():
+    aim = Aim(torch.ones(1, 4), layers=(1,))
+    assert NO_MITIGATION.empty
+    assert UNMITIGATED.empty
+    for mitigation in (Mitigation(EAH()), Mitigation(clva=CLVA()), Mitigation(aim=aim)):
+        assert not mitigation.empty
+        assert not mitigation.resolve(MODEL.config).empty
+
+
+def test_a_call_with_a_mitigation_needs_its_layout():
+    resolved = PASS.resolve(MODEL.config)
+    with pytest.raises(ConfigError, match=r"Call\(layout, mitigation\)"):
+        Call(mitigation=resolved)
+    assert Call(mitigation=UNMITIGATED).first_visible_row(1, queries=5) == 5
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def ask(request: AskRequest) -> int | None:
     settings, asked_for = generation(request), mitigation(request)
     pictures = [_picture(image) for image in (request.image, *request.also)]
     vlm = load_vlm(request)
-    how = {"mitigation": asked_for.fitted(vlm.model.config), "compare": request.compare, **settings}
+    how = {"mitigation": asked_for.resolve(vlm.model.config), "compare": request.compare, **settings}
     if request.json:
         answer = vlm.ask(pictures, request.question, **how)
         print_json(answer.as_dict())
@@ -144,7 +144,7 @@ def chat(request: ChatRequest) -> int | None:
     picture = None if request.image is None else _picture(request.image, stdin=False)
     vlm = load_vlm(request)
     talk = Conversation(vlm, picture)
-    how = {"mitigation": asked_for.fitted(vlm.model.config), "compare": request.compare, **settings}
+    how = {"mitigation": asked_for.resolve(vlm.model.config), "compare": request.compare, **settings}
     for question in questions():
         try:
             answer = talk.ask(question, **how)
@@ -179,14 +179,13 @@ def explore(request: ExploreRequest) -> None:
     from minivlm.evaluation.lexicon import coco_lexicon
     from minivlm.evaluation.scenes import SceneWords
     from minivlm.lens.explorer import explore, usual_heads
-    from minivlm.model import NO_MITIGATION
 
     settings, asked_for = generation(request), mitigation(request)
     heads = value_of(tuple[int, ...], request.heads, "--heads") if request.heads else None
     picture, vlm = _picture(request.image), load_vlm(request)
     drawn_here = vlm.report is not None and (Path(vlm.report.path) / "training.json").is_file()
     known = _objects(request.objects, SceneWords() if drawn_here else coco_lexicon()) if request.objects else {}
-    method = None if asked_for == NO_MITIGATION else asked_for.fitted(vlm.model.config)
+    method = None if asked_for.empty else asked_for.resolve(vlm.model.config)
     heads = usual_heads(vlm.model.config) if heads is None else heads
     page = explore(vlm, picture, request.question, method, layers_with_heads=heads, **known, **settings)
     Path(request.out).expanduser().write_text(page, encoding="utf-8")

@@ -58,7 +58,7 @@ def card(
         "prompt": {"template": vlm.template, "text": written_out(vlm.template, items[0].question)},
         "picture": {**asdict(vlm.preprocessing), "in words": vlm.preprocessing.describe()},
         "decoding": asdict(settings),
-        "methods": {name: method.fitted(vlm.model.config).as_dict() for name, method in methods.items()},
+        "methods": {name: method.resolve(vlm.model.config).as_dict() for name, method in methods.items()},
         "data": {
             "name": dataset.name,
             "fingerprint": dataset.fingerprint,

@@ -1,4 +1,4 @@
-"""Loading: from a folder, a hub name or nothing at all to a `VLM`."""
+"""Loading: from a folder, a hub name or no name (the shipped model) to a `VLM`."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from minivlm.inputs.image import ImagePreprocessing, default_mode
 from minivlm.inputs.templates import TEMPLATES
 from minivlm.inputs.tokenizer import Tokenizer
 
-LOADING = ("device", "dtype", "template", "image_mode", "vision_tower", "revision")  # options, beside the model's name
+LOADING = ("device", "dtype", "template", "image_mode", "vision_tower", "revision")  # options of `load`
 
 
 def load(
@@ -34,15 +34,15 @@ def load(
     `device`: "cuda" where there is one, else "cpu". `dtype`: see `minivlm.checkpoints.devices`. `template`: "hf" or
     "llava_v1"; by default the original checkpoints get the latter, all others the hub's. `image_mode`: "crop" or "pad",
     by default as `minivlm.inputs.image.default_mode` decides. `vision_tower`: for original files without a tower.
-    `bound_for`: the device that will compute, if the weights are loaded elsewhere first.
-    Raises `CheckpointError` or `ConfigError` if anything is missing, left over, damaged or not supported.
+    `bound_for`: the device that will compute, if the weights are loaded on another one first.
+    Raises `CheckpointError` or `ConfigError` for whatever is missing, unexpected, damaged or not supported, and
+    `PromptError` for an unknown template.
     """
     if template is not None and template not in TEMPLATES:
         raise PromptError(f"There is no template {template!r}; known are {', '.join(TEMPLATES)}.")
     folder = shipped_model() if name_or_path is None else find_or_download(name_or_path, revision=revision)
     device = device or default_device()
-    how = {"device": device, "dtype": dtype, "vision_tower": vision_tower, "bound_for": bound_for}
-    loaded = load_checkpoint(folder, **how)
+    loaded = load_checkpoint(folder, device=device, dtype=dtype, vision_tower=vision_tower, bound_for=bound_for)
     config, folder = loaded.config, loaded.folder
     return VLM(
         model=loaded.model,
@@ -83,7 +83,7 @@ def read_preprocessing(folder: Path, image_size: int, mode: str | None) -> Image
 
 
 def fitting_preprocessing(preprocessing: ImagePreprocessing, image_size: int, file: Path) -> ImagePreprocessing:
-    """The preprocessing as given, once it makes the square that the vision tower expects."""
+    """The preprocessing as given. Raises `ConfigError` if its square is not of the size that the tower expects."""
     if preprocessing.size != image_size:
         raise ConfigError(
             f"{file} makes squares of {preprocessing.size} pixels, but config.json has a tower for {image_size}. "
@@ -93,7 +93,7 @@ def fitting_preprocessing(preprocessing: ImagePreprocessing, image_size: int, fi
 
 
 def own_device(device: str | None) -> str | None:
-    """The GPU of this process where torchrun starts several on a machine; otherwise as given."""
+    """The GPU of this process, if torchrun has started several on one machine; otherwise `device` as given."""
     shared = device in (None, "cuda") and torch.cuda.is_available()
     local = torchrun("LOCAL_RANK", alone=-1) if shared else -1
     return device if local < 0 else f"cuda:{local}"

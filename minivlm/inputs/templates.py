@@ -1,14 +1,14 @@
-"""How a conversation is written down for a LLaVA model: two templates, as plain code.
+"""How a conversation becomes text for a LLaVA model: two templates, as plain code.
 
     hf        USER: <image>\nQ1 ASSISTANT: A1 USER: Q2 ASSISTANT:
     llava_v1  A chat between ... questions. USER: <image>\nQ1 ASSISTANT: A1</s>USER: Q2 ASSISTANT:
 
 `hf` is the chat template in the hub's llava-1.5-*-hf files. `llava_v1` is what LLaVA-1.5 was trained on and what the
 papers evaluate with: a system sentence first, and the end-of-sequence token after each answer. A checkpoint's own
-Jinja template is never run: it is code from a stranger.
+Jinja template is never run: it is code from somebody else.
 
-A template turns a conversation into segments. Neighbouring texts are later encoded as one string, because tokens cross
-their borders; the labels are found again by counting characters.
+A template turns a conversation into labelled segments. Neighbouring texts are later encoded as one string, because a
+token may cross their border; which token has which label follows from the characters that it stands for.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ IMAGE = Mark.IMAGE
 
 @dataclass(frozen=True)
 class Text:
-    """Plain text, and whose it is: system, question, answer or template."""
+    """Plain text; its label is system, question, answer or template."""
 
     label: str
     text: str
@@ -39,7 +39,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids taken as they are: an answer that the model gave before."""
+    """Token ids that are used as they are: an earlier answer of the model."""
 
     label: str
     ids: tuple[int, ...]
@@ -54,7 +54,8 @@ class Turn:
 
     question  a string, or pieces such as `["Left: ", IMAGE, " right: ", IMAGE, " Which is older?"]` to place pictures
     answer    None if the model is to give it; a string; or the token ids that it gave
-    images    number of pictures; in front of a string they stand first, each on a line. "<image>" in a string is text
+    images    number of pictures; they come before a question that is a string, each on a line. "<image>" in a string
+              is text
     """
 
     question: str | Sequence[str | Mark]
@@ -87,7 +88,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Template:
-    """A way to write conversations down. Two things differ: the sentence in front, and what follows an answer."""
+    """How conversations are written. Templates differ in the system sentence and in what follows an answer."""
 
     name: str
     system: str
@@ -99,7 +100,7 @@ class Template:
         if self.system:
             segments += [Text("system", self.system), Text("template", " ")]
         for turn in turns:
-            segments += [Text("template", "USER: "), *_question(turn), Text("template", " ASSISTANT:")]
+            segments += [Text("template", "USER: "), *question_segments(turn), Text("template", " ASSISTANT:")]
             segments += self._answer(turn.answer)
         return segments
 
@@ -107,13 +108,17 @@ class Template:
         if answer is None:
             return []
         if not isinstance(answer, str):
-            return [Tokens("answer", tuple(answer)), Mark.EOS]  # ids need a special token behind them, not more text
+            return [
+                Tokens("answer", tuple(answer)),
+                Mark.EOS,
+            ]  # ids must be followed by a special token, not by more text
         close = Mark.EOS if self.eos_after_answer else Text("template", " ")
         return [Text("template", " "), Text("answer", answer), close]
 
 
-def _question(turn: Turn) -> list[Segment]:
-    first = [IMAGE, Text("template", "\n")] * turn.num_images if isinstance(turn.question, str) else []
+def question_segments(turn: Turn) -> list[Segment]:
+    picture: list[Segment] = [IMAGE, Text("template", "\n")]
+    first = picture * turn.num_images if isinstance(turn.question, str) else []
     return [*first, *(Text("question", piece) if isinstance(piece, str) else piece for piece in turn.pieces)]
 
 

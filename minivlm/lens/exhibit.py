@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from minivlm.inference.effect import LayerEffect, told
+from minivlm.inference.effect import LayerEffect, sentence_of
 from minivlm.inputs.image import Box, ImagePreprocessing
 from minivlm.inputs.patches import patch_mask
 from minivlm.lens.drift import TracedScene, drift, evidence, image_share, maps_at, noise_and_anchor
@@ -159,7 +159,7 @@ def notes_of(trace: Trace) -> list[str]:
     effect = trace.facts.get("effect") or {"layers": [], "nothing": False}
     layers = [LayerEffect(**layer) for layer in effect["layers"]]
     methods = dict.fromkeys(layer.method for layer in layers)
-    lines = [told([layer for layer in layers if layer.method == method]) for method in methods]
+    lines = [sentence_of([layer for layer in layers if layer.method == method]) for method in methods]
     cut = [CUT] if trace.facts["finish"] == "length" else []
     return [*([NOTHING] if effect["nothing"] else lines), *cut]
 

@@ -1,6 +1,6 @@
 """The shape of a LLaVA model: frozen dataclasses whose fields are named like the checkpoint's `config.json`.
 
-Nothing here has a size of its own: every number comes from the checkpoint, or from the defaults of its family, which
+No size is fixed here: every number comes from the checkpoint, or from the defaults of its family, which
 `minivlm.checkpoints` fills in.
 """
 
@@ -23,15 +23,17 @@ class VisionConfig:
     layer_norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
-        _positive(self, "hidden_size intermediate_size num_hidden_layers num_attention_heads image_size patch_size")
-        _divides(self, "hidden_size", "num_attention_heads")
-        _one_of(self, "hidden_act", ("quick_gelu", "gelu"))
+        require_positive(
+            self, "hidden_size intermediate_size num_hidden_layers num_attention_heads image_size patch_size"
+        )
+        require_divisible(self, "hidden_size", "num_attention_heads")
+        require_one_of(self, "hidden_act", ("quick_gelu", "gelu"))
         if self.patch_size > self.image_size:
             raise ConfigError(f"vision_config: patch_size {self.patch_size} exceeds image_size {self.image_size}.")
 
     @property
     def num_patches(self) -> int:
-        """Patches of one picture. A margin narrower than a patch is not seen, as in CLIP's convolution."""
+        """Patches of one picture. A margin narrower than a patch is left out, as in CLIP's convolution."""
         return (self.image_size // self.patch_size) ** 2
 
 
@@ -54,12 +56,12 @@ class TextConfig:
     sliding_window: int | None = None  # not implemented: prompts longer than it are refused
 
     def __post_init__(self) -> None:
-        _positive(
+        require_positive(
             self,
             "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads "
             "head_dim max_position_embeddings rms_norm_eps rope_theta",
         )
-        _divides(self, "num_attention_heads", "num_key_value_heads")
+        require_divisible(self, "num_attention_heads", "num_key_value_heads")
         if self.head_dim % 2:
             raise ConfigError(f"text_config: head_dim must be even for rotary halves, found {self.head_dim}.")
 
@@ -82,7 +84,7 @@ class LlavaConfig:
     tie_word_embeddings: bool = False
 
     def __post_init__(self) -> None:
-        _one_of(self, "vision_feature_select_strategy", ("default", "full"))
+        require_one_of(self, "vision_feature_select_strategy", ("default", "full"))
         depth = self.vision_config.num_hidden_layers
         if not self.feature_layers:
             raise ConfigError("vision_feature_layer names no layer: the projector needs at least one, usually -2.")
@@ -95,24 +97,25 @@ class LlavaConfig:
 
     @property
     def feature_layers(self) -> tuple[int, ...]:
-        """The tower's hidden states that the projector reads; 0 is the embedding, -1 the last layer's output."""
+        """The tower's hidden states that the projector gets; 0 is the embedding, -1 the last layer's output."""
         layers = self.vision_feature_layer
         return (layers,) if isinstance(layers, int) else tuple(layers)
 
     @property
     def num_image_tokens(self) -> int:
         """Placeholders that one picture takes in a prompt."""
-        return self.vision_config.num_patches + (self.vision_feature_select_strategy == "full")
+        class_tokens = 1 if self.vision_feature_select_strategy == "full" else 0
+        return self.vision_config.num_patches + class_tokens
 
 
-def _positive(config: object, names: str) -> None:
+def require_positive(config: object, names: str) -> None:
     for name in names.split():
         value = getattr(config, name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
             raise ConfigError(f"{type(config).__name__}: {name} must be a positive number, found {value!r}.")
 
 
-def _divides(config: object, whole: str, parts: str) -> None:
+def require_divisible(config: object, whole: str, parts: str) -> None:
     if getattr(config, whole) % getattr(config, parts):
         raise ConfigError(
             f"{type(config).__name__}: {whole} {getattr(config, whole)} "
@@ -120,7 +123,7 @@ def _divides(config: object, whole: str, parts: str) -> None:
         )
 
 
-def _one_of(config: object, name: str, allowed: tuple[str, ...]) -> None:
+def require_one_of(config: object, name: str, allowed: tuple[str, ...]) -> None:
     value = getattr(config, name)
     if value not in allowed:
         raise ConfigError(f"{type(config).__name__}: {name} must be one of {', '.join(allowed)}, found {value!r}.")

@@ -1,7 +1,9 @@
-"""CLIP's vision transformer: pixels in, one vector a patch out, from every layer.
+"""CLIP's vision transformer (Radford et al. 2021, arXiv 2103.00020): pixels to one vector per patch, from every layer.
 
-Here B is pictures, P patches, T = 1 + P (the class token stands first), D the tower's width.
+Letters here: B pictures, P patches of a picture, T = 1 + P tokens (the class token is the first), D the tower's width.
 """
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +14,7 @@ from minivlm.errors import ImageError
 from minivlm.model.config import VisionConfig
 from minivlm.model.layers import quick_gelu
 
-ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": F.gelu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"quick_gelu": quick_gelu, "gelu": F.gelu}
 
 
 class VisionEmbeddings(nn.Module):
@@ -27,6 +29,7 @@ class VisionEmbeddings(nn.Module):
         self.position_embedding = nn.Embedding(1 + config.num_patches, config.hidden_size)
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """(B, 3, S, S), patches from the top left row by row, to (B, T, D). Raises `ImageError` for other shapes."""
         size = self.image_size
         if pixels.ndim != 4 or pixels.shape[1:] != (3, size, size):
             raise ImageError(f"The vision tower expects pixels (N, 3, {size}, {size}), found {tuple(pixels.shape)}.")
@@ -37,7 +40,7 @@ class VisionEmbeddings(nn.Module):
 
 
 class VisionAttention(nn.Module):
-    """Every token looks at every token."""
+    """Self-attention without a mask: every token attends to every token."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -47,6 +50,7 @@ class VisionAttention(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) to (B, T, D)."""
         projections = self.q_proj(x), self.k_proj(x), self.v_proj(x)
         q, k, v = (rearrange(p, "B T (H d) -> B H T d", H=self.num_heads) for p in projections)
         mixed = F.scaled_dot_product_attention(q, k, v)
@@ -54,6 +58,8 @@ class VisionAttention(nn.Module):
 
 
 class VisionMLP(nn.Module):
+    """Two linears with the activation that the checkpoint names."""
+
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[config.hidden_act]
@@ -61,10 +67,13 @@ class VisionMLP(nn.Module):
         self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) to (B, T, D)."""
         return self.fc2(self.activation(self.fc1(x)))
 
 
 class VisionBlock(nn.Module):
+    """One layer of the tower: attention, then the MLP, each after a norm and added to its input (pre-norm)."""
+
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.self_attn = VisionAttention(config)
@@ -73,32 +82,39 @@ class VisionBlock(nn.Module):
         self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) to (B, T, D)."""
         x = x + self.self_attn(self.layer_norm1(x))
         return x + self.mlp(self.layer_norm2(x))
 
 
-class VisionTower(nn.Module):
-    """The tower, with the checkpoint's names (`pre_layrnorm` is CLIP's own spelling).
+class VisionEncoder(nn.Module):
+    """The blocks, under the name that the checkpoint gives them."""
 
-    `post_layernorm` belongs to CLIP's image embedding, which LLaVA never computes; it is kept so that the tower is
-    whole and can be trained, saved and compared as CLIP.
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(VisionBlock(config) for _ in range(config.num_hidden_layers))
+
+
+class VisionTower(nn.Module):
+    """The whole tower, with the checkpoint's names (`pre_layrnorm` is CLIP's own spelling).
+
+    `post_layernorm` belongs to CLIP's image embedding, which LLaVA never computes; it is kept so that the tower can be
+    trained, saved and compared as CLIP.
     """
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.embeddings = VisionEmbeddings(config)
         self.pre_layrnorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.encoder = nn.ModuleDict(
-            {"layers": nn.ModuleList(VisionBlock(config) for _ in range(config.num_hidden_layers))}
-        )
+        self.encoder = VisionEncoder(config)
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, pixels: Tensor, depth: int | None = None) -> tuple[Tensor, ...]:
         """All hidden states up to layer `depth` (default: all), each (B, T, D); the first is the embedding.
 
-        `pixels` (B, 3, S, S) are normalised as the checkpoint says. Layers after `depth` are not computed.
+        `pixels` (B, 3, S, S) are normalised as the checkpoint asks. Layers after `depth` are not computed.
         """
         states = [self.pre_layrnorm(self.embeddings(pixels))]
-        for block in self.encoder["layers"][:depth]:
+        for block in self.encoder.layers[:depth]:
             states.append(block(states[-1]))
         return tuple(states)

@@ -111,7 +111,7 @@ def test_tower_hands_out_its_states(draw: Draw, show: Show) -> None:
     show(is_a_tuple=isinstance(states, tuple), states=len(states))
     show(within=DEEP, **{f"state_{number}": state for number, state in enumerate(states)})
     for number in (2, 3):
-        tower.encoder["layers"][number] = Unasked()
+        tower.encoder.layers[number] = Unasked()
     show(states_at_depth_2=len(tower(pixels, 2)), states_at_depth_0=len(tower(pixels, depth=0)))
     show(within=DEEP, last_at_depth_2=tower(pixels, 2)[-1], last_at_depth_0=tower(pixels, depth=0)[-1])
 

@@ -13,7 +13,16 @@ from minivlm.course.kit.tiny import left_padded, tiny_model, tiny_pixels, tiny_p
 from minivlm.inference.effect import effect_of
 from minivlm.inference.generate import new_cache
 from minivlm.model import CLVA
-from minivlm.model.clva import Anchor, controlled, drift_gate, find_anchor, pooled_map, pull_to_anchor, without_outliers
+from minivlm.model.clva import (
+    Anchor,
+    ResolvedCLVA,
+    controlled,
+    drift_gate,
+    find_anchor,
+    pooled_map,
+    pull_to_anchor,
+    without_outliers,
+)
 from minivlm.model.redistribute import redistributed
 
 EXACT = 1e-10  # fp64: a few roundings after each other
@@ -68,9 +77,9 @@ def test_anchor(draw: Draw, show: Show) -> None:
     """Noise, middle and anchor of every row, from the layers that the settings name and no others."""
     layout = crowd(draw)
     maps = maps_of(draw, layout, range(10))
-    found = find_anchor(maps, layout, CLVA(**BY_LAYER))
+    found = find_anchor(maps, layout, ResolvedCLVA(**BY_LAYER))
     show(noise=found.noise, middle=found.middle, anchor=found.anchor)
-    show(keep=find_anchor(maps, layout, CLVA(**BY_LAYER, keep=0.3)).anchor)
+    show(keep=find_anchor(maps, layout, ResolvedCLVA(**BY_LAYER, keep=0.3)).anchor)
 
 
 def test_anchor_without_gain(draw: Draw, show: Show) -> None:
@@ -79,10 +88,10 @@ def test_anchor_without_gain(draw: Draw, show: Show) -> None:
     maps = maps_of(draw, layout, range(10))
     for map_ in maps.values():
         map_[1] = torch.tensor([4, 1, 0, 2, 0, 1]) / 8  # eighths: their means are not rounded
-    found = find_anchor(maps, layout, CLVA(**BY_LAYER))
+    found = find_anchor(maps, layout, ResolvedCLVA(**BY_LAYER))
     assert found.anchor.isfinite().all(), "The anchor of a row without any gain is nan: 0 was divided by 0."
     show(anchor=found.anchor, sums=found.anchor.sum(dim=-1))
-    swapped = find_anchor(maps, layout, CLVA(**BY_LAYER, swapped=True))
+    swapped = find_anchor(maps, layout, ResolvedCLVA(**BY_LAYER, swapped=True))
     show(swapped_noise=swapped.noise[0], swapped_middle=swapped.middle[0], swapped_anchor=swapped.anchor[0])
 
 
@@ -101,7 +110,9 @@ def test_shuffled_anchor(draw: Draw, show: Show) -> None:
     show(values=found.sort(dim=-1).values, unseen=found.masked_fill(layout.seen(layout.text_rows), 0))
     show(hits=exchange.sum(dim=1), moved=(found != anchor).any(dim=-1).any(dim=-1))
     maps = maps_of(draw, layout, range(10))
-    gain, asked_for = (find_anchor(maps, layout, CLVA(**BY_LAYER, anchor=name)) for name in ("gain", "shuffled"))
+    gain, asked_for = (
+        find_anchor(maps, layout, ResolvedCLVA(**BY_LAYER, anchor=name)) for name in ("gain", "shuffled")
+    )
     by_hand = controlled(gain.anchor, layout, CLVA(anchor="shuffled"))
     samples.agree(asked_for.anchor, by_hand, "find_anchor: `controlled` comes last, on a.")
 
@@ -229,7 +240,7 @@ def test_all_rows_at_once(draw: Draw, show: Show) -> None:
     weights = attention(draw, layout, heads=8)
     maps = {layer: pooled_map(weights.roll(layer, dims=1) ** (1 + layer / 8), layout) for layer in (1, 2, 4, 5, 6)}
     for anchor in ("gain", "shuffled", "random"):
-        clva = CLVA(**BY_LAYER, anchor=anchor)
+        clva = ResolvedCLVA(**BY_LAYER, anchor=anchor)
         found = find_anchor(maps, layout, clva)
         gate = drift_gate(weights, found, layout, clva)
         pulled = pull_to_anchor(weights, found, gate, layout, clva)
