@@ -49,10 +49,7 @@ def card(
     tensor_parallel: int = 1,
     version: str,
 ) -> dict[str, Any]:
-    """The card in JSON types. `task`: "chair" or "pope"; `batch`: most items in a batch; `version`: minivlm's own.
-
-    Raises `EvaluationError` for sampling without a seed, and for a model that was not loaded from files.
-    """
+    """The card in JSON types. `task`: "chair" or "pope"; `batch`: most items in a batch. Raises `EvaluationError`."""
     if settings.temperature > 0 and settings.seed is None:
         raise EvaluationError("Sampled answers are others each time: give a seed, or temperature 0.")
     facts = {

@@ -2,11 +2,9 @@
 
 CLVA (arXiv 2603.25088) says that the attention of deep layers regresses toward the noise of early ones. Here that is
 measured by layer, over many scenes, on pooled image maps (rows, L, P): a row for each word, L layers, P patches. Noise
-and anchor are those of our reading of CLVA (`minivlm.model.clva.find_anchor`), computed from the maps of each row. The
-noise layers are near the noise and the anchor layers near the anchor by construction; only the deep layers are
-informative. A sink that all layers share makes their maps alike: compare with and without `sink_columns`.
-
-Where there is nothing to measure, a value is nan: for a row without a map, for a group without a word.
+and anchor are those of our reading of CLVA (`find_anchor` in model/clva.py), from the maps of each row. The noise
+layers are near the noise and the anchor layers near the anchor by construction; only deep layers are informative. A
+sink that all layers share makes their maps alike: compare with and without `sink_columns`. Without a map, a row is nan.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -42,9 +40,8 @@ def image_maps(pooled: Tensor, dropped: Tensor | None = None) -> Tensor:
 def sink_columns(trace: Trace, threshold: float, layers: Sequence[int] = (0, 1), heads: float = 0.5) -> Tensor:
     """The patches (P,) that are vision sinks in at least the share `heads` of all heads of `layers`.
 
-    A sink's score in the prefill is above `threshold`. EAH's threshold is little more than the uniform share, which
-    most patches exceed where the first layers attend mainly to the picture; to drop only a few patches, take a multiple
-    of it.
+    A sink's score in the prefill is above `threshold`. Most patches exceed EAH's own threshold where the first layers
+    attend mainly to the picture; to drop only a few patches, take a multiple of it.
     """
     sinks = trace.sink_scores[list(layers)].float() > threshold  # layers H P
     return sinks.flatten(0, 1).float().mean(dim=0) >= heads
@@ -74,8 +71,7 @@ def correlation(a: Tensor, b: Tensor) -> Tensor:
 def jensen_shannon(a: Tensor, b: Tensor) -> Tensor:
     """Jensen-Shannon divergence along the last axis in nats: 0 for the same map, ln 2 for maps that share no patch.
 
-    Both must sum to 1. It is the mean KL divergence of the two from their mean, and its square root is a metric
-    (Endres and Schindelin 2003).
+    Both must sum to 1. It is the mean KL divergence of the two from their mean (Endres and Schindelin 2003).
     """
     a, b = torch.broadcast_tensors(a.double(), b.double())  # near 0 the terms almost cancel
     mean = (a + b) / 2
@@ -277,9 +273,8 @@ def bootstrap(
 ) -> Curve:
     """The mean over scenes, and the band that holds `level` of the means of resampled scenes, see `minivlm.stats`.
 
-    Each scene gives the values (words, …) of its words, and counts once, by their mean: the words of one answer are not
-    independent, so scenes are resampled. Words of nan and scenes without a word are left out. Raises `EvaluationError`
-    for draws below 1, a level outside 0..1, and values of different shapes.
+    Each scene gives the values (words, …) of its words and counts once, by their mean: words of one answer depend on
+    each other, so scenes are resampled. Words of nan and scenes without a word are left out. Raises `EvaluationError`.
     """
     if draws < 1 or not 0 < level < 1:
         raise EvaluationError(f"A bootstrap needs draws of at least 1 and a level within 0..1, found {draws}, {level}.")

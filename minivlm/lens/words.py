@@ -65,7 +65,7 @@ def object_word(text: str, mention: ObjectMention, ends: Sequence[int]) -> Word:
     return Word(name, start, stop, bisect_right(ends, letters[0]), "true" if present else "invented")
 
 
-# --- did it look there? ---------------------------------------------------------------------------------------------
+# --- attention on the object ----------------------------------------------------------------------------------------
 
 
 def evidence(trace: Trace, token: int, mask: Tensor) -> Tensor:
