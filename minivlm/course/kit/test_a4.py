@@ -36,7 +36,7 @@ class Case:
     layout: Layout
 
     def rows(self, first: int, last: int) -> "Case":
-        """The same tokens in another call: only these rows, and no column behind them."""
+        """The same tokens in another call: rows `first` to before `last`, and the columns up to there."""
         rows, seen = slice(first, last), slice(last)
         layout = Layout(
             self.layout.attention_mask[:, seen], self.layout.image[:, seen], last - first, self.layout.prompt
@@ -50,7 +50,7 @@ class Case:
         return broadcast_densest_head(self.weights, self.mask, self.layout, eah, kept)
 
     def left_alone(self) -> Callable[[], bool]:
-        """See the function of that name."""
+        """A function that says later whether weights, mask and layout are still what they are now."""
         return left_alone(self.weights, self.mask, self.layout.attention_mask, self.layout.image)
 
 
@@ -69,7 +69,7 @@ def case(draw, heads: int = 5, length: int = 20, answer: int = 0) -> Case:
 
 
 def left_alone(*given: Tensor) -> Callable[[], bool]:
-    """What is given now, to be asked later: is it still what it was?"""
+    """A function that says later whether these tensors are still what they are now."""
     before = [tensor.clone() for tensor in given]
     return lambda: all(map(torch.equal, given, before))
 
@@ -82,7 +82,7 @@ def test_scores_by_hand(draw, show):
 
 
 def test_scores_of_padded_batches(draw, show):
-    """Padding neither looks nor is looked at: each mean is over the rows of text that may see the column."""
+    """Padded rows and columns do not count: each mean is over the rows of text that may see the column."""
     mask = draw.causal(4, 11, 11)
     weights = draw.weights(3, mask)
     show(padding_before=vision_sink_scores(weights, mask))
@@ -94,8 +94,8 @@ def test_scores_of_padded_batches(draw, show):
 
 
 def test_scores_in_half_precision(draw, show):
-    """Long sums in fp32, whatever the weights are: in bf16 a sum of 1,500 small numbers stops growing. And nothing
-    that was given is changed: the values are still to be mixed by these weights.
+    """Long sums in fp32, whatever the weights are: in bf16 a sum of 1,500 small numbers stops growing. And the weights
+    are not changed, since the layer still needs them.
     """
     mask = visible(1500)
     even = (mask / torch.arange(1, 1501)[:, None]).to(torch.bfloat16)
@@ -103,7 +103,7 @@ def test_scores_in_half_precision(draw, show):
     for name, weights, seen in (("even", even, mask), ("random", random, visible(300))):
         same = left_alone(weights, seen)
         scores = vision_sink_scores(weights, seen)
-        show(**{name: scores, f"{name}_weights_and_mask_are_left_alone": same()})
+        show.named({name: scores, f"{name}_weights_and_mask_are_left_alone": same()})
     exact = draw.weights(2, visible(30), dtype=torch.float64)
     show(within=1e-13, fp64=vision_sink_scores(exact, visible(30)))  # not rounded to fp32 on the way
 
@@ -114,7 +114,7 @@ def test_sinks_and_their_density(draw, show):
     image = torch.tensor([[False, True, True, False]])
     for threshold in (0.125, 0.25, 0.375):
         sinks = vision_sinks(scores, image, threshold)
-        show(**{f"above_{threshold}": sinks, f"density_above_{threshold}": sink_density(sinks, image)})
+        show.named({f"above_{threshold}": sinks, f"density_above_{threshold}": sink_density(sinks, image)})
     found = case(draw)
     scores, image = draw.uniform(4, 5, 20), found.layout.image
     sinks = vision_sinks(scores, image, 0.4)
@@ -122,7 +122,9 @@ def test_sinks_and_their_density(draw, show):
 
 
 def test_the_chosen_head(draw, show):
-    """Most sinks; the lowest of several; a random one is the seed's, one for all samples, from dice of its own."""
+    """Most sinks; the lowest of equals; a random head depends on the seed alone, is the same for all samples, and does
+    not use torch's own generator.
+    """
     show(one_tie=chosen_head(torch.tensor([[2, 5, 5, 1], [3, 0, 2, 3]]), EAH()))
     show(second=chosen_head(torch.tensor([[2, 5, 5, 1], [3, 0, 2, 3], [0, 0, 0, 4]]), EAH(head="second")))
     counts = draw.whole(0, 4, 50, 40)  # 40 heads, hardly any without a tie
@@ -145,7 +147,7 @@ def test_the_densest_head(draw, show):
     show(by_hand=by_hand)
     found = case(draw, heads=12)
     for threshold in (0.02, 0.08, 0.12, 0.5):
-        show(**{f"above_{threshold}": found.densest_head(EAH(threshold=threshold))})
+        show.named({f"above_{threshold}": found.densest_head(EAH(threshold=threshold))})
     show(second=found.densest_head(EAH(threshold=0.08, head="second")))
     anywhere = found.densest_head(EAH(threshold=0.08, head="random"))
     show(random_or_none=[int(head) >= 0 for head in anywhere])
@@ -153,12 +155,12 @@ def test_the_densest_head(draw, show):
     cached = answered.rows(3, 20)  # three rows came before, six are generated
     for threshold in (0.06, 0.1):
         eah = EAH(threshold=threshold)
-        show(**{f"answered_above_{threshold}": answered.densest_head(eah)})
-        show(**{f"cached_above_{threshold}": cached.densest_head(eah)})
+        show.named({f"answered_above_{threshold}": answered.densest_head(eah)})
+        show.named({f"cached_above_{threshold}": cached.densest_head(eah)})
 
 
 def test_one_head_in_all_heads(draw, show):
-    """Whole rows are copied, where they are meant to be, each sample's own head; what was given stays as it was."""
+    """Whole rows are copied, in the chosen rows only, from each sample's own head; the arguments are not changed."""
     weights, rows = case(draw).weights, draw.whole(0, 2, 4, 20).bool()
     head = torch.tensor([0, -1, 3, 4])
     same = left_alone(weights, head, rows)
@@ -184,8 +186,8 @@ def test_eah(draw, show):
         for mode in modes if first < 15 else ["keep"]:
             same = part.left_alone()
             weights, head = part.step(modes[mode], None if first < 15 else kept)
-            show(**{f"{name}_{mode}_head": head, f"{name}_{mode}": weights})
-            show(**{f"{name}_{mode}_leaves_weights_mask_and_layout_alone": same()})
+            show.named({f"{name}_{mode}_head": head, f"{name}_{mode}": weights})
+            show.named({f"{name}_{mode}_leaves_weights_mask_and_layout_alone": same()})
     _, head = found.rows(0, 15).step(modes["keep"], kept)
     show(head_of_a_prompt_that_comes_with_a_kept_one=head)
     try:
@@ -223,7 +225,7 @@ def test_broadcast_without_a_map(draw, show):
     mixed.square().sum().backward()
     cut_off = [name for name, leaf in leaves.items() if leaf.grad is None]
     assert not cut_off, f"No gradient reached the {', '.join(cut_off)}."
-    show(**{f"gradient_of_{name}": leaf.grad for name, leaf in leaves.items()})
+    show.named({f"gradient_of_{name}": leaf.grad for name, leaf in leaves.items()})
 
 
 def test_broadcast_in_a_long_prompt(draw, show):
@@ -243,7 +245,7 @@ def test_many_small_maps(draw, show):
 
 
 def test_all_together(draw, show):
-    """What is found without a map chooses the head; what is mixed without a map equals EAH on the map."""
+    """With and without a map, EAH chooses the same head and gives the same output."""
     q, k, v, found = 2 * draw.normal(4, 6, 20, 8), draw.normal(4, 6, 20, 8), draw.normal(4, 6, 20, 8), case(draw)
     weights = attention_weights(q, k, found.mask)
     changed, head = broadcast_densest_head(weights, found.mask, found.layout, EAH(threshold=0.06))
