@@ -115,8 +115,8 @@ def common_assignment(folders: list[Path]) -> str:
 
     names = {started_for(folder) for folder in folders} - {""}
     if len(names) != 1:
-        found = f"they were started for {', '.join(sorted(names))}" if names else "none of the folders says"
-        raise CourseError(f"Which assignment is to be graded? Name it with --assignment: {found}.")
+        reason = f"they were started for {', '.join(sorted(names))}" if names else "none of the folders says"
+        raise CourseError(f"Which assignment is to be graded? Name it with --assignment: {reason}.")
     return names.pop()
 
 

@@ -128,13 +128,13 @@ def measure(request: RunRequest, folders: Mapping[str, Path]) -> int | None:
             require_same_model(card, vlm)
         shared = Run(vlm, dataset, methods, settings, place)
         summaries = [run_task(request, task, out, items[task], shared) for task, out in folders.items()]
-    found = {task: summary for task, summary in zip(folders, summaries, strict=True) if summary is not None}
+    by_task = {task: summary for task, summary in zip(folders, summaries, strict=True) if summary is not None}
     if not place.first:
         return None
     if card:
-        write_evaluation(card, found, f"minivlm evaluate all{retyped_run(request)}")
-    print_json(found) if request.json else print("\n\n".join(map(table.as_text, found.values())))
-    missing = {image for summary in found.values() for image, _ in summary["missing"]}
+        write_evaluation(card, by_task, f"minivlm evaluate all{retyped_run(request)}")
+    print_json(by_task) if request.json else print("\n\n".join(map(table.as_text, by_task.values())))
+    missing = {image for summary in by_task.values() for image, _ in summary["missing"]}
     if missing:
         remark(f"minivlm: {len(missing)} pictures could not be read and are left out of all figures.")
     return FAILED if missing and not request.allow_missing else None

@@ -29,12 +29,12 @@ def path_decoder() -> Callable[[object], str | None]:
         given = type_of(path)
         if given is path_types[0] or given is path_types[1] or given is path_types[2]:
             path = path_of(path)
-        found = type_of(path)
-        if is_subclass(found, int_type):
+        path_type = type_of(path)
+        if is_subclass(path_type, int_type):
             return None
-        if is_subclass(found, text_type):
+        if is_subclass(path_type, text_type):
             path = encode(path, "utf-8", "surrogateescape")
-        return decode(path, "utf-8", "surrogateescape") if is_subclass(found, (text_type, bytes_type)) else ""
+        return decode(path, "utf-8", "surrogateescape") if is_subclass(path_type, (text_type, bytes_type)) else ""
 
     return decode_path
 
