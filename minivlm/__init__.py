@@ -5,7 +5,7 @@
     vlm = minivlm.load()                                       # the shipped model; or a folder, or a hub name
     print(vlm.ask("photo.jpg", "What is in the image?"))
 
-Names are imported when they are first used, so that `minivlm --help` need not wait for torch.
+A name is imported when it is first used, so that `minivlm --help` does not wait for torch.
 
 .. include:: README.md
 """

@@ -8,7 +8,7 @@ sink that all layers share makes their maps alike: compare with and without `sin
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from minivlm.errors import ConfigError, EvaluationError
 from minivlm.lens.words import KINDS, Trace, Word
 from minivlm.lens.words import evidence as evidence_of
 from minivlm.model import CLVA, Layout
-from minivlm.model.clva import Anchor, find_anchor, usual_layers
+from minivlm.model.clva import Anchor, ResolvedCLVA, find_anchor, usual_layers
 from minivlm.stats import LEVEL, RESAMPLES, Ratio, interval, resamples
 
 # --- maps -----------------------------------------------------------------------------------------------------------
@@ -119,14 +119,17 @@ def noise_and_anchor(maps: Tensor, clva: CLVA | None = None) -> Anchor:
     return find_anchor({layer: maps[:, layer, None] for layer in clva.read_layers}, layout, clva)
 
 
-def with_layers(clva: CLVA, depth: int) -> CLVA:
+def with_layers(clva: CLVA, depth: int) -> ResolvedCLVA:
     """The settings with noise and anchor layers for `depth` layers. Raises `ConfigError` if one is too deep."""
-    if clva.noise_layers is None or clva.anchor_layers is None:
-        noise, anchor, _ = usual_layers(depth)
-        clva = replace(clva, noise_layers=clva.noise_layers or noise, anchor_layers=clva.anchor_layers or anchor)
-    if (last := max(clva.read_layers)) >= depth:
+    noise, anchor = clva.noise_layers, clva.anchor_layers
+    if noise is None or anchor is None:
+        usual_noise, usual_anchor, _ = usual_layers(depth)
+        noise, anchor = noise or usual_noise, anchor or usual_anchor
+    layers = {"noise_layers": noise, "anchor_layers": anchor, "deep_layers": clva.deep_layers or ()}
+    resolved = ResolvedCLVA(**{**vars(clva), **layers})
+    if (last := max(resolved.read_layers)) >= depth:
         raise ConfigError(f"CLVA reads the layer {last}, but the maps are of the layers 0 to {depth - 1}.")
-    return clva
+    return resolved
 
 
 def layer_similarities(maps: Tensor) -> Tensor:
