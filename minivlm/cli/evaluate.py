@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,17 +150,8 @@ def run_task(request: RunRequest, task: str, out: Path, items: Sequence[Item], s
     from minivlm.inference.generate import Generation
 
     asker = Asker(shared.vlm, Generation(**{"max_new_tokens": LONGEST[task], **shared.settings}), shared.methods)
-    about = card(
-        task,
-        shared.vlm,
-        asker.settings,
-        shared.methods,
-        shared.dataset,
-        items,
-        batch=request.batch,
-        tensor_parallel=request.tensor_parallel,
-        version=__version__,
-    )
+    describe = partial(card, batch=request.batch, tensor_parallel=request.tensor_parallel, version=__version__)
+    about = describe(task, shared.vlm, asker.settings, shared.methods, shared.dataset, items)
     try:
         summary = run(asker, shared.dataset, items, about, out, resume=request.resume, ranks=shared.ranks)
     except KeyboardInterrupt:

@@ -8,7 +8,7 @@ sink that all layers share makes their maps alike: compare with and without `sin
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -121,15 +121,12 @@ def noise_and_anchor(maps: Tensor, clva: CLVA | None = None) -> Anchor:
 
 def with_layers(clva: CLVA, depth: int) -> ResolvedCLVA:
     """The settings with noise and anchor layers for `depth` layers. Raises `ConfigError` if one is too deep."""
-    noise, anchor = clva.noise_layers, clva.anchor_layers
-    if noise is None or anchor is None:
-        usual_noise, usual_anchor, _ = usual_layers(depth)
-        noise, anchor = noise or usual_noise, anchor or usual_anchor
-    layers = {"noise_layers": noise, "anchor_layers": anchor, "deep_layers": clva.deep_layers or ()}
-    resolved = ResolvedCLVA(**{**vars(clva), **layers})
-    if (last := max(resolved.read_layers)) >= depth:
+    if clva.noise_layers is None or clva.anchor_layers is None:
+        noise, anchor, _ = usual_layers(depth)
+        clva = replace(clva, noise_layers=clva.noise_layers or noise, anchor_layers=clva.anchor_layers or anchor)
+    if (last := max(clva.read_layers)) >= depth:
         raise ConfigError(f"CLVA reads the layer {last}, but the maps are of the layers 0 to {depth - 1}.")
-    return resolved
+    return ResolvedCLVA(**{**vars(clva), "deep_layers": clva.deep_layers or (last + 1,)})  # these are not read here
 
 
 def layer_similarities(maps: Tensor) -> Tensor:
