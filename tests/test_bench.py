@@ -53,8 +53,8 @@ def test_plain_is_one_times_plain(facts):
 
 
 def test_a_ratio_is_taken_within_its_round():
-    def runs(plain: float, eah: float) -> dict[str, bench.Run]:
-        return {"plain": bench.Run(plain, plain, None), "eah": bench.Run(eah, 2 * eah, None)}
+    def runs(plain: float, eah: float) -> dict[str, bench.Timing]:
+        return {"plain": bench.Timing(plain, plain, None), "eah": bench.Timing(eah, 2 * eah, None)}
 
     rounds = [runs(1.0, 1.5), runs(4.0, 8.0), runs(10.0, 10.0)]  # the machine became slower and slower
     found = bench.figures("eah", rounds, {"plain": 100, "eah": 150})
@@ -65,7 +65,7 @@ def test_a_ratio_is_taken_within_its_round():
 
 
 def test_what_a_device_does_not_count_is_reported_as_none():
-    rounds = [{"plain": bench.Run(1.0, 1.0, None)}]
+    rounds = [{"plain": bench.Timing(1.0, 1.0, None)}]
     found = bench.figures("plain", rounds, {"plain": None})
     assert found["memory"] == {"bytes": None, "extra": None, "ratio": None}
     assert bench.row("plain", found).endswith("-")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import MISSING, FrozenInstanceError, fields
+from dataclasses import MISSING, FrozenInstanceError, fields, replace
 from pathlib import Path
 
 import pytest
@@ -173,7 +173,7 @@ def ending(monkeypatch):
         def run(request):
             raise error
 
-        monkeypatch.setitem(cli.COMMANDS, "doctor", cli.COMMANDS["doctor"]._replace(run=run))
+        monkeypatch.setitem(cli.COMMANDS, "doctor", replace(cli.COMMANDS["doctor"], run=run))
         return cli.main(["doctor", *words])
 
     return end
@@ -185,7 +185,7 @@ def ending(monkeypatch):
         (MinivlmError("What was read,\nand where."), "minivlm: What was read, and where."),
         (MinivlmError("A name\x1b[2J."), "minivlm: A name\ufffd[2J."),
         (PermissionError(13, "Permission denied", "demo"), "minivlm: demo: Permission denied."),
-        (torch.OutOfMemoryError("CUDA out of memory"), "minivlm: The memory did not suffice"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "minivlm: Out of memory (CUDA out of memory)"),
         (ZeroDivisionError("division by zero"), "minivlm: Unexpected ZeroDivisionError: division by zero"),
     ],
 )

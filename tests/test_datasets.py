@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from minivlm.errors import EvaluationError, ImageError, MinivlmError
-from minivlm.evaluation.coco import mixed
+from minivlm.evaluation.coco import in_hash_order
 from minivlm.evaluation.datasets import open_dataset
 from minivlm.evaluation.items import as_question, chair_items, pope_items
 from minivlm.evaluation.pope import PopeQuestion
@@ -95,7 +95,7 @@ def test_order_of_coco_is_mixed_the_same_everywhere_and_independent_of_the_other
     few = write_coco(tmp_path / "few", objects={image: OBJECTS[image] for image in (310196, 9, 42)})
     assert open_dataset(f"coco:{few}").images == tuple(image for image in images if image in ("310196", "9", "42"))
     many = [str(image) for image in range(4000)]
-    first = [int(image) for image in mixed(many)[:400]]
+    first = [int(image) for image in in_hash_order(many)[:400]]
     # a fair draw of 400 from 0..3999 has a mean of 1999.5 with a deviation of 55, and 200 of it are below 2000 +- 9.5
     assert abs(np.mean(first) - 1999.5) < 4 * 55
     assert abs(sum(image < 2000 for image in first) - 200) < 4 * 9.5

@@ -19,7 +19,7 @@ from minivlm.inference.trace import PARTS, TOP, Trace
 from minivlm.inputs.image import ImagePreprocessing
 from minivlm.lens import views
 from minivlm.lens.exhibit import Exhibit, Known, counterparts, packed, places, words_of
-from minivlm.lens.explorer import LIMIT, SCRIPTS, explore, look, page, usual_heads
+from minivlm.lens.explorer import LIMIT, SCRIPTS, explore, page, trace_with_heads, usual_heads
 from minivlm.lens.explorer import PARTS as PAGE_PARTS
 from minivlm.lens.words import Word
 from minivlm.model import CLVA, EAH, Mitigation
@@ -325,7 +325,9 @@ def test_an_exploration_shows_what_the_model_says(vlm, scene):
 def test_the_maps_of_heads_are_those_that_the_pooled_map_is_made_of(vlm, scene):
     from minivlm.inference.generate import Generation
 
-    trace, heads = look(vlm, scene.picture, "What is in the image?", None, [4], Generation(max_new_tokens=6))
+    trace, heads = trace_with_heads(
+        vlm, scene.picture, "What is in the image?", None, [4], Generation(max_new_tokens=6)
+    )
     again = vlm.trace(scene.picture, "What is in the image?", max_new_tokens=6)
     assert torch.equal(trace.pooled, again.pooled)
     weight = trace.share("image")[:, 4]  # T H

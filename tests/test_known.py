@@ -49,7 +49,8 @@ def test_models_lists_what_is_known(capsys):
     assert "minivlm download llava-interleave-qwen-0.5b" in printed
     assert cli.main(["models", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
-    assert facts[0]["memory"]["bfloat16"] * 2 == facts[0]["memory"]["float32"]
+    memory = facts["llava-interleave-qwen-0.5b"]["memory"]
+    assert memory["bfloat16"] * 2 == memory["float32"]
 
 
 @pytest.mark.parametrize(

@@ -312,6 +312,8 @@ def test_other_types_of_task_are_refused_and_the_weights_let_go(stand_in, folder
     model.clean()
     assert model.vlm is None
     assert model.cleaned
+    with pytest.raises(EvaluationError, match="released by clean"):
+        model.answer([], Generation())
 
 
 # --- lmms-eval absent -----------------------------------------------------------------------------------------------
@@ -386,4 +388,4 @@ def test_lmms_eval_finds_the_installed_plug_in_by_itself():
     from lmms_eval.models import get_model, list_available_models
 
     assert "minivlm" in list_available_models()
-    assert issubclass(get_model("minivlm"), harness.Harness)
+    assert issubclass(get_model("minivlm"), harness.ChatModel)

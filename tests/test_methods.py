@@ -25,7 +25,7 @@ from minivlm.experiments.exam import caption_figures, draw, pope_figures
 from minivlm.experiments.layers import CURVES, by_layer, traced_scenes, words_of
 from minivlm.experiments.oracle import Guide, Oracle, object_masks
 from minivlm.experiments.trials import (
-    PLAIN,
+    PLAIN_CONDITION,
     WORDS,
     Condition,
     answer_yes_no,
@@ -298,7 +298,7 @@ def test_a_flattened_layer_looks_at_all_patches_alike(vlm, scenes):
 
 def test_a_condition_changes_the_answers_and_plain_does_not(vlm, scenes):
     plain = ask(vlm, scenes, [QUESTION] * 4, 12)
-    assert ask(vlm, scenes, [QUESTION] * 4, 12, PLAIN) == plain
+    assert ask(vlm, scenes, [QUESTION] * 4, 12, PLAIN_CONDITION) == plain
     assert ask(vlm, scenes, [QUESTION] * 4, 12, Condition("method", eah=EAH(0, 0.0), flatten=(1, 2))) != plain
 
 

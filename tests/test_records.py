@@ -115,7 +115,7 @@ def test_a_full_disk_is_told_and_what_was_written_is_kept(tmp_path):
     assert len(read_records(tmp_path)) == len(RECORDS)
 
 
-@pytest.mark.skipif(records.fcntl is None, reason="needs a system that locks files")
+@pytest.mark.skipif(not records.CAN_LOCK, reason="needs a system that locks files")
 def test_two_runs_in_one_folder_are_refused_as_long_as_the_first_lasts(tmp_path):
     with held(tmp_path), pytest.raises(EvaluationError, match="Another process is at work"), held(tmp_path):
         pass
@@ -247,7 +247,7 @@ def test_a_difference_of_long_settings_is_a_short_sentence():
     assert len(sentence) < 120
 
 
-@pytest.mark.skipif(records.fcntl is None, reason="needs a system that locks files")
+@pytest.mark.skipif(not records.CAN_LOCK, reason="needs a system that locks files")
 def test_a_process_that_outlives_its_run_keeps_others_from_its_file(tmp_path):
     """Or both would record the same items: killing torchrun and one process leaves the other at work."""
     with Recorder(tmp_path, 1) as recorder:

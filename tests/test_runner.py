@@ -189,7 +189,7 @@ def test_questions_of_one_length_come_together():
 
 def test_pictures_are_looked_at_once_and_asked_in_full_batches(tmp_path, monkeypatch):
     data, asker, looks = fake_data(12), FakeAsker(), []
-    monkeypatch.setattr(asker, "look", lambda pixels: looks.append(len(pixels)) or FakeAsker().look(pixels))
+    monkeypatch.setattr(asker, "encode", lambda pixels: looks.append(len(pixels)) or FakeAsker().encode(pixels))
     whole(tmp_path, data, asker=asker, task="pope")  # 8 items an image, batches of 5
     assert looks == [5, 5, 2]
     sizes = [5] * 8 * len(METHODS) * 2 + [5, 5, 5, 1] * len(METHODS)

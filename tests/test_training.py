@@ -15,7 +15,7 @@ from minivlm.experiments.card import card
 from minivlm.experiments.exam import caption_figures, invention_figures
 from minivlm.experiments.model_card import EXTRAS
 from minivlm.experiments.oracle import Oracle
-from minivlm.experiments.trials import PLAIN, Condition, write_captions
+from minivlm.experiments.trials import PLAIN_CONDITION, Condition, write_captions
 from minivlm.model import CLVA, EAH
 from minivlm.toyworld.questions import DESCRIBE
 from minivlm.toyworld.scenes import Scene, Thing
@@ -294,7 +294,7 @@ def test_the_shipped_model_says_what_it_always_said() -> None:
     """Captions of six scenes, plain, under both methods and the oracle, word for word as first released."""
     vlm, drawn = minivlm.load(SHIPPED, device="cpu", dtype="float32"), [HELD_OUT.draw(seed) for seed in range(6)]
     eah, clva = EAH.for_model(vlm.model.config), CLVA.for_model(vlm.model.config)
-    conditions = [PLAIN, Condition("method", eah=eah), Condition("method", clva=clva)]
+    conditions = [PLAIN_CONDITION, Condition("method", eah=eah), Condition("method", clva=clva)]
     conditions += [Condition("ceiling", oracle=Oracle(tuple(range(8))))]
     told = [write_captions(vlm, drawn, DESCRIBE[0], condition) for condition in conditions]
     digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()

@@ -1,8 +1,9 @@
-"""The report card of a checkpoint: every tensor accounted for."""
+"""The report on a checkpoint: where each of its tensors goes."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from minivlm.checkpoints.plan import Plan, expected_shapes
 from minivlm.files import printable
@@ -12,10 +13,10 @@ COLUMNS = ("module", "in the file", "count", "shape", "dtype", "MB", "shards", "
 
 @dataclass(frozen=True)
 class Group:
-    """The tensors of one kind: the same name in every layer."""
+    """The tensors that have the same name in every layer."""
 
     module: str  # canonical, "*" for the layer's number
-    key: str  # as the file calls it
+    key: str  # its name in the file, "*" as above
     count: int
     shape: tuple[int, ...]
     dtype: str
@@ -26,7 +27,7 @@ class Group:
 
 @dataclass(frozen=True)
 class CheckpointReport:
-    """What was found in a folder, where it went, what was left out, and what was filled in."""
+    """The tensors of a folder by module, what was left out of it, and what was filled in."""
 
     path: str
     layout: str
@@ -37,15 +38,15 @@ class CheckpointReport:
     parameters: int
     bytes: int
     groups: tuple[Group, ...]
-    dropped: Mapping[str, str]
-    filled: tuple[str, ...]
+    dropped: Mapping[str, str]  # key -> why it is left out
+    filled: tuple[str, ...]  # settings that config.json does not have
     notes: tuple[str, ...] = ()
-    dtype: str | None = None  # what is computed with; None where nothing was loaded
+    dtype: str | None = None  # of the loaded model; None where nothing was loaded
     device: str | None = None
     seconds: float | None = None
 
     def card(self) -> str:
-        """The whole report as text, one line a group."""
+        """The whole report as text, with one line for each group."""
         blocks = [self._head(), table(self.groups)]
         blocks += [
             titled_list("Dropped on purpose", [f"{key}: {why}" for key, why in by_pattern(self.dropped).items()])
@@ -56,16 +57,17 @@ class CheckpointReport:
         ]
         return "\n\n".join(block for block in blocks if block)
 
-    def as_dict(self) -> dict:
-        """The same for a machine: JSON types only."""
+    def as_dict(self) -> dict[str, Any]:
+        """The same in JSON types."""
         return asdict(self)
 
     def _head(self) -> str:
+        files = "file" if len(self.shards) == 1 else "files"
         lines = [
             self.path,
             f"layout {self.layout}: {self.written_by}; config.json in the {self.style} style",
             f"{self.tensors} tensors, {self.parameters:,} parameters, {self.bytes / 1e9:.2f} GB "
-            f"in {len(self.shards)} file{'s' * (len(self.shards) != 1)}: {', '.join(self.shards)}",
+            f"in {len(self.shards)} {files}: {', '.join(self.shards)}",
         ]
         if self.dtype:
             lines.append(f"computed in {self.dtype} on {self.device}, loaded in {self.seconds:.2f} s")
@@ -73,9 +75,15 @@ class CheckpointReport:
 
 
 def report_of(
-    plan: Plan, times: Mapping[str, float] | None = None, notes: tuple[str, ...] = (), **more: object
+    plan: Plan,
+    times: Mapping[str, float] | None = None,
+    *,
+    notes: tuple[str, ...] = (),
+    dtype: str | None = None,
+    device: str | None = None,
+    seconds: float | None = None,
 ) -> CheckpointReport:
-    """The report of a plan. `times`: canonical name -> seconds its tensor took; `more`: further fields."""
+    """The report of a plan. `times`: canonical name -> seconds to load its tensor; others: fields of the report."""
     return CheckpointReport(
         path=str(plan.folder.path),
         layout=plan.layout.letter,
@@ -89,7 +97,9 @@ def report_of(
         dropped=plan.dropped,
         filled=plan.reading.filled,
         notes=(*plan.folder.notes, *remarks_on(plan), *notes),
-        **more,
+        dtype=dtype,
+        device=device,
+        seconds=seconds,
     )
 
 

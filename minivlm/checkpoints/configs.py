@@ -1,8 +1,8 @@
 """From a checkpoint's `config.json` to a LlavaConfig, with what the file leaves out filled in from its family.
 
-Two styles are read: that of the hub (`text_config` and `vision_config`) and that of the original LLaVA (the decoder's
-fields at the top, `mm_*` fields beside them; its vision tower is described by nothing but its own tensors' shapes).
-Only the keys named here are read, none of them is ever run, and what is not implemented is refused rather than ignored.
+Two styles are read: that of the hub (`text_config` and `vision_config`) and that of the original LLaVA (the fields of
+the decoder and `mm_*` fields at the top; nothing but the shapes of its tensors describes its vision tower). Only the
+keys named here are read, nothing in the file is run, and what is not implemented is refused, never ignored.
 """
 
 import math
@@ -45,7 +45,7 @@ OTHER_MODELS = {
 
 @dataclass(frozen=True)
 class ConfigReading:
-    """What a config.json said: the model's shape, the defaults that were filled in, and the dtype it claims."""
+    """The content of a config.json: the model's sizes, the defaults that were filled in, and the dtype it names."""
 
     config: LlavaConfig
     style: str  # "hub" or "original"
@@ -57,6 +57,7 @@ def read_config(folder: str | Path, tower: Tower | None = None) -> ConfigReading
     """Read `folder/config.json`.
 
     `tower` is called only for an original LLaVA checkpoint, whose configuration names its tower without describing it.
+    Raises `ConfigError` for a file that is missing or damaged, or asks for something that is not implemented.
     """
     path = Path(folder) / "config.json"
     if not path.exists():
@@ -107,7 +108,7 @@ def read_original_config(top: Fields, tower: Tower | None) -> LlavaConfig:
     return LlavaConfig(
         vision_config=tower_config(tower(top.text("mm_vision_tower", ""))),
         text_config=text_config,
-        image_token_index=text_config.vocab_size,  # one past the table: a slot's own embedding is never read
+        image_token_index=text_config.vocab_size,  # one after the last word: image tokens are never embedded
         vision_feature_layer=read_feature_layer(top, "mm_vision_select_layer"),
         vision_feature_select_strategy=SELECT[top.text("mm_vision_select_feature", "patch")],
         tie_word_embeddings=top.flag("tie_word_embeddings", False),
@@ -163,7 +164,7 @@ def read_vision_config(vision: Fields) -> VisionConfig:
 
 
 def tower_config(shapes: Shapes) -> VisionConfig:
-    """Read a CLIP tower's configuration off its tensors' shapes (canonical names)."""
+    """A CLIP tower's configuration from the shapes of its tensors, by canonical names. Raises `ConfigError`."""
     try:
         width, _, _, patch = shapes["vision.embeddings.patch_embedding.weight"]
         positions, _ = shapes["vision.embeddings.position_embedding.weight"]
@@ -206,8 +207,9 @@ def read_rope_scaling(text: Fields) -> RopeScaling | None:
 
 
 def read_sliding_window(text: Fields, family: str) -> int | None:
-    """The window in tokens, None if every layer sees everything: always under "llama", which has no windows, whatever
-    a file says (Phi-3's says 2048, and transformers' LLaMA attends to everything, too)."""
+    """The window in tokens; None if every layer attends to all tokens: always for the type "llama", which has none.
+    (Phi-3's file names one under this type; transformers ignores it in attention, too.)
+    """
     if family == "llama":
         return None
     if family == "qwen2" and not text.flag("use_sliding_window", False):
@@ -235,7 +237,7 @@ def read_feature_layer(top: Fields, key: str) -> int | tuple[int, ...]:
 
 
 def read_image_token(top: Fields, vocab_size: int) -> int:
-    """`image_token_index`, or `image_token_id` as newer files may call it: an id of the table or the one after it."""
+    """`image_token_index`, in newer files also `image_token_id`: an id of a word, or the one after the last."""
     key = (
         "image_token_id"
         if "image_token_index" not in top.data and "image_token_id" in top.data

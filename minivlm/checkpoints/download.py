@@ -1,6 +1,6 @@
-"""Finding a checkpoint: a folder on this machine, the hub's cache, or the hub, which is asked only by name.
+"""Finding a checkpoint: a folder on this machine, the hub's cache, or the hub, which is asked only for a hub name.
 
-Only safetensors and small text files are ever fetched. The hub's own client resumes what was interrupted, locks what
+Only safetensors and small text files are ever fetched. The hub's own client resumes interrupted downloads, locks what
 two processes fetch at once, and shows its progress.
 """
 
@@ -55,7 +55,7 @@ def find_in_cache(name: str, revision: str | None = None) -> Path | None:
         config = try_to_load_from_cache(name, "config.json", revision=revision)
     except HFValidationError:
         return None
-    folder = Path(config).parent if isinstance(config, str) else None  # it may also be a mark for "the hub has none"
+    folder = Path(config).parent if isinstance(config, str) else None  # not a string: the hub is known to have none
     return folder if folder and is_complete(folder) else None
 
 
@@ -72,10 +72,10 @@ def is_complete(folder: Path) -> bool:
 
 
 def download(name: str, *, revision: str | None = None) -> Path:
-    """Fetch a model's safetensors and small files into the hub's cache; what was interrupted is resumed.
+    """Fetch a model's safetensors and small files into the hub's cache, and return its folder there.
 
-    `name`: a short name, or one on the hub.
-    The hub's client notes under `revision` which commit it fetched, and `find_in_cache` finds it by that note.
+    `name`: a short name, or one on the hub. An interrupted download is resumed. The hub's client stores which commit it
+    fetched for `revision`, so that `find_in_cache` finds it. Raises `CheckpointError`.
     """
     name = hub_name(name)
     sizes = sizes_on_hub(name, revision)
@@ -90,16 +90,16 @@ def download(name: str, *, revision: str | None = None) -> Path:
 
 
 def sizes_on_hub(name: str, revision: str | None) -> dict[str, int]:
-    """File -> bytes of a model on the hub."""
+    """File name -> its size in bytes, for all files of a model on the hub."""
     try:
         info = HfApi().model_info(name, revision=revision, files_metadata=True)
-    except Exception as cause:  # the client's errors have no root of their own: network, HTTP, validation, ...
+    except Exception as cause:  # the client's errors have no common base class: network, HTTP, validation, ...
         raise CheckpointError(explain_failure(name, revision, cause)) from cause
     return {file.rfilename: file.size or 0 for file in info.siblings or ()}
 
 
 def wanted_files(name: str, sizes: dict[str, int]) -> list[str]:
-    """What is fetched: safetensors and small text files of the top folder."""
+    """The files to fetch: safetensors and small text files of the top folder."""
     top = [file for file in sizes if "/" not in file]
     if not any(file.endswith(".safetensors") for file in top):
         raise CheckpointError(

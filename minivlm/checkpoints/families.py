@@ -1,6 +1,6 @@
-"""What the families of models fill in where a `config.json` is silent: one literal table."""
+"""The defaults of each family of models, for what a `config.json` leaves out: one literal table."""
 
-# The decoders. None: derived from the other numbers, or not there.
+# The decoders. None: computed from the other numbers, or absent.
 LLAMA = {
     "vocab_size": 32000,
     "hidden_size": 4096,

@@ -1,7 +1,7 @@
-"""A checkpoint's folder: which of its files are the shards, and which tensors their headers promise.
+"""A checkpoint's folder: which of its files are the shards, and which tensors their headers name.
 
-Nothing here takes memory for weights, runs code from the folder or follows a path that the folder names: an index may
-name plain file names only (symbolic links are followed, because the hub's cache is made of them).
+Nothing here takes memory for weights, runs code from the folder or follows a path that the folder gives: an index may
+hold plain file names only (symbolic links are followed, because the hub's cache is made of them).
 """
 
 import math
@@ -18,12 +18,12 @@ SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 SHARD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors")
 OTHER_FORMATS = (".bin", ".pt", ".pth", ".ckpt", ".gguf", ".pt2", ".msgpack", ".h5")
-BYTES_OF = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}  # what can be computed with; the names are those of safetensors
+BYTES_OF = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}  # dtypes that can be loaded, by their names in safetensors
 
 
 @dataclass(frozen=True)
 class TensorHeader:
-    """One tensor as its file describes it."""
+    """One tensor as the header of its file describes it."""
 
     key: str
     shape: tuple[int, ...]
@@ -49,15 +49,16 @@ class CheckpointFolder:
 def open_folder(path: str | Path) -> CheckpointFolder:
     """Find the shards of the checkpoint in the folder `path` and read their headers.
 
-    `model.safetensors` comes first; without it `model.safetensors.index.json` names the shards.
+    `model.safetensors` is read if it is there; otherwise `model.safetensors.index.json` names the shards. Raises
+    `CheckpointError` for a folder that is incomplete, damaged or of another format.
     """
     folder = Path(path).expanduser()
     require_folder(folder)
     if (folder / SINGLE_FILE).exists():
         both = (folder / INDEX_FILE).exists()
         notes = (f"{SINGLE_FILE} was read; {INDEX_FILE} beside it was not.",) if both else ()
-        headers = read_headers(folder / SINGLE_FILE)
-        return CheckpointFolder(folder, (SINGLE_FILE,), require_tensors(folder, headers), notes)
+        tensors = require_tensors(folder, read_headers(folder / SINGLE_FILE))
+        return CheckpointFolder(folder, (SINGLE_FILE,), tensors, notes)
     if (folder / INDEX_FILE).exists():
         index = read_index(folder / INDEX_FILE)
         shards = tuple(sorted(set(index.values())))
@@ -82,7 +83,7 @@ def read_index(path: Path) -> dict[str, str]:
 
 
 def read_headers(path: Path) -> dict[str, TensorHeader]:
-    """Key -> header for every tensor of one `.safetensors` file; no tensor data is read."""
+    """Key -> header, for every tensor of one `.safetensors` file; no tensor data is read."""
     with open_shard(path) as shard:
         keys = list(shard.keys())
         slices = {key: shard.get_slice(key) for key in keys}
@@ -110,9 +111,9 @@ def require_shards(folder: Path, shards: tuple[str, ...]) -> None:
 def merge_headers(
     folder: Path, index: Mapping[str, str], headers: Mapping[str, Mapping[str, TensorHeader]]
 ) -> dict[str, TensorHeader]:
-    """The headers of all shards by key, held against the index: both must name the same tensors."""
-    found = [(key, shard) for shard, tensors in headers.items() for key in tensors]
-    strays = sorted(set(index.items()) ^ set(found))
+    """The headers of all shards by key. Raises `CheckpointError` unless shards and index name the same tensors."""
+    in_shards = {(key, shard) for shard, tensors in headers.items() for key in tensors}
+    strays = sorted(set(index.items()) ^ in_shards)
     if strays:
         names = listed([f"{key} ({shard})" for key, shard in strays])
         raise CheckpointError(

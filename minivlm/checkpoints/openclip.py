@@ -1,4 +1,4 @@
-"""The vision tower in open_clip's names: how they map to ours, and where to find OpenAI's tower.
+"""The vision tower in open_clip's names: how they map to ours, and where OpenAI's tower comes from.
 
 The original LLaVA 1.5 files hold no tower; they name OpenAI's ViT-L/14 for pictures of 336 pixels, with quick GELU.
 """
@@ -40,14 +40,14 @@ INSIDE = {
     "mlp.c_proj.": "mlp.fc2.",
 }
 BLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.(.+)")
-STACKED = "attn.in_proj_"  # queries, keys and values below one another, as weight and as bias
-UNUSED = ("proj",)  # into the space that CLIP shares with its texts; LLaVA has its own projector
+STACKED = "attn.in_proj_"  # q, k, v stacked along dim 0; followed by "weight" or "bias"
+UNUSED = ("proj",)  # CLIP's projection to the space of its text encoder; LLaVA has its own projector
 
 
 def tower_from_open_clip(source: str | Path, download: bool = False) -> dict[str, Tensor]:
     """A vision tower by canonical names (`vision.…`), mapped from its file.
 
-    `source`: a local `.safetensors` file in open_clip's names (`visual.…`, or the same without that word) or in
+    `source`: a local `.safetensors` file in open_clip's names (`visual.…`, or the same without this prefix) or in
     transformers' names (`vision_model.…`), or "openai" for ViT-L-14-336-quickgelu, which is looked up in the hub's
     cache and, if `download` is true, fetched. Raises CheckpointError.
     """
@@ -60,11 +60,14 @@ def tower_from_open_clip(source: str | Path, download: bool = False) -> dict[str
 
 
 def tower_by_canonical_names(tensors: Mapping[str, Tensor], where: str = "the vision tower") -> dict[str, Tensor]:
-    """Rename a tower's tensors from whichever of the known namings they have; texts' tensors are left out."""
+    """A tower's tensors by canonical names, from any of the known namings; those of a text encoder are left out.
+
+    `where` names the tensors in errors. Raises CheckpointError if there is no CLIP tower among them.
+    """
     for prefix in ("vision_model.", "vision_tower.vision_model."):
         if any(key.startswith(prefix) for key in tensors):
-            own = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
-            return {f"vision.{key}": tensor for key, tensor in own.items() if not key.endswith("position_ids")}
+            tower = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+            return {f"vision.{key}": tensor for key, tensor in tower.items() if not key.endswith("position_ids")}
     if any(key.startswith("visual.") for key in tensors):
         tensors = {key.removeprefix("visual."): t for key, t in tensors.items() if key.startswith("visual.")}
     if "conv1.weight" not in tensors:
@@ -73,9 +76,9 @@ def tower_by_canonical_names(tensors: Mapping[str, Tensor], where: str = "the vi
 
 
 def from_open_clip(visual: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of `open_clip`'s `model.visual` by canonical names; the stacked projections become views.
+    """Tensors of open_clip's `model.visual` by canonical names; q, k, v become views of their stack.
 
-    Raises CheckpointError for a stack of another shape than the tower's width demands.
+    Raises CheckpointError for a stack whose shape does not follow from the tower's width.
     """
     tower, width = {}, tower_width(visual["conv1.weight"])
     stacks = {STACKED + "weight": (3 * width, width), STACKED + "bias": (3 * width,)}
@@ -92,7 +95,7 @@ def from_open_clip(visual: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_open_clip(tower: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of `from_open_clip`: what `open_clip`'s `model.visual` loads (without its unused projection)."""
+    """The inverse of `from_open_clip`: the tensors of open_clip's `model.visual`, without its unused projection."""
     visual = {}
     for name in (name.removeprefix("vision.") for name in tower):
         if "self_attn.q_proj" in name:
@@ -123,10 +126,10 @@ def open_clip_name(name: str) -> str:
 
 
 def tower_width(convolution: Tensor) -> int:
-    """The tower's width, which all its shapes follow from."""
+    """The tower's width, from its first convolution. Raises CheckpointError for a tensor of another rank."""
     if convolution.ndim != 4:
-        found = tuple(convolution.shape)
-        raise CheckpointError(f"The vision tower's conv1.weight has {found}, expected (width, 3, patch, patch).")
+        shape = tuple(convolution.shape)
+        raise CheckpointError(f"The vision tower's conv1.weight has {shape}, expected (width, 3, patch, patch).")
     return len(convolution)
 
 

@@ -1,8 +1,9 @@
-"""Which tensor goes where, decided from headers alone: everything is checked here before memory is taken."""
+"""Which tensor goes where, decided from the headers of the files: all is checked here before memory is taken."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,10 +43,10 @@ class Plan:
 
 
 def make_plan(path: str | Path, vision_tower: str | Path | None = None) -> Plan:
-    """Read the headers and the configuration in the folder `path` and hold them against each other.
+    """Read the headers and the configuration in the folder `path`, and check that they fit together.
 
     `vision_tower`: see `tower_from_open_clip`; only for checkpoints that come without a tower. Raises CheckpointError
-    or ConfigError with a sentence for whatever does not fit.
+    or ConfigError for whatever does not fit.
     """
     folder = open_folder(path)
     layout = recognise(folder.tensors)
@@ -84,12 +85,22 @@ def blank_model(config: LlavaConfig) -> Llava:
 
 
 class WithoutRandomValues(TorchFunctionMode):
-    """While it lasts, layers draw no first values: nobody would see them, and to draw them on the meta device torch
-    imports its compiler, which takes longer than loading a model."""
+    """A context in which layers are made without random first values.
+
+    They would be replaced anyway; and to draw them on the meta device torch imports its compiler, which takes longer
+    than loading a model.
+    """
 
     DRAWS = (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Collection[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call `function`, unless it draws random values: then return its tensor as it is."""
         kwargs = kwargs or {}
         if function in self.DRAWS:
             return args[0] if args else kwargs["tensor"]
@@ -104,7 +115,7 @@ def expected_shapes(model: Llava) -> dict[str, tuple[int, ...]]:
 def sort_keys(
     folder: CheckpointFolder, layout: NamingScheme | None
 ) -> tuple[dict[str, TensorHeader], dict[str, str], list[str]]:
-    """Every tensor of the folder is taken, dropped for a reason, or unexpected."""
+    """The tensors that are taken, by canonical name; those that are dropped, with the reason; and unexpected keys."""
     taken: dict[str, TensorHeader] = {}
     dropped: dict[str, str] = {}
     unexpected: list[str] = []
@@ -120,7 +131,7 @@ def sort_keys(
 
 
 def named_tower(folder: CheckpointFolder, layout: NamingScheme | None, named: str) -> dict[str, Tensor]:
-    """The tower that an original LLaVA checkpoint names instead of holding it."""
+    """The tower that an original LLaVA checkpoint does not hold but names."""
     if layout is None:
         raise CheckpointError(not_recognised(folder))
     if OPENAI_HUB_NAME not in named:
@@ -137,9 +148,11 @@ def require_no_tower(folder: CheckpointFolder, own: Mapping[str, object], source
 
 
 def require_plausible(folder: CheckpointFolder, config: LlavaConfig) -> None:
-    """A model of a billion layers is not even built on the meta device."""
+    """Raise `ConfigError` if there are far more layers than tensors: even on the meta device, layers take memory."""
     layers = config.text_config.num_hidden_layers + config.vision_config.num_hidden_layers
-    tensors = 2 * len(folder.tensors) + 1000  # generous: a separate tower brings its own, a damaged file may lack some
+    tensors = (
+        2 * len(folder.tensors) + 1000
+    )  # generous: a separate tower is not counted, and a damaged file may lack some
     if layers > tensors:
         raise ConfigError(
             f"{folder.path / 'config.json'} describes {layers:,} layers, "
@@ -148,20 +161,20 @@ def require_plausible(folder: CheckpointFolder, config: LlavaConfig) -> None:
 
 
 def require_fit(plan: Plan, unexpected: list[str]) -> None:
-    """Every expected tensor is there once with its exact shape, and nothing else is there."""
+    """Raise `CheckpointError` unless the tensors are exactly those that the model expects, with their exact shapes."""
     expected = expected_shapes(plan.model)
-    found = {name: header.shape for name, header in plan.taken.items()}
-    found |= {name: tuple(tensor.shape) for name, tensor in plan.tower.items()}
-    missing = [plan.layout.key(name) for name in expected if name not in found]
-    unexpected = unexpected + [plan.layout.key(name) for name in found if name not in expected]
-    shapes = [
-        f"{plan.layout.key(name)} has {found[name]}, expected {shape}"
+    shapes = {name: header.shape for name, header in plan.taken.items()}
+    shapes |= {name: tuple(tensor.shape) for name, tensor in plan.tower.items()}
+    missing = [plan.layout.key(name) for name in expected if name not in shapes]
+    unexpected = unexpected + [plan.layout.key(name) for name in shapes if name not in expected]
+    other_shapes = [
+        f"{plan.layout.key(name)} has {shapes[name]}, expected {shape}"
         for name, shape in expected.items()
-        if name in found and found[name] != shape
+        if name in shapes and shapes[name] != shape
     ]
     problems = [
         f"{len(names)} {what}: {listed(names)}"
-        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", other_shapes))
         if names
     ]
     if problems:

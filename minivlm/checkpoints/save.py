@@ -63,7 +63,7 @@ def hub_config(config: LlavaConfig, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def hub_text_config(text: TextConfig) -> dict[str, Any]:
-    """The decoder's fields and the family that computes the same with them."""
+    """The decoder's fields, and the family of models that computes the same with them."""
     fields = asdict(text)
     bias, output_bias = fields.pop("attention_bias"), fields.pop("attention_output_bias")
     if output_bias and (not bias or text.sliding_window):

@@ -1,4 +1,4 @@
-"""Shards: `.safetensors` files that others wrote, mapped into memory; and what is wrong with a damaged one."""
+"""Shards: `.safetensors` files mapped into memory; and sentences that say what is wrong with a damaged one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from minivlm.errors import CheckpointError
 from minivlm.files import one_line, parse_json, require_regular_file
 
-# What the safetensors library says about a damaged file, and what it means for whoever owns the file.
+# Words in the safetensors library's errors, and what they mean for the user.
 DAMAGE = {
     "header too small": "it is empty or cut short",
     "invalid header length": "it is cut short inside its header",
@@ -64,7 +64,7 @@ def what_it_is(path: Path) -> str:
 
 
 def missing_bytes(path: Path) -> int:
-    """How many bytes a file lacks of what its header promises; 0 when the header cannot tell."""
+    """How many bytes a file is shorter than its header says; 0 if the header cannot be read."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")

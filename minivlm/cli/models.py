@@ -8,14 +8,13 @@ from minivlm.cli import doctor
 DTYPES = {"float32": 4, "bfloat16": 2}  # bytes of a number
 
 
-def examine() -> list[dict[str, Any]]:
-    """Each model, in JSON types: names, sizes in bytes, and whether it runs in the memory that is free now."""
+def examine() -> dict[str, Any]:
+    """Each model under its short name, in JSON types: sizes in bytes, and whether it fits into the memory that is free."""
     facts = doctor.examine()
-    room = 0 if facts["problems"] else doctor.room_for_models(facts)
+    room = 0 if facts["problems"] else doctor.most_free_memory(facts)[0]
     cached = facts["cache"]["models"] if facts["cache"] else []
-    return [
-        {
-            "name": model.name,
+    return {
+        model.name: {
             "hub": model.hub,
             "parameters": model.parameters,
             "disk": model.bytes,
@@ -25,23 +24,23 @@ def examine() -> list[dict[str, Any]]:
             "downloaded": model.name in cached,
         }
         for model in KNOWN_MODELS
-    ]
+    }
 
 
-def as_text(models: list[dict[str, Any]]) -> str:
+def as_text(models: dict[str, Any]) -> str:
     """A table, and what to type next."""
     head = ("name", "parameters", "on disk", "in float32", "in bfloat16", "fits here", "licence")
-    rows = [head, *(row(model) for model in models)]
+    rows = [head, *(row(name, model) for name, model in models.items())]
     widths = [max(len(line[column]) for line in rows) for column in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in rows]
     lines += ["", "* is on this machine. Memory is a rough estimate, with one picture in the prompt.", ""]
-    return "\n".join([*lines, f"minivlm download {models[0]['name']}"])
+    return "\n".join([*lines, f"minivlm download {next(iter(models))}"])
 
 
-def row(model: dict[str, Any]) -> tuple[str, ...]:
+def row(name: str, model: dict[str, Any]) -> tuple[str, ...]:
     """The cells of one model."""
     memory = (doctor.gigabytes(model["memory"][dtype]) for dtype in DTYPES)
     size = f"{model['parameters'] / 1e9:.2f} billion"
     star = "*" if model["downloaded"] else ""
     fits = ", ".join(model["fits in"]) or "no"
-    return (model["name"] + star, size, doctor.gigabytes(model["disk"]), *memory, fits, model["licence"])
+    return (name + star, size, doctor.gigabytes(model["disk"]), *memory, fits, model["licence"])

@@ -1,4 +1,4 @@
-"""Loading: from a folder, a hub name or nothing at all to a `VLM`."""
+"""Loading: from a folder, a hub name or no name (the shipped model) to a `VLM`."""
 
 import warnings
 from dataclasses import replace
@@ -18,7 +18,7 @@ from minivlm.inputs.templates import TEMPLATES
 from minivlm.inputs.tokenizer import Tokenizer
 from minivlm.model.config import LlavaConfig, VisionConfig
 
-LOADING = ("device", "dtype", "template", "image_mode", "vision_tower", "revision")  # options, beside the model's name
+LOADING = ("device", "dtype", "template", "image_mode", "vision_tower", "revision")  # options of `load`
 
 
 def load(
@@ -37,17 +37,16 @@ def load(
     A hub name is looked up in the hub's cache and downloaded if it is not there; otherwise nothing touches the network.
     `device`: "cuda" where there is one, else "cpu". `dtype`: see `minivlm.checkpoints.devices`. `template`: a name of
     `minivlm.inputs.templates.TEMPLATES`; by default the checkpoint's own, or, if it brings none, "hf" and for original
-    checkpoints "llava_v1". `image_mode`: "crop", "pad" or "stretch", by default as
-    `minivlm.inputs.image.default_mode` decides. `vision_tower`: for original files without a tower.
-    `bound_for`: the device that will compute, if the weights are loaded elsewhere first.
-    Raises `CheckpointError` or `ConfigError` if anything is missing, left over, damaged or not supported.
+    checkpoints "llava_v1". `image_mode`: "crop", "pad" or "stretch", by default as `minivlm.inputs.image.default_mode`
+    decides. `vision_tower`: for original files without a tower. `bound_for`: the device that will compute, if the
+    weights are loaded on another one first. Raises `CheckpointError` or `ConfigError` for whatever is missing,
+    unexpected, damaged or not supported, and `PromptError` for an unknown template.
     """
     if template is not None and template not in TEMPLATES:
         raise PromptError(f"There is no template {template!r}; known are {', '.join(TEMPLATES)}.")
     folder = shipped_model() if name_or_path is None else find_or_download(name_or_path, revision=revision)
     device = device or default_device()
-    how = {"device": device, "dtype": dtype, "vision_tower": vision_tower, "bound_for": bound_for}
-    loaded = load_checkpoint(folder, **how)
+    loaded = load_checkpoint(folder, device=device, dtype=dtype, vision_tower=vision_tower, bound_for=bound_for)
     config, folder = loaded.config, loaded.folder
     template = template or own_template(folder, "hf" if loaded.report.style == "hub" else "llava_v1")
     return VLM(
@@ -119,7 +118,7 @@ def read_preprocessing(folder: Path, tower: VisionConfig, mode: str | None) -> I
 
 
 def for_tower(preprocessing: ImagePreprocessing, tower: VisionConfig, file: Path) -> ImagePreprocessing:
-    """The preprocessing with the tower's patches, once it makes the square that the tower expects."""
+    """The preprocessing with the tower's patches. Raises `ConfigError` if its square is not of the tower's size."""
     if preprocessing.size != tower.image_size:
         raise ConfigError(
             f"{file} makes squares of {preprocessing.size} pixels, but config.json has a tower for {tower.image_size}. "
@@ -129,7 +128,7 @@ def for_tower(preprocessing: ImagePreprocessing, tower: VisionConfig, file: Path
 
 
 def own_device(device: str | None) -> str | None:
-    """The GPU of this process where torchrun starts several on a machine; otherwise as given."""
+    """The GPU of this process, if torchrun has started several on one machine; otherwise `device` as given."""
     shared = device in (None, "cuda") and torch.cuda.is_available()
     local = torchrun("LOCAL_RANK", alone=-1) if shared else -1
     return device if local < 0 else f"cuda:{local}"

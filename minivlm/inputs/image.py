@@ -1,17 +1,18 @@
-"""A picture -> the pixels that the vision tower sees, and back: where on the picture a patch lies.
+"""A picture -> the pixels of the vision tower; and back, from places in these pixels to places in the picture.
 
 There are three ways to make a square of a picture, and they decide what the model can see:
 
-    crop     the short side is scaled to the square, what stands out is cut off    (CLIP, and the hub's LLaVA files)
-    pad      a square is drawn around the picture in the mean colour, then scaled   (how LLaVA-1.5 was trained)
-    stretch  both sides are scaled to the square, whatever the shape                (SigLIP, LLaVA-Interleave)
+    crop     scale the short side to the square, cut off what is longer             (CLIP, and the hub's LLaVA files)
+    pad      extend the picture to a square in the mean colour, then scale it       (how LLaVA-1.5 was trained)
+    stretch  scale both sides to the square, whatever the shape                     (SigLIP, LLaVA-Interleave)
 
-`default_mode` says which one a checkpoint gets. On a photo that is not square the two differ a lot,
-so every result names its preprocessing (`ImagePreprocessing.describe`).
+`default_mode` says which one a checkpoint gets. On a photo that is not square the two differ a lot, so every result
+names its preprocessing (`ImagePreprocessing.describe`).
 """
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,10 +37,12 @@ __all__ = [
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 MODES = ("crop", "pad", "stretch")
-LARGEST_NUMBER = 1e30  # float32 holds it; inf, nan and integers too long for any float do not compare as smaller
-MOST_PIXELS = 100_000_000  # of a picture on its way; only extremely long and thin ones reach it
+LARGEST_NUMBER = 1e30  # fits into float32; inf, nan and integers too long for a float are not below it
+MOST_PIXELS = 100_000_000  # of a scaled or padded picture; only extremely long and thin ones have more
 PROCESSORS = re.compile(r"(CLIP|Llava|Siglip)(ImageProcessor(Fast|Pil)?|FeatureExtractor)")
 Box = tuple[float, float, float, float]  # left, top, right, bottom
+Channels = tuple[float, float, float]  # red, green, blue
+Settings = Mapping[str, Any]  # a JSON object
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,8 @@ class ImagePreprocessing:
     """
 
     size: int
-    mean: tuple[float, float, float] = CLIP_MEAN
-    std: tuple[float, float, float] = CLIP_STD
+    mean: Channels = CLIP_MEAN
+    std: Channels = CLIP_STD
     mode: str = "pad"
     patch: int = 1  # the side of the vision tower's patches: a margin narrower than one is never seen
 
@@ -63,24 +66,23 @@ class ImagePreprocessing:
             raise ConfigError(f"A patch has 1 to {self.size} pixels on each side, found {self.patch!r}.")
         if self.mode not in MODES:
             raise ConfigError(f"The image mode must be one of {', '.join(MODES)}, found {self.mode!r}.")
-        for name, values in (("image_mean", self.mean), ("image_std", self.std)):
-            if len(values) != 3 or not all(is_finite_number(value) for value in values):
-                raise ConfigError(f"{name} must be three finite numbers (red, green, blue), found {values!r}.")
+        require_channels("image_mean", self.mean)
+        require_channels("image_std", self.std)
         if min(self.std) <= 0:
             raise ConfigError(f"image_std must be positive, found {self.std!r}.")
 
     @classmethod
-    def from_config(cls, preprocessor: dict, *, mode: str | None = None) -> "ImagePreprocessing":
-        """Read `preprocessor_config.json`, or the `processor_config.json` into which transformers 5 merges it.
+    def from_config(cls, preprocessor: Settings, *, mode: str | None = None) -> "ImagePreprocessing":
+        """From the JSON of `preprocessor_config.json`, or of `processor_config.json`, which holds it in transformers 5.
 
-        `mode` overrules the file. What the file asks for and is not implemented is refused, never ignored.
+        `mode` overrules the file. Raises `ConfigError` for whatever the file asks for and is not implemented.
         """
         settings = image_settings(preprocessor)
         refuse_unknown(settings)
         return cls(
             size=square_size(settings),
-            mean=triple(settings, "image_mean", CLIP_MEAN),
-            std=triple(settings, "image_std", CLIP_STD),
+            mean=channels(settings, "image_mean", CLIP_MEAN),
+            std=channels(settings, "image_std", CLIP_STD),
             mode=mode or default_mode(settings, {}),
         )
 
@@ -91,7 +93,7 @@ class ImagePreprocessing:
 
     @property
     def fill(self) -> tuple[int, int, int]:
-        """The mean colour, cut to whole numbers as the original code does."""
+        """The mean colour in 0..255, rounded down to whole numbers as in the original code."""
         red, green, blue = (int(value * 255) for value in self.mean)
         return red, green, blue
 
@@ -105,15 +107,17 @@ class ImagePreprocessing:
         return f"pad: to a square with colour {self.fill}, then {square} (bicubic)"
 
 
-def default_mode(preprocessor: dict, model_config: dict) -> str:
-    """`crop`, `pad` or `stretch` for a checkpoint whose user did not choose.
+def default_mode(preprocessor: Settings, model_config: Settings) -> str:
+    """The mode for a checkpoint whose user did not choose. The arguments are the JSON of its files.
 
-    1. `do_pad: true` or an `image_aspect_ratio` in either file is the checkpoint's word.
+    1. `do_pad: true` or an `image_aspect_ratio` in either file decides.
     2. LLaVA-1.5 weights get `pad`, although the hub's preprocessor file says crop: they were trained with padded
-       pictures (`image_aspect_ratio: pad` in liuhaotian/llava-v1.5-7b), and the papers evaluate them so. They are known
-       by their language model, Vicuna 1.5.
-    3. A `size` with a height and a width of its own, which nothing crops afterwards, is SigLIP's `stretch`.
-    4. Otherwise `crop`, CLIP's own way.
+       pictures (`image_aspect_ratio: pad` in liuhaotian/llava-v1.5-7b), and the papers evaluate them so. They are
+       recognised by their language model, Vicuna 1.5.
+    3. `stretch` for SigLIP's processor, and for any whose `size` has a height and a width.
+    4. Otherwise `crop`, as in CLIP.
+
+    Raises `ConfigError` for another `image_aspect_ratio`.
     """
     settings = image_settings(preprocessor)
     ratio = settings.get("image_aspect_ratio") or model_config.get("image_aspect_ratio")
@@ -129,7 +133,7 @@ def default_mode(preprocessor: dict, model_config: dict) -> str:
     return "stretch" if stretches(settings) else "crop"
 
 
-def stretches(settings: dict) -> bool:
+def stretches(settings: Settings) -> bool:
     """Whether an image processor scales both sides to the square: SigLIP's does, and any that is told both sides."""
     kind = settings.get("image_processor_type", settings.get("feature_extractor_type"))
     both = len(edge_lengths(settings.get("size"))) == 2
@@ -145,7 +149,8 @@ def to_pixels(image: Image.Image, preprocessing: ImagePreprocessing) -> torch.Te
         image, preprocessing
     )
     values = (np.asarray(square).astype(np.float64) * (1 / 255)).astype(np.float32)  # (size, size, 3)
-    pixels = (values - np.float32(preprocessing.mean)) / np.float32(preprocessing.std)
+    mean, std = (np.array(numbers, dtype=np.float32) for numbers in (preprocessing.mean, preprocessing.std))
+    pixels = (values - mean) / std
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))  # (3, size, size)
 
 
@@ -188,7 +193,7 @@ def refuse_huge(image: Image.Image, pixels: int) -> None:
 
 @dataclass(frozen=True)
 class Placement:
-    """How the model's square lies on the picture: square = picture * scale + offset, for x and y."""
+    """From the picture to the model's square: square = picture * scale + offset, in pixels, for x and y."""
 
     scale: tuple[float, float]
     offset: tuple[float, float]
@@ -217,11 +222,11 @@ class Placement:
 
 
 def placement(width: int, height: int, preprocessing: ImagePreprocessing) -> Placement:
-    """Where the preprocessing puts a picture of this size."""
+    """Where the preprocessing puts a picture of `width` x `height` pixels."""
     if preprocessing.mode == "crop":
-        wide, high = scaled_size(width, height, preprocessing.size)
-        scale = (wide / width, high / height)
-        return Placement(scale, (-float((wide - preprocessing.size) // 2), -float((high - preprocessing.size) // 2)))
+        scaled_width, scaled_height = scaled_size(width, height, preprocessing.size)
+        left, top = (scaled_width - preprocessing.size) // 2, (scaled_height - preprocessing.size) // 2
+        return Placement((scaled_width / width, scaled_height / height), (-float(left), -float(top)))
     if preprocessing.mode == "stretch":
         return Placement((preprocessing.size / width, preprocessing.size / height), (0.0, 0.0))
     side = max(width, height)
@@ -229,16 +234,16 @@ def placement(width: int, height: int, preprocessing: ImagePreprocessing) -> Pla
     return Placement((scale, scale), ((side - width) // 2 * scale, (side - height) // 2 * scale))
 
 
-def image_settings(preprocessor: dict) -> dict:
-    """The image processor's part of the file; transformers 5 writes it into a sub-dictionary."""
+def image_settings(preprocessor: Settings) -> Settings:
+    """The settings of the image processor, which transformers 5 writes into an inner object."""
     inner = preprocessor.get("image_processor", preprocessor)
     if not isinstance(inner, dict):
         raise ConfigError(f"image_processor in processor_config.json must be a dictionary, found {inner!r}.")
     return inner
 
 
-def refuse_unknown(settings: dict) -> None:
-    """`to_pixels` does these things in one fixed way; the file must ask for that way, or say nothing."""
+def refuse_unknown(settings: Settings) -> None:
+    """Raise `ConfigError` if the file asks for a step that `to_pixels` does in another way, or not at all."""
     kind = settings.get("image_processor_type", settings.get("feature_extractor_type"))
     if kind is not None and not (isinstance(kind, str) and PROCESSORS.fullmatch(kind)):
         raise ConfigError(
@@ -256,8 +261,8 @@ def refuse_unknown(settings: dict) -> None:
         raise ConfigError(f"rescale_factor {factor!r} is not implemented; 1/255 was expected.")
 
 
-def square_size(settings: dict) -> int:
-    """The side of the model's square. `size` is written in three ways, and must agree with `crop_size`."""
+def square_size(settings: Settings) -> int:
+    """The side of the model's square, from `size`, written in one of three ways, and `crop_size`, which must agree."""
     size, crop = settings.get("size"), settings.get("crop_size")
     edges = edge_lengths(size)
     if settings.get("do_center_crop") is not False and crop is not None:
@@ -276,11 +281,21 @@ def edge_lengths(size: Any) -> list[Any]:
     return [size.get("height"), size.get("width")]
 
 
-def triple(settings: dict, name: str, default: tuple[float, float, float]) -> tuple[float, ...]:
+def channels(settings: Settings, name: str, default: Channels) -> Channels:
+    """One number for each channel from the file. Raises `ConfigError` unless there are three."""
     values = settings.get(name)
     if values is None:
         return default
-    return tuple(values) if isinstance(values, (list, tuple)) else (values,)
+    return require_channels(name, values)
+
+
+def require_channels(name: str, values: Any) -> Channels:
+    """`values` as a tuple. Raises `ConfigError`, with the setting's `name`, unless they are three finite numbers."""
+    numbers = tuple(values) if isinstance(values, (list, tuple)) else (values,)
+    if len(numbers) != 3 or not all(is_finite_number(value) for value in numbers):
+        raise ConfigError(f"{name} must be three finite numbers (red, green, blue), found {numbers!r}.")
+    red, green, blue = numbers
+    return red, green, blue
 
 
 def is_finite_number(value: Any) -> bool:

@@ -1,11 +1,11 @@
 """Anything that holds a picture -> an upright PIL picture in RGB, or an `ImageError` that says what is wrong with it.
 
-Five file formats are read, by their content and never by their name: Pillow's other readers are rare in this field and
-have been the way in for attacks. What is decided here, and why:
+Five file formats are read, recognised by their content and never by their name: the other formats of Pillow are rare
+in this field, and their decoders have had security holes. What is decided here, and why:
 
 * EXIF orientation is honoured, as in transformers' `load_image`. The original LLaVA code ignores it: `upright=False`.
-* Transparency is dropped by `convert("RGB")`, as the original LLaVA code and transformers' `load_image` do, so hidden
-  colours under it come to light. `background=(255, 255, 255)` lays the picture on a colour instead.
+* Transparency is dropped by `convert("RGB")`, as the original LLaVA code and transformers' `load_image` do, so that
+  transparent pixels show their stored colour. `background=(255, 255, 255)` puts the picture on a colour instead.
 * 16 bits are scaled to 8 (Pillow alone would clip them to white). An embedded colour profile is ignored, as everywhere.
 * Of an animation the first frame is read, with a warning.
 """
@@ -51,7 +51,7 @@ def load_image(source: Any, *, upright: bool = True, background: Colour | None =
 
 
 def description_of(source: Any) -> str:
-    """How messages call the picture."""
+    """The picture in the words of error messages."""
     if isinstance(source, (str, os.PathLike)):
         return repr(os.fspath(source))
     if isinstance(source, (bytes, bytearray, memoryview)):
@@ -83,7 +83,7 @@ def read_bytes(path: str | os.PathLike, name: str) -> bytes:
 
 
 def decode_picture(data: bytes, name: str) -> Image.Image:
-    """Decode the first frame completely. Pillow's decoders fail in many ways on damaged data, hence the wide net."""
+    """Decode the first frame completely. Pillow raises almost any exception for damaged data, so all are caught."""
     try:
         image = Image.open(BytesIO(data), formats=FORMATS)
         if image.format in ("GIF", "PNG", "WEBP") and getattr(image, "is_animated", False):
@@ -127,7 +127,7 @@ def to_rgb(image: Image.Image, name: str, background: Colour | None) -> Image.Im
             array = array.astype(np.uint16)  # Pillow's 32-bit mode often holds 16-bit pictures
         image = from_array(array, name)
     if image.has_transparency_data:
-        image = image.convert("RGBA")  # first, because Pillow complains of palettes with a list of alphas otherwise
+        image = image.convert("RGBA")  # first: otherwise Pillow warns of palettes with a list of alphas
         if background is not None:
             image = Image.alpha_composite(Image.new("RGBA", image.size, (*background, 255)), image)
     try:

@@ -1,4 +1,4 @@
-"""How a conversation is written down for a LLaVA model: templates, as plain data.
+"""How a conversation becomes text for a LLaVA model: templates, as plain data.
 
     hf        USER: <image>\nQ1 ASSISTANT: A1 USER: Q2 ASSISTANT:
     llava_v1  A chat between ... questions. USER: <image>\nQ1 ASSISTANT: A1</s>USER: Q2 ASSISTANT:
@@ -9,11 +9,10 @@
 `hf` is the chat template in the hub's llava-1.5-*-hf files. `llava_v1` is what LLaVA-1.5 was trained on and what the
 papers evaluate with: a system sentence first, and the end-of-sequence token after each answer. `chatml` is that of the
 llava-interleave-qwen files, doubled line breaks included. `llama3` and `phi3` are what these language models were
-trained on. A checkpoint's own Jinja template is never run: it is code from a stranger. `template_of_text` knows some by
-their text.
+trained on. A checkpoint's own Jinja template is never run: it is code from somebody else (see `chat_template.py`).
 
-A template turns a conversation into segments. Neighbouring texts are later encoded as one string, because tokens cross
-their borders; the labels are found again by counting characters.
+A template turns a conversation into labelled segments. Neighbouring texts are later encoded as one string, because a
+token may cross their border; which token has which label follows from the characters that it stands for.
 """
 
 from collections.abc import Sequence
@@ -36,7 +35,7 @@ IMAGE = Mark.IMAGE
 
 @dataclass(frozen=True)
 class Text:
-    """Plain text, and whose it is: system, question, answer or template."""
+    """Plain text; its label is system, question, answer or template."""
 
     label: str
     text: str
@@ -51,7 +50,7 @@ class Special:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids taken as they are: an answer that the model gave before."""
+    """Token ids that are used as they are: an earlier answer of the model."""
 
     label: str
     ids: tuple[int, ...]
@@ -66,7 +65,8 @@ class Turn:
 
     question  a string, or pieces such as `["Left: ", IMAGE, " right: ", IMAGE, " Which is older?"]` to place pictures
     answer    None if the model is to give it; a string; or the token ids that it gave
-    images    number of pictures; in front of a string they stand first, each on a line. "<image>" in a string is text
+    images    number of pictures; they come before a question that is a string, each on a line. "<image>" in a string
+              is text
     """
 
     question: str | Sequence[str | Mark]
@@ -102,7 +102,7 @@ Pieces = tuple[str | Special | Mark, ...]  # what a template itself writes
 
 @dataclass(frozen=True)
 class Template:
-    """A way to write conversations down: what stands in front, between question and answer, and behind an answer."""
+    """How conversations are written: what is before a question, between question and answer, and after an answer."""
 
     name: str
     user: Pieces  # before a question
@@ -150,12 +150,10 @@ class Template:
     def _answer(self, answer: str | Sequence[int] | None) -> list[Segment]:
         if answer is None:
             return []
-        if not isinstance(answer, str):  # ids need a special token behind them, not more text
-            return [
-                Tokens("answer", tuple(answer)),
-                *(written(self.after_answer) if self.eos_after_answer else [Mark.EOS]),
-            ]
-        opening = [Text("template", self.before_answer)] if self.before_answer else []
+        if not isinstance(answer, str):  # ids must be followed by a special token, not by more text
+            close = written(self.after_answer) if self.eos_after_answer else [Mark.EOS]
+            return [Tokens("answer", tuple(answer)), *close]
+        opening: list[Segment] = [Text("template", self.before_answer)] if self.before_answer else []
         return [*opening, Text("answer", answer), *written(self.after_answer)]
 
 

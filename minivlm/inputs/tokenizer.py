@@ -1,10 +1,10 @@
 """Words <-> token ids, on a checkpoint's own `tokenizer.json`.
 
-Text is never more than text: it is encoded by a copy of the tokenizer that knows no special token, so that "</s>" or
-"<image>" typed by a user comes out as ordinary letters. Special tokens enter a prompt only through a template.
+Text is encoded by a copy of the tokenizer without special tokens, so that "</s>" or "<image>" typed by a user becomes
+ordinary letters. Special tokens enter a prompt only through a template.
 
-`tokenizer.json` is read, and neither `tokenizer.model` nor a tokenizer class's name: for LLaVA-1.5 its ids are those of
-the original training (with a lone space before the newline after a picture), which some tokenizer classes change.
+Only `tokenizer.json` is read, not `tokenizer.model` nor the name of a tokenizer class: for LLaVA-1.5 its ids are those
+of the original training (with a single space token before the newline after a picture), which some classes change.
 """
 
 import json
@@ -25,13 +25,13 @@ RAW_BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")  # how a tokenizer with byte fallbac
 
 
 class Tokenizer:
-    """A checkpoint's tokenizer, and the ids that matter.
+    """A checkpoint's tokenizer, and its special ids.
 
-    bos   opens a prompt; None where the checkpoint uses none
-    eos   closes an answer; `stops` holds all ids that end generation, eos first
+    bos   starts a prompt; None where the checkpoint uses none
+    eos   ends an answer; `stops` holds all ids that end generation, eos first
     pad   fills a batch; eos where the checkpoint names none
-    image a picture's place in the prompt; may lie beyond the vocabulary
-    size  ids from here on are no words (rows that only fill up the embedding) and must never be sampled
+    image placeholder of one patch in the prompt; may be larger than the ids of the vocabulary
+    size  ids from here on are unused rows of the embedding and must never be sampled
     """
 
     def __init__(self, definition: dict, *, image_token_id: int, vocab_rows: int, names: dict[str, Any]) -> None:
@@ -53,7 +53,7 @@ class Tokenizer:
         self._check_ids()
 
     def _know_specials(self, definition: dict) -> None:
-        """Which ids text may never become (`reserved`), which are not shown, and tokenizers that know none of them."""
+        """Set the ids that text must never become (`reserved`), those that are not decoded, and the text encoders."""
         unknown = definition["model"].get("unk_token")  # the one special token that stands for text
         added = self._rust.get_added_tokens_decoder()
         own = set(distinct(self.image, self.bos, self.pad, *self.stops))
@@ -86,14 +86,15 @@ class Tokenizer:
             raise ConfigError(f"{file}: {error}") from error
 
     def encode(self, text: str, *, opening: bool = True) -> list[int]:
-        """The ids of a piece of plain text between two special tokens, without any special token of its own."""
+        """The ids of a piece of plain text; no special token is added."""
         return self.encode_with_offsets(text, opening=opening)[0]
 
     def encode_with_offsets(self, text: str, *, opening: bool = True) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids, and for each the characters (start, stop) of `text` it stands for.
 
-        `opening` says whether the piece is the prompt's first; it matters only to tokenizers that put their leading
-        space nowhere else. Lone surrogates become U+FFFD. A character of several byte tokens is named by each of them.
+        `opening` says whether the piece is the first of the prompt; it matters only to tokenizers that add a leading
+        space to the first piece alone. Lone surrogates become U+FFFD. If a character takes several byte tokens, each of
+        them stands for it. Raises `PromptError` if the text encodes to a special token.
         """
         if not isinstance(text, str):
             raise PromptError(f"Text was expected, found {type(text).__name__}: {text!r:.60}.")
@@ -121,12 +122,12 @@ class Tokenizer:
         self.reserved = self.reserved | {token}
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of token ids; special tokens, picture slots and ids that are no words are left out."""
+        """The text of token ids; special tokens, image tokens and unused ids are left out."""
         with rust_errors(PromptError, "The tokenizer failed on token ids"):
             return self._rust.decode([i for i in map(int, ids) if self.is_text(i)])
 
     def stream(self) -> "Stream":
-        """Decode token by token, as an answer is generated."""
+        """A decoder that takes one token at a time, as an answer is generated."""
         return Stream(self)
 
     def token(self, token_id: int) -> str:
@@ -135,13 +136,13 @@ class Tokenizer:
         return f"<{token_id}>" if spelling is None else spelling
 
     def is_text(self, token_id: int) -> bool:
-        """Whether an id is a word or a part of one: neither special nor a row that only fills up the embedding."""
+        """Whether an id is a word or a part of one: neither special nor an unused row of the embedding."""
         return 0 <= token_id < self.size and token_id not in self._silent
 
     def _id(self, name: str | int | None) -> int | None:
-        """The id of a special token, if the embedding has a row for it."""
-        found = self._rust.token_to_id(name) if isinstance(name, str) else name
-        return found if found is not None and found < self._rows else None
+        """The id of a special token; None if the embedding has no row for it."""
+        token_id = self._rust.token_to_id(name) if isinstance(name, str) else name
+        return token_id if token_id is not None and token_id < self._rows else None
 
     def _check_ids(self) -> None:
         largest = max(self._opening.get_vocab().values(), default=-1)
@@ -162,12 +163,14 @@ class Stream:
     """Decodes a growing answer: `push` returns the text that has become certain, `finish` the rest.
 
     The pieces joined equal `decode` of all ids. A character may take several tokens, and with byte fallback one bad
-    byte spoils its whole run, so a run of bytes is held back until a word follows it.
+    byte makes its whole run of bytes undecodable, so a run of bytes is held back until another token follows it.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._before: list[int] = []  # the last token given out: words are spelled differently at the very start
+        self._before: list[
+            int
+        ] = []  # the last token returned: without it the next one would decode as at the very start
         self._waiting: list[int] = []
 
     def push(self, token_id: int) -> str:
@@ -203,7 +206,7 @@ def build(definition: dict) -> tokenizers.Tokenizer:
 
 
 def without_specials(definition: dict, words: set[str]) -> dict:
-    """The same tokenizer with no special token, no truncation and no padding: what is left encodes plain text."""
+    """The same tokenizer without special tokens, truncation and padding: it encodes plain text."""
     model = dict(definition["model"])
     if isinstance(model.get("vocab"), dict):
         model["vocab"] = {word: i for word, i in model["vocab"].items() if word not in words}
@@ -218,7 +221,7 @@ def without_specials(definition: dict, words: set[str]) -> dict:
 
 
 def prefix_never(definition: dict) -> dict:
-    """For tokenizers whose leading space belongs to the first piece alone: the one for all later pieces."""
+    """The tokenizer for later pieces: one that adds a leading space only to the first piece adds none there."""
     splitter = definition.get("pre_tokenizer")
     if isinstance(splitter, dict) and splitter.get("prepend_scheme") == "first":
         return {**definition, "pre_tokenizer": {**splitter, "prepend_scheme": "never"}}
@@ -226,21 +229,21 @@ def prefix_never(definition: dict) -> dict:
 
 
 def special_names(folder: Path) -> dict[str, Any]:
-    """bos, eos and pad by name (the tokenizer's files) or else by id (generation_config.json), and all stopping ids."""
+    """bos, eos and pad by name (tokenizer files) or else by id (generation_config.json), and all stopping ids."""
     config = read_optional(folder / "tokenizer_config.json")
     names = {**read_optional(folder / "special_tokens_map.json"), **config}
     ids = read_optional(folder / "generation_config.json")
     stops = ids.get("eos_token_id")
     stops = [i for i in (stops if isinstance(stops, list) else [stops]) if is_id(i)]
-    found: dict[str, Any] = {"stops": stops}
+    special: dict[str, Any] = {"stops": stops}
     for name in ("bos", "eos", "pad"):
         word = names.get(f"{name}_token")
         word = word.get("content") if isinstance(word, dict) else word
         fallback = ids.get(f"{name}_token_id") if f"{name}_token" not in names or name == "pad" else None
-        found[name] = word if isinstance(word, str) else fallback if is_id(fallback) else None
+        special[name] = word if isinstance(word, str) else fallback if is_id(fallback) else None
     if config.get("add_bos_token") is False:
-        found["bos"] = None
-    return found
+        special["bos"] = None
+    return special
 
 
 def is_id(value: Any) -> bool:
@@ -257,7 +260,7 @@ def read_tokenizer_file(file: Path) -> dict:
 
 @contextmanager
 def rust_errors(family: type[MinivlmError], what: str) -> Iterator[None]:
-    """Turn the Rust library's failures into sentences; a panic there is a `BaseException`, hence the wide net."""
+    """Turn failures of the Rust library into sentences. A panic there is a `BaseException`, so all are caught."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit, GeneratorExit):

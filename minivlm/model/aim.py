@@ -14,14 +14,7 @@ from torch import Tensor
 from minivlm.errors import ConfigError
 from minivlm.model.config import LlavaConfig
 from minivlm.model.layout import Layout
-from minivlm.model.redistribute import (
-    MOST_KAPPA,
-    at_least_fp32,
-    checked_layers,
-    normalised,
-    positive_up_to,
-    redistributed,
-)
+from minivlm.model.redistribute import MOST_KAPPA, at_least_fp32, checked_layers, normalised, redistributed, within
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +36,9 @@ class Aim:
                 f"Aim.target must hold weights of at least 0 in the shape (samples, patches), found the shape "
                 f"{tuple(self.target.shape)} and a smallest value of {float(self.target.min()):g}."
             )
-        if not (positive_up_to(1, self.strength) or self.strength == 0):
+        if not (within(1, self.strength) or self.strength == 0):
             raise ConfigError(f"Aim.strength must lie in 0..1, found {self.strength!r}.")
-        if not positive_up_to(MOST_KAPPA, self.kappa):
+        if not within(MOST_KAPPA, self.kappa):
             raise ConfigError(f"Aim.kappa must be above 0 and at most {MOST_KAPPA:g}, found {self.kappa!r}.")
 
     def resolve(self, config: LlavaConfig) -> "Aim":

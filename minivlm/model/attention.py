@@ -39,7 +39,7 @@ class AttentionOutput:
 
     out: Tensor  # (B, Q, D)
     carry: Carry  # for the next layer
-    record: Record = EMPTY_RECORD  # for whoever asked
+    record: Record = EMPTY_RECORD  # what `Watch` asks for
 
 
 class Attention(nn.Module):
@@ -74,7 +74,7 @@ class Attention(nn.Module):
     ) -> AttentionOutput:
         """Attend from the new tokens `x` (B, Q, D) to all K tokens so far; `out` is (B, Q, D).
 
-        `rope`: cosine and sine, (B, Q, d) each; `mask` (B, 1, Q, K): True where a query may attend, to one key at least.
+        `rope`: cosine and sine, (B, Q, d) each; `mask` (B, 1, Q, K): True where a query may attend, to a key at least.
         """
         # 1. project, rotate, cache
         q, k, v = self.project(x)

@@ -39,14 +39,7 @@ from torch import Tensor
 from minivlm.errors import ConfigError
 from minivlm.model.config import LlavaConfig
 from minivlm.model.layout import Layout
-from minivlm.model.redistribute import (
-    MOST_KAPPA,
-    at_least_fp32,
-    checked_layers,
-    normalised,
-    positive_up_to,
-    redistributed,
-)
+from minivlm.model.redistribute import MOST_KAPPA, at_least_fp32, checked_layers, normalised, redistributed, within
 
 ANCHORS = ("gain", "shuffled", "random")
 NOISE, ANCHOR, DEEP = (0.03, 0.14), (0.40, 0.70), (0.80, 1.0)  # of the depth: layers 1-4, 13-22, 26-31 of 32
@@ -76,11 +69,11 @@ class CLVA:
             if (layers := getattr(self, name)) is not None:
                 object.__setattr__(self, name, checked_layers(f"CLVA.{name}", layers))
         checks = (
-            ("omega", positive_up_to(1, self.omega) or self.omega == 0, "lie in 0..1"),
-            ("beta", positive_up_to(1, self.beta) or self.beta == 0, "lie in 0..1"),
-            ("kappa", positive_up_to(MOST_KAPPA, self.kappa), f"be above 0 and at most {MOST_KAPPA:g}"),
-            ("keep", positive_up_to(1, self.keep), "be above 0 and at most 1"),
-            ("heads", positive_up_to(1, self.heads), "be above 0 and at most 1"),
+            ("omega", within(1, self.omega) or self.omega == 0, "lie in 0..1"),
+            ("beta", within(1, self.beta) or self.beta == 0, "lie in 0..1"),
+            ("kappa", within(MOST_KAPPA, self.kappa), f"be above 0 and at most {MOST_KAPPA:g}"),
+            ("keep", within(1, self.keep), "be above 0 and at most 1"),
+            ("heads", within(1, self.heads), "be above 0 and at most 1"),
             ("seed", type(self.seed) is int, "be a whole number"),
             ("gate", isinstance(self.gate, bool), "be True or False"),
             ("swapped", isinstance(self.swapped, bool), "be True or False"),
@@ -97,10 +90,7 @@ class CLVA:
         return CLVA(**changes).resolve(config)
 
     def resolve(self, config: LlavaConfig) -> "ResolvedCLVA":
-        """These settings for one model. Layers of None become the usual ones for its depth.
-
-        Raises `ConfigError` if the model has no such layer, or less than three.
-        """
+        """These settings for one model: None becomes the usual layers. Raises `ConfigError` if it lacks a layer."""
         depth = config.text_config.num_hidden_layers
         noise, anchor, deep = usual_layers(depth)
         layers = {
@@ -231,10 +221,7 @@ def controlled(anchor: Tensor, layout: Layout, clva: CLVA) -> Tensor:
 
 
 def drift_gate(weights: Tensor, found: Anchor, layout: Layout, clva: CLVA) -> Tensor:
-    """How far each row of a deep layer has regressed to the noise, r (B, R) in 0..1.
-
-    0: no nearer to the noise than the middle layers are; 1: equal to the noise. `weights` (B, H, R, K).
-    """
+    """How far each row of a deep layer has regressed, r (B, R): 0 as far from the noise as the middle, 1 at it."""
     ready = found.anchor.any(dim=-1)  # B R
     if not clva.gate:
         return ready.to(found.anchor.dtype)

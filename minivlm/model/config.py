@@ -1,6 +1,6 @@
 """The shape of a LLaVA model: frozen dataclasses whose fields are named like the checkpoint's `config.json`.
 
-Nothing here has a size of its own: every number comes from the checkpoint, or from the defaults of its family, which
+No size is fixed here: every number comes from the checkpoint, or from the defaults of its family, which
 `minivlm.checkpoints` fills in.
 """
 

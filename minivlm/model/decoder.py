@@ -39,18 +39,9 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(
-        self,
-        x: Tensor,
-        rope: tuple[Tensor, Tensor],
-        mask: Tensor,
-        cache: KVCache | None,
-        call: Call,
-        carry: Carry,
+        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor, cache: KVCache | None, call: Call, carry: Carry
     ) -> AttentionOutput:
-        """`x` (B, Q, D) to the block's output (B, Q, D), with the carry and record of its attention.
-
-        The other arguments are those of `Attention.forward`.
-        """
+        """`x` (B, Q, D) to (B, Q, D), with the carry and record of the attention; arguments as for `Attention`."""
         attended = self.self_attn(self.input_layernorm(x), rope, mask, cache, call, carry)
         x = x + attended.out
         return replace(attended, out=x + self.mlp(self.post_attention_layernorm(x)))

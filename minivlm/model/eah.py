@@ -61,10 +61,9 @@ class EAH:
         return EAH(**changes).resolve(config)
 
     def resolve(self, config: LlavaConfig) -> "ResolvedEAH":
-        """These settings for one model. A threshold of None becomes the published multiple of the uniform share: 1.25
-        times 1 / (patches + 50 other tokens), so 0.002 for 576 patches (LLaVA-1.5) and 0.00161 for 729 (Interleave).
-
-        Raises `ConfigError` if the model has no such layer.
+        """These settings for one model. A threshold of None becomes the published multiple of the uniform share, 1.25
+        times 1 / (patches + 50): 0.002 for 576 patches (LLaVA-1.5), 0.00161 for 729 (LLaVA-Interleave). Raises
+        `ConfigError` if the model lacks the layer.
         """
         depth = config.text_config.num_hidden_layers
         if self.layer >= depth:
@@ -75,9 +74,7 @@ class EAH:
         return ResolvedEAH(**{**vars(self), "threshold": threshold})
 
     def acts(self, layer: int, layout: Layout) -> bool:
-        """Whether EAH changes `layer` in this call. Without rows of the prompt it does only if generated rows keep the
-        head.
-        """
+        """Whether this call changes `layer`: generated rows alone are changed only if they keep the head."""
         return layer == self.layer and (layout.prompt_rows > 0 or self.decode == "keep")
 
 

@@ -11,7 +11,7 @@ from minivlm.model.layout import Layout
 MOST_KAPPA = 10.0  # the largest factor of the attention on a picture
 
 
-def positive_up_to(most: float, value: object) -> bool:
+def within(most: float, value: object) -> bool:
     """Whether `value` is a number above 0 and at most `most`."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= most
 

@@ -30,7 +30,9 @@ class VisionEmbeddings(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.image_size = config.image_size
-        self.class_embedding = nn.Parameter(torch.zeros(config.hidden_size)) if config.class_token else None
+        self.class_token = config.class_token
+        if config.class_token:
+            self.class_embedding = nn.Parameter(torch.zeros(config.hidden_size))
         patch, bias = config.patch_size, config.patch_bias
         self.patch_embedding = nn.Conv2d(3, config.hidden_size, kernel_size=patch, stride=patch, bias=bias)
         self.position_embedding = nn.Embedding(config.num_tokens, config.hidden_size)
@@ -42,7 +44,7 @@ class VisionEmbeddings(nn.Module):
             raise ImageError(f"The vision tower expects pixels (N, 3, {size}, {size}), found {tuple(pixels.shape)}.")
         patches = self.patch_embedding(pixels.to(self.patch_embedding.weight.dtype))
         patches = rearrange(patches, "B D rows columns -> B (rows columns) D")
-        if self.class_embedding is None:
+        if not self.class_token:
             return patches + self.position_embedding.weight  # B T D
         first = repeat(self.class_embedding, "D -> B 1 D", B=len(pixels))
         return torch.cat((first, patches), dim=1) + self.position_embedding.weight  # B T D

@@ -40,6 +40,6 @@ def broadcast_without_map(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, head: T
     """
     group = q.shape[1] // k.shape[1]
     own = torch.arange(q.shape[1], device=head.device)
-    source = torch.where(head[:, None] < 0, own, head[:, None])  # B H: through whose map each head looks
+    source = torch.where(head[:, None] < 0, own, head[:, None])  # B H: the head whose map each head uses
     sample = torch.arange(len(head), device=head.device)[:, None]
     return fused_attention(q[sample, source], k[sample, source // group], repeat_heads(v, group), mask)
