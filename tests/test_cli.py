@@ -73,7 +73,7 @@ def test_help_and_version_exit_with_0(words, capsys):
         ["ask", "a.png"],
         ["ask", "a.png", "what", "more"],
         ["ask", "a.png", "what", "--dtype", "int8"],
-        ["ask", "a.png", "what", "--template", "chatml"],
+        ["ask", "a.png", "what", "--template", "vicuna"],
         ["ask", "a.png", "what", "--max-new-tokens", "many"],
         ["ask", "a.png", "what", "--max-new-tokens", "0"],
         ["ask", "a.png", "what", "--temperature", "nan"],

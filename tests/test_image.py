@@ -23,9 +23,9 @@ from minivlm.inputs.image import (
     ImagePreprocessing,
     default_mode,
     load_image,
-    placement,
     to_pixels,
 )
+from minivlm.inputs.placement import placement
 
 HUB = {  # what the hub's LLaVA-1.5 folders say
     "crop_size": {"height": 336, "width": 336},

@@ -9,7 +9,7 @@ DTYPES = {"float32": 4, "bfloat16": 2}  # bytes of a number
 
 
 def examine() -> dict[str, Any]:
-    """Each model under its short name, in JSON types: sizes in bytes, and whether it fits into the memory that is free."""
+    """Each model by its short name, in JSON types: sizes in bytes, and whether it fits into the free memory."""
     facts = doctor.examine()
     room = 0 if facts["problems"] else doctor.most_free_memory(facts)[0]
     cached = facts["cache"]["models"] if facts["cache"] else []

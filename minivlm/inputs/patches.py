@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from minivlm.errors import EvaluationError
-from minivlm.inputs.image import Box, ImagePreprocessing, placement
+from minivlm.inputs.image import Box, ImagePreprocessing
+from minivlm.inputs.placement import placement
 
 
 def patch_mask(boxes: Sequence[Box], size: tuple[int, int], preprocessing: ImagePreprocessing, side: int) -> Tensor:

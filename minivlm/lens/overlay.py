@@ -16,7 +16,8 @@ from PIL import Image
 
 from minivlm.errors import ConfigError
 from minivlm.inference.trace import Trace
-from minivlm.inputs.image import Box, ImagePreprocessing, placement
+from minivlm.inputs.image import Box, ImagePreprocessing
+from minivlm.inputs.placement import placement
 
 BLACK, WHITE = 0.1, 0.5  # of a picture under a map, in 0..1: where a map is strong, it is lighter than this
 SMALLEST_SHARE = 0.005  # of a map on padding: a smaller share is not mentioned
