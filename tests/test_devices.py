@@ -85,7 +85,7 @@ def test_a_mac_s_gpu_is_told_of_and_not_taken_by_itself(mac, capsys, tmp_path):
     assert facts["mps"] == {"computes": True, "bf16": True, "free": 19 * 10**9}
     text = doctor.as_text(facts | {"gpus": []})
     assert "Apple's (mps) with bfloat16, no float64, 19.0 GB free; ask for it with --device mps" in text
-    assert doctor.chosen(facts | {"gpus": []})["why"].startswith("minivlm has not been tried on Apple's GPUs")
+    assert doctor.default_device(facts | {"gpus": []})["why"].startswith("minivlm has not been tried on Apple's GPUs")
     seven = next(iter(doctor.KNOWN_MODELS))
     cached = facts | {"gpus": [], "cache": {"models": [seven], "offline": False}}
     assert doctor.what_next(cached)[-1].endswith(f"--model {seven} --device mps")
@@ -111,7 +111,7 @@ def test_a_mac_s_gpu_that_lacks_something_is_told_so(found, sentence):
     ],
 )
 def test_doctor_says_where_it_computes_and_why(gpus, name, words):
-    found = doctor.chosen({"gpus": gpus, "mps": None})
+    found = doctor.default_device({"gpus": gpus, "mps": None})
     assert found["name"] == name
     assert words in " ".join(found.values())
 
