@@ -86,15 +86,9 @@ def test_a_mac_s_gpu_is_told_of_and_not_taken_by_itself(mac, capsys, tmp_path):
     text = doctor.as_text(facts | {"gpus": []})
     assert "Apple's (mps) with bfloat16, no float64, 19.0 GB free; ask for it with --device mps" in text
     assert doctor.default_device(facts | {"gpus": []})["why"].startswith("minivlm has not been tried on Apple's GPUs")
-<<<<<<< HEAD
     small = doctor.KNOWN_MODELS[0].name
     cached = facts | {"gpus": [], "cache": {"models": [small], "offline": False}}
     assert doctor.what_next(cached)[-1].endswith(f"--model {small} --device mps")
-=======
-    seven = next(iter(doctor.KNOWN_MODELS))
-    cached = facts | {"gpus": [], "cache": {"models": [seven], "offline": False}}
-    assert doctor.what_next(cached)[-1].endswith(f"--model {seven} --device mps")
->>>>>>> w-p
 
 
 @pytest.mark.parametrize(
