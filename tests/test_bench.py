@@ -8,11 +8,11 @@ import re
 
 import pytest
 import torch
-from tiny_model import PATCHES, tiny_vlm
 
 from minivlm import CLVA, EAH
 from minivlm.errors import ConfigError, PromptError
 from minivlm.experiments import bench
+from support.tiny_model import PATCHES, tiny_vlm
 
 PHASES = ("prefill", "decode")
 LENGTH, NEW = 60, 4

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny import tiny_hf_checkpoint
 
 from minivlm.checkpoints import download, inspect_checkpoint, load_checkpoint, read_json_file
 from minivlm.checkpoints.folder import open_folder, read_headers
 from minivlm.errors import CheckpointError, ConfigError, MinivlmError
+from support.tiny_hf import tiny_hf_checkpoint
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def sharded(tmp_path):
-    from tiny import tiny_hf_model
+    from support.tiny_hf import tiny_hf_model
 
     tiny_hf_model().save_pretrained(tmp_path / "sharded", max_shard_size="100KB")
     return tmp_path / "sharded"

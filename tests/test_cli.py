@@ -14,8 +14,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from ignorant_model import interrupt_at, save_ignorant_model
-from tiny_model import tiny_config
 
 from minivlm import CLVA, EAH, MinivlmError, Mitigation, __version__
 from minivlm.checkpoints.devices import DTYPES
@@ -34,6 +32,8 @@ from minivlm.inference.generate import Generation
 from minivlm.inference.load import load, shipped_model
 from minivlm.toyworld import HELD_OUT, TRAINING
 from minivlm.toyworld.world import SUBSTITUTIONS, WORLDS
+from support.ignorant_model import interrupt_at, save_ignorant_model
+from support.tiny_model import tiny_config
 
 SHORT = ("--max-new-tokens", "6", "--device", "cpu")
 

@@ -13,8 +13,6 @@ import warnings
 import pytest
 import reference_methods as reference
 import torch
-from sharp_model import DEPTH, LAYERS, PROMPTS, THRESHOLD, batch, difference, image_columns, sharp_llava, single
-from tiny_model import tiny_config
 from torch.testing import assert_close
 
 from minivlm.errors import ConfigError
@@ -31,6 +29,8 @@ from minivlm.model.clva import (
     usual_layers,
     without_outliers,
 )
+from support.sharp_model import DEPTH, LAYERS, PROMPTS, THRESHOLD, batch, difference, image_columns, sharp_llava, single
+from support.tiny_model import tiny_config
 
 CLOSE = 2e-5
 TO_REFERENCE = {"rtol": 0, "atol": 1e-6}

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fake_run import FakeAsker, asking, describing, fake_card, fake_data
 from test_report import ended
 
 from minivlm.errors import EvaluationError
@@ -19,6 +18,7 @@ from minivlm.evaluation.records import read_records
 from minivlm.evaluation.runner import run
 from minivlm.model import CLVA
 from minivlm.stats import Ratio, difference, mcnemar, resamples
+from support.fake_run import FakeAsker, asking, describing, fake_card, fake_data
 
 MADE = {"chair": describing, "pope": asking}
 

@@ -5,13 +5,13 @@ instead. Time and memory are limited in the last tests only, where two solutions
 """
 
 import pytest
-from course_tools import HOLLOW, SEED, WHOLE, faults, replaced, states, verdicts, write_version
 
 from minivlm.course.assignments import assignment
 from minivlm.course.project import KIT
 from minivlm.course.reference import seed_of
 from minivlm.course.supervise import Job, supervise
 from minivlm.course.verdict import OPEN, RIGHT, WRONG
+from support.course_tools import HOLLOW, SEED, WHOLE, faults, replaced, states, verdicts, write_version
 
 ROW = assignment("a1")
 MEASURED = "test_attention_over_many_tokens"

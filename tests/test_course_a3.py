@@ -5,13 +5,13 @@ Nothing is measured here but in the last tests, where the limits of time and mem
 """
 
 import pytest
-from course_tools import HOLLOW, SEED, WHOLE, faults, replaced, states, verdicts, write_version
 
 from minivlm.course.assignments import assignment
 from minivlm.course.project import KIT
 from minivlm.course.reference import LEAST, seed_of
 from minivlm.course.supervise import Job, supervise
 from minivlm.course.verdict import OPEN, RIGHT, WRONG
+from support.course_tools import HOLLOW, SEED, WHOLE, faults, replaced, states, verdicts, write_version
 
 ROW = assignment("a3")
 MEASURED = {"test_many_small_maps", "test_memory_of_a_map", "test_one_row_costs_one_row"}

@@ -5,7 +5,6 @@ be), and the tasks that must go red (others may).
 """
 
 import pytest
-from course_tools import HOLLOW, SEED, WHOLE, faults, replaced, states, verdicts, write_version
 
 from minivlm.course.assignments import assignment
 from minivlm.course.package import PACKAGE
@@ -13,6 +12,7 @@ from minivlm.course.project import KIT
 from minivlm.course.reference import LEAST, seed_of
 from minivlm.course.supervise import Job, supervise
 from minivlm.course.verdict import OPEN, RIGHT
+from support.course_tools import HOLLOW, SEED, WHOLE, faults, replaced, states, verdicts, write_version
 
 ROW = assignment("a5")
 WIDENED, AT_ONCE = "test_the_picture_alone_is_widened", "test_all_rows_at_once"

@@ -4,13 +4,13 @@ A wrong answer: the file, what stands there, what stands there instead, and the 
 """
 
 import pytest
-from course_tools import HOLLOW, SEED, WHOLE, faults, replaced, states, verdicts, write_version
 
 from minivlm.course.assignments import assignment
 from minivlm.course.project import KIT
 from minivlm.course.reference import LEAST, seed_of
 from minivlm.course.supervise import Job, supervise
 from minivlm.course.verdict import OPEN, RIGHT
+from support.course_tools import HOLLOW, SEED, WHOLE, faults, replaced, states, verdicts, write_version
 
 ROW = assignment("a6")
 FAST = "test_thousands_of_questions"  # its limit is tested last

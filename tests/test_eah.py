@@ -13,8 +13,6 @@ import pytest
 import reference_methods as reference
 import torch
 import torch.nn.functional as F
-from sharp_model import DEPTH, LAYERS, PROMPTS, THRESHOLD, batch, difference, image_columns, sharp_llava, single
-from tiny_model import tiny_config
 from torch.testing import assert_close
 
 from minivlm.errors import ConfigError
@@ -24,6 +22,8 @@ from minivlm.model import EAH, Earlier, Layout
 from minivlm.model.decoder import causal_mask, token_positions
 from minivlm.model.eah import broadcast_head, chosen_head, densest_head
 from minivlm.model.layers import rotary_angles, rotate
+from support.sharp_model import DEPTH, LAYERS, PROMPTS, THRESHOLD, batch, difference, image_columns, sharp_llava, single
+from support.tiny_model import tiny_config
 
 CLOSE = 2e-5
 SETTINGS = EAH(threshold=THRESHOLD)

@@ -8,9 +8,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from browser import CHROMIUM, LATER, Browser
 from PIL import Image
-from tiny_model import tiny_folder
 
 import minivlm
 from minivlm.cli import main as cli
@@ -23,6 +21,8 @@ from minivlm.lens.explorer import LIMIT, SCRIPTS, explore, look, page, usual_hea
 from minivlm.lens.explorer import PARTS as PAGE_PARTS
 from minivlm.lens.words import Word
 from minivlm.model import CLVA, EAH, Mitigation
+from support.browser import CHROMIUM, LATER, Browser
+from support.tiny_model import tiny_folder
 
 RECIPE = ImagePreprocessing(16)
 SAID = "A dog and a frisbee."

@@ -10,12 +10,12 @@ import warnings
 
 import pytest
 import torch
-from tiny import IMAGE_TOKEN, left_padded, prompt_and_pictures, tiny_hf_checkpoint
-from tiny_model import SLOT, WORDS, padded, pixels, prompt, tiny_config, tiny_llava
 
 from minivlm.checkpoints import load_checkpoint
 from minivlm.errors import GenerationError
 from minivlm.inference.generate import Generation, generate, new_cache
+from support.tiny_hf import IMAGE_TOKEN, left_padded, prompt_and_pictures, tiny_hf_checkpoint
+from support.tiny_model import SLOT, WORDS, padded, pixels, prompt, tiny_config, tiny_llava
 
 MODEL = tiny_llava()
 NEW = 64

@@ -15,13 +15,13 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from source_rules import PACKAGE
-from tiny_model import picture, tiny_folder
 
 import minivlm
 from minivlm import CLVA, EAH, IMAGE, EvaluationError, Generation, GenerationError, Mitigation, PromptError, Turn
 from minivlm.evaluation import lmms_eval as harness
 from minivlm.evaluation.settings import UsageError
+from support.source_rules import PACKAGE
+from support.tiny_model import picture, tiny_folder
 
 ASSISTANT = {"role": "assistant", "content": [{"type": "text", "text": "A red ball."}]}
 real = pytest.mark.skipif(find_spec("lmms_eval") is None, reason="lmms-eval is not installed (pip install lmms-eval)")

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from test_trace import made_trace
-from tiny_model import tiny_config, tiny_vlm
 
 from minivlm.errors import ConfigError, EvaluationError
 from minivlm.evaluation.chair import chair, judge
@@ -45,6 +44,7 @@ from minivlm.model import CLVA, EAH
 from minivlm.stats import Ratio, compared, difference, estimate, resamples
 from minivlm.toyworld import CROWDED, HELD_OUT, Scene, Thing
 from minivlm.toyworld.questions import DESCRIBE
+from support.tiny_model import tiny_config, tiny_vlm
 
 QUESTION = DESCRIBE[0]
 

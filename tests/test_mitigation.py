@@ -13,8 +13,6 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from sharp_model import LAYERS, PROMPTS, THRESHOLD, batch, difference, sharp_llava, single
-from tiny_model import SLOT, WORDS, picture, tiny_vlm
 from torch.testing import assert_close
 
 import minivlm
@@ -24,6 +22,8 @@ from minivlm.inference.generate import Generation, generate, new_cache, steps
 from minivlm.model import CLVA, EAH, NO_MITIGATION, Aim, Mitigation
 from minivlm.model.effect import Change
 from minivlm.model.layout import Layout
+from support.sharp_model import LAYERS, PROMPTS, THRESHOLD, batch, difference, sharp_llava, single
+from support.tiny_model import SLOT, WORDS, picture, tiny_vlm
 
 CLOSE = 2e-5
 BY_HAND = {"rtol": 0, "atol": 1e-6}

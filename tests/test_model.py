@@ -11,11 +11,11 @@ from itertools import chain, combinations
 
 import pytest
 import torch
-from tiny_model import PATCHES, SLOT, WORDS, padded, pixels, prompt, tiny_config, tiny_llava
 
 from minivlm.errors import PromptError
 from minivlm.inference.generate import new_cache
 from minivlm.model.decoder import causal_mask, token_positions
+from support.tiny_model import PATCHES, SLOT, WORDS, padded, pixels, prompt, tiny_config, tiny_llava
 
 CLOSE = 3e-6
 MODEL = tiny_llava()

@@ -7,10 +7,10 @@ against its "eager", under padding in fp32 alone: there transformers' eager mask
 
 import pytest
 import torch
-from tiny import left_padded, prompt_and_pictures, tiny_hf_checkpoint
 
 from minivlm.checkpoints import load_checkpoint
 from minivlm.checkpoints.parity import compare, parity_ladder
+from support.tiny_hf import left_padded, prompt_and_pictures, tiny_hf_checkpoint
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 REFERENCE = {"fused": "sdpa", "visible": {"text_config": "eager", "vision_config": "sdpa"}}

@@ -10,11 +10,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_tokenizer import added_id, bytes_definition, small_definition
 from tokenizers import Tokenizer as RustTokenizer
 
 from minivlm.errors import PromptError
 from minivlm.inputs.prompt import IMAGE, TEMPLATES, Prompt, Span, Tokenizer, Turn, build_prompt, pad_batch
+from support.small_tokenizer import added_id, bytes_definition, small_definition
 
 DEFINITION = small_definition()
 SLOT = added_id(DEFINITION, "<image>")

@@ -10,8 +10,6 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from browser import CHROMIUM, Browser
-from fake_run import METHODS, fake_card
 from PIL import Image
 
 from minivlm.errors import ImageError
@@ -26,6 +24,8 @@ from minivlm.evaluation.scenes import SceneWords
 from minivlm.evaluation.settings import CONTROLS
 from minivlm.evaluation.table import as_markdown, as_text, cell, notes, ordered, signed, tables
 from minivlm.files import write_json
+from support.browser import CHROMIUM, Browser
+from support.fake_run import METHODS, fake_card
 
 HOSTILE = (
     "A dog <script>alert(1)</script> \"and\" 'a' <img src=x onerror=alert()> & a pizza. <i>See</i> https://example.org/"

@@ -9,15 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fake_run import (
-    IMAGES,
-    METHODS,
-    FakeAsker,
-    asking,
-    describing,
-    fake_card,
-    fake_data,
-)
 
 from minivlm.errors import EvaluationError
 from minivlm.evaluation import runner
@@ -29,8 +20,17 @@ from minivlm.evaluation.plan import plan, unfinished
 from minivlm.evaluation.ranks import Ranks, joined
 from minivlm.evaluation.records import merged, read_records, record_files
 from minivlm.evaluation.runner import run
+from support.fake_run import (
+    IMAGES,
+    METHODS,
+    FakeAsker,
+    asking,
+    describing,
+    fake_card,
+    fake_data,
+)
 
-SCRIPT = Path(__file__).with_name("fake_run.py")
+SCRIPT = Path(__file__).parent / "support" / "fake_run.py"
 SUMMARY = "summary.json"
 
 

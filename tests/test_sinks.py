@@ -7,7 +7,6 @@ call come from the same weights up to the rounding of another kernel: 1e-6, wher
 import pytest
 import reference_methods as reference
 import torch
-from sharp_model import LAYERS, PROMPTS, batch, image_columns, sharp_llava, single
 from torch.testing import assert_close
 
 from minivlm.inference.generate import new_cache
@@ -15,6 +14,7 @@ from minivlm.lens.sinks import agreement, dense_heads, massive_dimensions, massi
 from minivlm.model import EAH
 from minivlm.model.decoder import causal_mask
 from minivlm.model.sinks import sink_density, sinks_per_head, vision_sink_scores, vision_sinks
+from support.sharp_model import LAYERS, PROMPTS, batch, image_columns, sharp_llava, single
 
 CLOSE = {"rtol": 0, "atol": 1e-6}
 MODEL = sharp_llava()

@@ -3,11 +3,11 @@
 from itertools import product
 
 import pytest
-from small_tokenizer import write_small_tokenizer
 
 from minivlm.inference.generate import Generation
 from minivlm.inference.streaming_text import StreamingText
 from minivlm.inputs.tokenizer import Tokenizer
+from support.small_tokenizer import write_small_tokenizer
 
 END = 0
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_tokenizer import added_id, bytes_definition, small_definition, write_small_tokenizer
 from tokenizers import Tokenizer as RustTokenizer
 
 from minivlm.errors import ConfigError, PromptError
 from minivlm.inputs.tokenizer import Tokenizer
+from support.small_tokenizer import added_id, bytes_definition, small_definition, write_small_tokenizer
 
 DEFINITION = small_definition()
 SPECIALS = ["<s>", "</s>", "<image>", "<pad>", "<unk>", "<act>"]

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_model import PATCHES, picture, tiny_vlm
 
 import minivlm
 from minivlm import CLVA, EAH, CheckpointError, EvaluationError, GenerationError
@@ -22,6 +21,7 @@ from minivlm.inputs.patches import patch_mask
 from minivlm.lens.words import Trace, Word, evidence, pointing_hit, words
 from minivlm.toyworld.words import FORM, FORMS
 from minivlm.toyworld.world import HELD_OUT
+from support.tiny_model import PATCHES, picture, tiny_vlm
 
 SHIPPED = Path(__file__).parent.parent / "weights" / "tiny" / "model.safetensors"
 LAYERS, HEADS = 3, 4
