@@ -41,7 +41,7 @@ def tensor(shape, offsets, dtype="F32") -> dict:
     return {"a": {"dtype": dtype, "shape": shape, "data_offsets": offsets}}
 
 
-# --- which files are read --------------------------------------------------------------------------------------------
+# --- which files are read ---------------------------------------------------------------------------------------------
 
 
 def test_folders_that_are_none(tmp_path):
@@ -143,7 +143,7 @@ def test_an_index_of_another_model(sharded):
         load_checkpoint(sharded)
 
 
-# --- damaged safetensors ---------------------------------------------------------------------------------------------
+# --- damaged safetensors ----------------------------------------------------------------------------------------------
 
 DAMAGED = {
     "empty": (b"", "empty or cut short"),
@@ -245,7 +245,7 @@ def test_files_that_cannot_be_mapped(folder):
         load_checkpoint(folder)
 
 
-# --- JSON ------------------------------------------------------------------------------------------------------------
+# --- JSON -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_a_checkpoint_without_its_config(folder):
         inspect_checkpoint(folder)
 
 
-# --- the hub ---------------------------------------------------------------------------------------------------------
+# --- the hub ----------------------------------------------------------------------------------------------------------
 
 
 COMMIT = "c0ffee" + "0" * 34

@@ -405,7 +405,7 @@ def test_the_first_of_equal_layouts_is_recognised():
     assert recognise(["model.layers.0.mlp.up_proj.weight"]).letter == "E"
 
 
-# --- config.json -----------------------------------------------------------------------------------------------------
+# --- config.json ------------------------------------------------------------------------------------------------------
 
 
 def shape_from(**config):

@@ -301,9 +301,7 @@ EXPECTED = {
 @pytest.mark.slow
 def test_a_student_is_judged_task_by_task(tmp_path):
     (tmp_path / "test_zoo.py").write_text(STUDENT)
-    (tmp_path / "zoo_answers_of_a_student.py").write_text(
-        GOOD.read_text(encoding="utf-8")
-    )
+    (tmp_path / "zoo_answers_of_a_student.py").write_text(GOOD.read_text(encoding="utf-8"))
     tasks = [task for task in ROW.tasks if task.test in EXPECTED]
     found = hunt(ROW, tasks, tmp_path / "test_zoo.py", "secret")
     assert {verdict.task.test: verdict.state for verdict in found} == EXPECTED, found

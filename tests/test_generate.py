@@ -28,7 +28,7 @@ def tokens_of(model, tokens, image=None, **how) -> list[list[int]]:
     return [list(row) for row in zip(*generate(model, tokens, image, **how), strict=True)]
 
 
-# Greedy; a picture's slot is no word, so neither side may sample it
+# --- greedy; a picture's slot is no word, so neither side may sample it -----------------------------------------------
 
 
 def by_transformers(reference, tokens, image, attention_mask, new, cache=True) -> list[list[int]]:
@@ -86,7 +86,7 @@ def test_a_given_cache_may_hold_the_prompts_beginning(both):
     assert cache.length == tokens.shape[1] + 11  # all but the last token, which nobody has read yet
 
 
-# Chance
+# --- chance -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_seed_repeats_and_another_seed_does_not():
@@ -109,7 +109,7 @@ def test_a_row_is_drawn_as_if_it_were_alone(cut):
         assert [row] == tokens_of(model, torch.tensor([ids]), seen, settings=settings)
 
 
-# Ends
+# --- ends -------------------------------------------------------------------------------------------------------------
 
 
 def test_each_row_ends_with_its_own_stop():

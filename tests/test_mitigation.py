@@ -36,7 +36,7 @@ NOTHING = Mitigation(EAH(threshold=0.999), CLVA(omega=0, beta=0))
 QUESTION = "What is in the image?"
 
 
-# What can be passed
+# --- what can be passed -----------------------------------------------------------------------------------------------
 
 
 def test_a_mitigation_is_made_of_settings():
@@ -87,7 +87,7 @@ def test_an_aim_refuses_nonsense(settings, sentence):
         Aim(torch.ones(1, 9), (3,), **settings)
 
 
-# Neutral settings
+# --- neutral settings -------------------------------------------------------------------------------------------------
 
 
 def test_neutral_settings_equal_the_plain_model():
@@ -113,7 +113,7 @@ def test_a_question_without_a_picture_is_answered_plainly():
     assert difference(found.logits, MODEL(**single(0)).logits) < CLOSE
 
 
-# Generation: batches, padding, the cache
+# --- generation: batches, padding, the cache --------------------------------------------------------------------------
 
 
 def written(sample: dict, mitigation: Mitigation, new: int = 12, **settings) -> list[list[int]]:
@@ -195,7 +195,7 @@ def test_generations_side_by_side_do_not_meet():
     assert list(zip(*turns, strict=True)) == list(zip(*alone, strict=True))
 
 
-# Effect: the numbers
+# --- effect: the numbers ----------------------------------------------------------------------------------------------
 
 
 def test_a_change_by_hand():
@@ -345,7 +345,7 @@ def test_comparing_changes_no_token():
     assert runs[0] == runs[1]
 
 
-# A mitigation that changes from step to step
+# --- a mitigation that changes from step to step ----------------------------------------------------------------------
 
 
 def test_a_function_decides_before_every_step():
@@ -380,7 +380,7 @@ def test_nobody_knows_what_a_function_does_with_a_cache_that_was_filled_before()
         )
 
 
-# Answers
+# --- answers ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -483,7 +483,7 @@ def test_a_mixed_turn_after_a_plain_one_begins_anew(vlm):
     assert answer.tokens == vlm.ask(picture(0), turns, **how).tokens
 
 
-# A GPU
+# --- a GPU ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.cuda

@@ -91,7 +91,7 @@ def test_links_within_the_repository_lead_somewhere(file):
     assert [link for link in links if not (file.parent / link).exists()] == []
 
 
-# --- nobody is given the solution of an assignment ------------------------------------------------------------------
+# --- nobody is given the solution of an assignment --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("file", [*LECTURES, *HANDOUTS, *PAGES], ids=lambda file: file.stem)

@@ -57,7 +57,7 @@ SHAPES = {
 WHOLE = ("vision.", "projector.", "norm")  # in names of weights that every process keeps
 
 
-# --- the program that torchrun starts --------------------------------------------------------------------------------
+# --- the program that torchrun starts ---------------------------------------------------------------------------------
 
 
 def compare(size: int, device: str) -> dict[str, Any]:
@@ -175,7 +175,7 @@ def refusals(parts: Llava, mesh: Any) -> dict[str, str]:
     return said | {"trained is whole": all(type(weight) is torch.nn.Parameter for weight in trained.parameters())}
 
 
-# --- the tests -------------------------------------------------------------------------------------------------------
+# --- the tests --------------------------------------------------------------------------------------------------------
 
 
 def measured(folder: Path, size: int, device: str) -> list[dict[str, Any]]:

@@ -102,7 +102,7 @@ def test_an_answer_may_be_empty():
     assert write([], finish="interrupted")[0].finish == "interrupted"
 
 
-# With a real tokenizer: characters of several byte tokens
+# --- with a real tokenizer: characters of several byte tokens ---------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

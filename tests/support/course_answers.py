@@ -2,13 +2,14 @@
 
     WRONG = {"no sign": ("rotate", (IN_ROTATE, "torch.cat((-second, first), dim=-1)", "torch.cat((second, first), …"))}
 
-A wrong answer tells which tests must go red, and then which exchanges make it: where (file and function), the old piece
-of code and the new one, see `support.mutants`. A right answer is its exchanges alone. A word for a test is its name
-without `test_`, or a part that several names have: one of these at least must go red.
+A wrong answer tells which tests must go red (others may), and then which exchanges make it: where (file and function),
+the old piece of code and the new one, see `support.mutants`. A right answer is its exchanges alone. A word for a test
+is its name without `test_`, or a part that several names have: one of these at least must go red.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from minivlm.course.verdict import RIGHT, WRONG, Verdict
 from support.course_tools import HOLLOW, SEED, WHOLE, Changes, states, verdicts
@@ -25,27 +26,37 @@ def changed(*exchanges: tuple[Place, str, str]) -> Changes:
 
 @dataclass(frozen=True)
 class Answers:
-    """What is known of an assignment: its quick tests, wrong and right answers, and the sentinels of the wrong ones."""
+    """What is known of an assignment. `tables`: by what they are about, wrong answers and, for all of them, sentinels:
+    the words for two tests that must stay green, so that no answer is red because nothing runs."""
 
     name: str
-    tests: frozenset[str]
-    wrong: Mapping[str, tuple]
+    tests: frozenset[str]  # those that no limits of time and memory are about
+    tables: Mapping[str, tuple[Mapping[str, tuple], str]]
     right: Mapping[str, tuple]
-    sentinels: Mapping[str, str]  # two words for each wrong answer: tests that must stay green
+
+    @cached_property
+    def wrong(self) -> dict[str, tuple]:
+        """The wrong answers of all tables, as "rotate: no sign"."""
+        return {f"{about}: {name}": row for about, (table, _) in self.tables.items() for name, row in table.items()}
+
+    def sentinels(self, name: str) -> str:
+        """The words for what must stay green under a wrong answer."""
+        return self.tables[name.split(": ")[0]][1]
 
     def judged(self, wrong: Iterable[str] | None = None, seed: str = SEED) -> Found:
         """Verdicts on all answers, or on the right and some of the wrong ones, and on the package WHOLE and HOLLOW.
 
         A wrong answer runs the tests that must go red and its sentinels, all others run every test.
         """
-        exchanges = {name: self.wrong[name][1:] for name in (self.wrong if wrong is None else wrong)} | self.right
-        versions = {name: changed(*made) for name, made in exchanges.items()} | {WHOLE: WHOLE, HOLLOW: HOLLOW}
-        tests = dict.fromkeys(versions, self.tests) | {name: self.needed(name) for name in versions if name in self.wrong}
+        chosen = {name: self.wrong[name] for name in (self.wrong if wrong is None else wrong)}
+        versions = {name: changed(*row[1:]) for name, row in chosen.items()}
+        versions |= {name: changed(*row) for name, row in self.right.items()} | {WHOLE: WHOLE, HOLLOW: HOLLOW}
+        tests = dict.fromkeys(versions, self.tests) | {name: self.needed(name) for name in chosen}
         return verdicts(self.name, versions, tests, seed)
 
     def needed(self, name: str) -> set[str]:
         """The tests that a wrong answer runs."""
-        words = f"{self.wrong[name][0]} {self.sentinels[name]}".split()
+        words = f"{self.wrong[name][0]} {self.sentinels(name)}".split()
         return {test for word in words for test in self.called(word)}
 
     def called(self, word: str) -> set[str]:
@@ -59,5 +70,5 @@ class Answers:
         state = states(found, name)
         for word in self.wrong[name][0].split():
             assert WRONG in {state[test] for test in self.called(word)}, f"{name}: {word} is not red"
-        for word in self.sentinels[name].split():
+        for word in self.sentinels(name).split():
             assert {state[test] for test in self.called(word)} == {RIGHT}, f"{name}: {word} is not green"
