@@ -390,17 +390,17 @@ BROADCAST = {
             IN_BROADCAST_DENSEST_HEAD,
             "if head is None:\n"
             "    raise ConfigError(\n"
-            '        \'EAH(decode="keep") goes on with the head of the prefill, but this call does not know it.'
+            '        \'EAH(decode="keep") uses the head of the prefill, but this call does not know it.'
             " '\n"
-            '        "Pass the effect of the prefill on: model(..., earlier=Earlier(changes=output.effect))."\n'
+            '        "Pass on the effect of the prefill: model(..., earlier=Earlier(changes=output.effect))."\n'
             "    )",
             "if head is None:\n"
             "    head = torch.full((len(weights),), -1)\n"
             "if False:\n"
             "    raise ConfigError(\n"
-            '        \'EAH(decode="keep") goes on with the head of the prefill, but this call does not know it.'
+            '        \'EAH(decode="keep") uses the head of the prefill, but this call does not know it.'
             " '\n"
-            '        "Pass the effect of the prefill on: model(..., earlier=Earlier(changes=output.effect))."\n'
+            '        "Pass on the effect of the prefill: model(..., earlier=Earlier(changes=output.effect))."\n'
             "    )",
         ),
     ),
@@ -410,17 +410,17 @@ BROADCAST = {
             IN_BROADCAST_DENSEST_HEAD,
             "if head is None:\n"
             "    raise ConfigError(\n"
-            '        \'EAH(decode="keep") goes on with the head of the prefill, but this call does not know it.'
+            '        \'EAH(decode="keep") uses the head of the prefill, but this call does not know it.'
             " '\n"
-            '        "Pass the effect of the prefill on: model(..., earlier=Earlier(changes=output.effect))."\n'
+            '        "Pass on the effect of the prefill: model(..., earlier=Earlier(changes=output.effect))."\n'
             "    )",
             "if head is None:\n"
             "    head = densest_head(weights, mask, layout, eah)\n"
             "if False:\n"
             "    raise ConfigError(\n"
-            '        \'EAH(decode="keep") goes on with the head of the prefill, but this call does not know it.'
+            '        \'EAH(decode="keep") uses the head of the prefill, but this call does not know it.'
             " '\n"
-            '        "Pass the effect of the prefill on: model(..., earlier=Earlier(changes=output.effect))."\n'
+            '        "Pass on the effect of the prefill: model(..., earlier=Earlier(changes=output.effect))."\n'
             "    )",
         ),
     ),

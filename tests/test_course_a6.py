@@ -223,9 +223,9 @@ CAPTIONS = {
         "silent",
         (
             IN_CHAIR,
-            '"""The figures as ratios of sums over captions, in their order; "words" is the mean length."""',
-            '"""The figures as ratios of sums over captions, in their order; "words" is the mean length."""\n'
-            "judged = [one for one in judged if one.mentions]",
+            'if not judged:\n    raise EvaluationError("CHAIR needs at least one caption, found none.")',
+            "judged = [one for one in judged if one.mentions]\n"
+            'if not judged:\n    raise EvaluationError("CHAIR needs at least one caption, found none.")',
         ),
     ),
     "pictures without objects are left out": (
@@ -531,15 +531,15 @@ RIGHT_ANSWERS = {
     "phrases by index": (
         (
             IN_LEXICON__JOINED,
-            '"""The tokens, two that make a phrase as one."""',
-            '"""The tokens, two that make a phrase as one."""\n'
+            "skipped = False",
             "place, tokens = 0, list(tokens)\n"
             "while place < len(tokens):\n"
             "    two = tokens[place : place + 2]\n"
             '    phrase = self.phrases.get(" ".join(token.word for token in two)) if len(two) == 2 else None\n'
             "    yield Token(phrase, two[0].start, two[1].stop) if phrase else two[0]\n"
             "    place += 2 if phrase else 1\n"
-            "return",
+            "return\n"
+            "skipped = False",
         ),
     ),
     "a list of tokens": (
