@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_model import picture, tiny_vlm
 
 from minivlm.errors import EvaluationError, GenerationError
 from minivlm.evaluation.asking import Asker
@@ -15,6 +14,7 @@ from minivlm.inference.generate import Generation, new_cache
 from minivlm.inputs.prompt import pad_batch
 from minivlm.model import CLVA, EAH, Llava, Mitigation
 from minivlm.model.vision import VisionTower
+from support.tiny_model import picture, tiny_vlm
 
 QUESTIONS = ("Is there a dog in the image?", "What?", "Is there a red ball in the image, or are there two cats?")
 ROWS = [(0, QUESTIONS[0]), (0, QUESTIONS[1]), (1, QUESTIONS[2]), (2, QUESTIONS[1]), (1, QUESTIONS[0])]

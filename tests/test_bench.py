@@ -8,11 +8,11 @@ import re
 
 import pytest
 import torch
-from tiny_model import PATCHES, tiny_vlm
 
 from minivlm import CLVA, EAH
 from minivlm.errors import ConfigError, PromptError
 from minivlm.experiments import bench
+from support.tiny_model import PATCHES, tiny_vlm
 
 PHASES = ("prefill", "decode")
 LENGTH, NEW = 60, 4
@@ -28,7 +28,7 @@ def facts(vlm):
     return bench.measure(vlm, prompt=LENGTH, new=NEW, repeats=3)
 
 
-# --- the figures ----------------------------------------------------------------------------------------------------
+# --- the figures ------------------------------------------------------------------------------------------------------
 
 
 def test_it_says_what_was_measured(vlm, facts):
@@ -71,7 +71,7 @@ def test_what_a_device_does_not_count_is_reported_as_none():
     assert bench.row("plain", found).endswith("-")
 
 
-# --- the methods ran ------------------------------------------------------------------------------------------------
+# --- the methods ran --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("method", "named"), [("eah", {"EAH"}), ("clva", {"CLVA"}), ("both", {"EAH", "CLVA"})])
@@ -109,7 +109,7 @@ def test_the_methods_take_turns_and_each_answer_has_its_tokens(vlm, monkeypatch)
     assert {count for _, _, count in seen} == {NEW}
 
 
-# --- memory ---------------------------------------------------------------------------------------------------------
+# --- memory -----------------------------------------------------------------------------------------------------------
 
 
 def test_peak_memory_counts_what_is_alive_at_a_time():
@@ -136,7 +136,7 @@ def test_a_whole_map_shows_in_the_memory(vlm):
     assert found["trace"]["memory"]["ratio"] > 1
 
 
-# --- the prompt -----------------------------------------------------------------------------------------------------
+# --- the prompt -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("length", [None, 40, 41, 100])
@@ -159,7 +159,7 @@ def test_what_cannot_be_measured_is_refused_in_a_sentence(vlm):
             bench.measure(vlm, **how)
 
 
-# --- the table ------------------------------------------------------------------------------------------------------
+# --- the table --------------------------------------------------------------------------------------------------------
 
 
 def test_the_table_has_a_line_for_each_method_and_the_effects_below(facts):

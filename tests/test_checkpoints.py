@@ -10,7 +10,6 @@ import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
-from tiny import IMAGE_TOKEN, prompt_and_pictures, tiny_hf_checkpoint, tiny_hf_model, write_checkpoint
 from transformers import LlavaForConditionalGeneration
 
 from minivlm.checkpoints import inspect_checkpoint, load_checkpoint, openclip
@@ -20,6 +19,7 @@ from minivlm.checkpoints.names import NAMING_SCHEMES, recognise
 from minivlm.checkpoints.openclip import to_open_clip
 from minivlm.checkpoints.save import save_checkpoint
 from minivlm.errors import CheckpointError, ConfigError
+from support.tiny_hf import IMAGE_TOKEN, prompt_and_pictures, tiny_hf_checkpoint, tiny_hf_model, write_checkpoint
 
 DATA = os.environ.get("MINIVLM_TEST_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="MINIVLM_TEST_DATA does not point at the reference data")
@@ -405,7 +405,7 @@ def test_the_first_of_equal_layouts_is_recognised():
     assert recognise(["model.layers.0.mlp.up_proj.weight"]).letter == "E"
 
 
-# --- config.json -----------------------------------------------------------------------------------------------------
+# --- config.json ------------------------------------------------------------------------------------------------------
 
 
 def shape_from(**config):

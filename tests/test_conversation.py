@@ -3,9 +3,9 @@
 from contextlib import suppress
 
 import pytest
-from tiny_model import PATCHES, interrupt_after, picture, tiny_vlm
 
 from minivlm import Conversation, GenerationError, Mitigation, PromptError, Turn
+from support.tiny_model import PATCHES, interrupt_after, picture, tiny_vlm
 
 QUESTIONS = ("What is in the image?", "Is there a dog?", "Two cats? No.", "A red ball")
 SETTINGS = {

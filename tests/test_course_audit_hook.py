@@ -7,11 +7,11 @@ import os
 import sys
 
 import pytest
-from small_student import jobs, project
 
 from minivlm.course.kit.landlock import open_places, version
 from minivlm.course.kit.paths import path_decoder, path_resolver
 from minivlm.course.supervise import supervise
+from support.small_student import jobs, project
 
 SOLUTION = "SOLUTION = 42\n"
 

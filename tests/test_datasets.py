@@ -69,7 +69,7 @@ def coco(tmp_path):
     return write_coco(tmp_path / "my coco")
 
 
-# --- COCO -----------------------------------------------------------------------------------------------------------
+# --- COCO -------------------------------------------------------------------------------------------------------------
 
 
 def test_truth_of_coco_unites_instances_and_captions(coco):
@@ -228,7 +228,7 @@ def test_instances_files_that_are_none(coco, change, sentence):
         open_dataset(f"coco:{coco}")
 
 
-# --- fingerprints ---------------------------------------------------------------------------------------------------
+# --- fingerprints -----------------------------------------------------------------------------------------------------
 
 
 def test_the_fingerprint_knows_the_data_and_not_the_place(coco, tmp_path):
@@ -265,7 +265,7 @@ def test_the_fingerprint_of_scenes(monkeypatch):
     assert open_dataset("scenes:0").fingerprint != first.fingerprint
 
 
-# --- scenes ---------------------------------------------------------------------------------------------------------
+# --- scenes -----------------------------------------------------------------------------------------------------------
 
 
 def test_scenes_are_the_exams_scenes_and_each_seed_has_its_own():
@@ -348,7 +348,7 @@ def test_cocos_words_would_charge_scenes_with_a_table(coco):
     assert "dining table" in [mention.object for mention in open_dataset(f"coco:{coco}").lexicon.mentions(text)]
 
 
-# --- files ----------------------------------------------------------------------------------------------------------
+# --- files ------------------------------------------------------------------------------------------------------------
 
 
 def write_listing(folder, rows=None) -> str:
@@ -424,7 +424,7 @@ def test_specs_that_are_no_data(tmp_path):
         open_dataset(write_listing(tmp_path), images=tmp_path / "nowhere")
 
 
-# --- question files -------------------------------------------------------------------------------------------------
+# --- question files ---------------------------------------------------------------------------------------------------
 
 
 def test_a_question_file_alone_serves_for_its_questions_and_for_no_captions(coco, tmp_path):
@@ -481,7 +481,7 @@ def test_question_files_that_do_not_fit(coco, tmp_path):
         open_dataset(f"coco:{coco}", ids=tmp_path / "ids.txt", questions=[known])
 
 
-# --- items ----------------------------------------------------------------------------------------------------------
+# --- items ------------------------------------------------------------------------------------------------------------
 
 
 def test_items_of_chair_ask_each_image_once_by_the_datasets_own_question(coco):

@@ -4,12 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_model import tiny_folder
 
 from minivlm.checkpoints import devices, load, load_checkpoint
 from minivlm.checkpoints.plan import make_plan
 from minivlm.cli import doctor
 from minivlm.errors import CheckpointError
+from support.tiny_model import tiny_folder
 
 MPS = torch.device("mps")
 

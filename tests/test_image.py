@@ -66,7 +66,7 @@ def pixels_of(image: Image.Image) -> list:
     return np.asarray(image).tolist()
 
 
-# --- the two recipes ------------------------------------------------------------------------------------------------
+# --- the two recipes --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [336, 224, 33])
@@ -156,7 +156,7 @@ def test_a_recipe_describes_itself():
     assert description == "pad: to a square with colour (122, 116, 104), then 336 x 336 (bicubic)"
 
 
-# --- which recipe a checkpoint gets ---------------------------------------------------------------------------------
+# --- which recipe a checkpoint gets -----------------------------------------------------------------------------------
 
 VICUNA = {"text_config": {"_name_or_path": "lmsys/vicuna-7b-v1.5"}}
 
@@ -246,7 +246,7 @@ def test_an_unknown_mode_is_refused():
         ImagePreprocessing.from_config(HUB, mode="squash")
 
 
-# --- reading pictures -----------------------------------------------------------------------------------------------
+# --- reading pictures -------------------------------------------------------------------------------------------------
 
 
 def test_all_sources_give_the_same_picture(tmp_path):
@@ -363,7 +363,7 @@ def test_a_phones_jpeg_with_a_second_picture_is_no_animation():
         assert load_image(data).size == (16, 8)
 
 
-# --- bad pictures ---------------------------------------------------------------------------------------------------
+# --- bad pictures -----------------------------------------------------------------------------------------------------
 
 
 def png_of(width: int, height: int) -> bytes:
@@ -473,7 +473,7 @@ def test_half_precision_tensors():
     assert load_image(torch.ones(3, 4, 5, dtype=torch.bfloat16)).getpixel((0, 0)) == (255, 255, 255)
 
 
-# --- where the square lies on the picture ---------------------------------------------------------------------------
+# --- where the square lies on the picture -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["crop", "pad"])

@@ -7,7 +7,6 @@ import json
 
 import pytest
 import torch
-from interleave import CHATML, CHATML_MARKED, SIZE, messages, photo, write_interleave
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 import minivlm
@@ -16,6 +15,7 @@ from minivlm.checkpoints.parity import parity_ladder
 from minivlm.inputs.chat_template import ChatTemplate, digest_of, example, read_chat_template, spelt
 from minivlm.inputs.image import ImagePreprocessing, to_pixels
 from minivlm.inputs.templates import TEMPLATES, Mark
+from support.interleave import CHATML, CHATML_MARKED, SIZE, messages, photo, write_interleave
 
 CONVERSATIONS = {
     "one question": [("What is in the picture?", 1, None)],

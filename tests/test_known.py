@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny import tiny_hf_checkpoint
 
 from minivlm import CheckpointError, ConfigError
 from minivlm.checkpoints import download, load_checkpoint
@@ -14,6 +13,7 @@ from minivlm.checkpoints.configs import parse_config
 from minivlm.checkpoints.known import KNOWN_MODELS, hub_name
 from minivlm.cli import main as cli
 from minivlm.model import CLVA, EAH
+from support.tiny_hf import tiny_hf_checkpoint
 
 
 def test_short_names_stand_for_names_on_the_hub():

@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_model import SIZE, picture, tiny_folder, tiny_vlm
 
 import minivlm
 from minivlm import CheckpointError, ConfigError, PromptError
 from minivlm.checkpoints.names import scheme_named
+from support.tiny_model import SIZE, picture, tiny_folder, tiny_vlm
 
 ASK = {"max_new_tokens": 16}
 

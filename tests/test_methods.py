@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from test_trace import made_trace
-from tiny_model import tiny_config, tiny_vlm
 
 from minivlm.errors import ConfigError, EvaluationError
 from minivlm.evaluation.chair import chair, judge
@@ -45,6 +44,7 @@ from minivlm.model import CLVA, EAH
 from minivlm.stats import Ratio, compared, difference, estimate, resamples
 from minivlm.toyworld import CROWDED, HELD_OUT, Scene, Thing
 from minivlm.toyworld.questions import DESCRIBE
+from support.tiny_model import tiny_config, tiny_vlm
 
 QUESTION = DESCRIBE[0]
 
@@ -76,7 +76,7 @@ def scene_of(*things: Thing, size: int = 96) -> Scene:
 DOG, BIRD = Thing("dog", "brown", (0, 0, 36, 32)), Thing("bird", "red", (64, 64, 96, 96))
 
 
-# --- figures with intervals -----------------------------------------------------------------------------------------
+# --- figures with intervals -------------------------------------------------------------------------------------------
 
 
 def test_a_figure_is_a_ratio_of_sums_not_a_mean_of_ratios():
@@ -131,7 +131,7 @@ def test_a_paired_difference_does_not_see_what_both_have_in_common():
     assert json.dumps(compared(better, plain, resamples(60)))
 
 
-# --- counting -------------------------------------------------------------------------------------------------------
+# --- counting ---------------------------------------------------------------------------------------------------------
 
 
 def test_caption_figures_by_hand():
@@ -197,7 +197,7 @@ def test_a_question_of_several_splits_is_asked_once(vlm, scenes, monkeypatch):
     assert len(asked) == len(set(asked)) == len(answers) == len(set(everything)) < len(everything)
 
 
-# --- the oracle -----------------------------------------------------------------------------------------------------
+# --- the oracle -------------------------------------------------------------------------------------------------------
 
 
 SQUARE = ImagePreprocessing(96)
@@ -257,7 +257,7 @@ def test_the_oracle_moves_on_from_word_to_word(vlm, scenes, monkeypatch):
     assert all(caption.startswith(text) for caption, text in zip(captions, seen[-1], strict=True))
 
 
-# --- conditions, tuning, the table ----------------------------------------------------------------------------------
+# --- conditions, tuning, the table ------------------------------------------------------------------------------------
 
 
 def test_every_method_has_its_controls(vlm):
@@ -382,7 +382,7 @@ def test_tuning_uses_other_scenes_than_the_table(vlm, monkeypatch):
     assert worlds == [replace(HELD_OUT, stream="tuning")]
 
 
-# --- the layers -----------------------------------------------------------------------------------------------------
+# --- the layers -------------------------------------------------------------------------------------------------------
 
 
 def trace_of(pieces: list[str], at: list[int]) -> Trace:

@@ -13,8 +13,6 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from sharp_model import LAYERS, PROMPTS, THRESHOLD, batch, difference, sharp_llava, single
-from tiny_model import SLOT, WORDS, picture, tiny_vlm
 from torch.testing import assert_close
 
 import minivlm
@@ -26,6 +24,8 @@ from minivlm.model.call import Call
 from minivlm.model.effect import Change
 from minivlm.model.layout import Layout
 from minivlm.model.mitigation import UNMITIGATED, ResolvedMitigation
+from support.sharp_model import LAYERS, PROMPTS, THRESHOLD, batch, difference, sharp_llava, single
+from support.tiny_model import SLOT, WORDS, picture, tiny_vlm
 
 CLOSE = 2e-5
 BY_HAND = {"rtol": 0, "atol": 1e-6}
@@ -38,7 +38,7 @@ NOTHING = Mitigation(EAH(threshold=0.999), CLVA(omega=0, beta=0))
 QUESTION = "What is in the image?"
 
 
-# What can be passed
+# --- what can be passed -----------------------------------------------------------------------------------------------
 
 
 def test_a_mitigation_is_made_of_settings():
@@ -107,7 +107,7 @@ def test_an_aim_refuses_nonsense(settings, sentence):
         Aim(torch.ones(1, 9), (3,), **settings)
 
 
-# Neutral settings
+# --- neutral settings -------------------------------------------------------------------------------------------------
 
 
 def test_neutral_settings_equal_the_plain_model():
@@ -133,7 +133,7 @@ def test_a_question_without_a_picture_is_answered_plainly():
     assert difference(found.logits, MODEL(**single(0)).logits) < CLOSE
 
 
-# Generation: batches, padding, the cache
+# --- generation: batches, padding, the cache --------------------------------------------------------------------------
 
 
 def written(sample: dict, mitigation: Mitigation, new: int = 12, **settings) -> list[list[int]]:
@@ -215,7 +215,7 @@ def test_generations_side_by_side_do_not_meet():
     assert list(zip(*turns, strict=True)) == list(zip(*alone, strict=True))
 
 
-# Effect: the numbers
+# --- effect: the numbers ----------------------------------------------------------------------------------------------
 
 
 def test_a_change_by_hand():
@@ -365,7 +365,7 @@ def test_comparing_changes_no_token():
     assert runs[0] == runs[1]
 
 
-# A mitigation that changes from step to step
+# --- a mitigation that changes from step to step ----------------------------------------------------------------------
 
 
 def test_a_function_decides_before_every_step():
@@ -400,7 +400,7 @@ def test_nobody_knows_what_a_function_does_with_a_cache_that_was_filled_before()
         )
 
 
-# Answers
+# --- answers ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -503,7 +503,7 @@ def test_a_mixed_turn_after_a_plain_one_begins_anew(vlm):
     assert answer.tokens == vlm.ask(picture(0), turns, **how).tokens
 
 
-# A GPU
+# --- a GPU ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.cuda

@@ -5,8 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fake_run import describing, fake_data
-from tiny_model import tiny_vlm
 
 from minivlm.errors import EvaluationError, ImageError
 from minivlm.evaluation import card as cards
@@ -19,6 +17,8 @@ from minivlm.inference.answer import Answer
 from minivlm.inference.effect import NO_EFFECT
 from minivlm.inference.generate import Generation
 from minivlm.model import EAH
+from support.fake_run import describing, fake_data
+from support.tiny_model import tiny_vlm
 
 ITEM = Item("random/7", "7", "Is there a dog?")
 RECORDS = [
@@ -123,7 +123,7 @@ def test_two_runs_in_one_folder_are_refused_as_long_as_the_first_lasts(tmp_path)
         pass
 
 
-# --- cards ----------------------------------------------------------------------------------------------------------
+# --- cards ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from PIL import Image
-from small_tokenizer import CORPUS
-from tiny import tiny_hf_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerFast, SiglipImageProcessorPil
+
+from support.small_tokenizer import CORPUS
+from support.tiny_hf import tiny_hf_model
 
 SIZE, PATCH = 30, 8  # 3 x 3 patches; 6 pixels at the right and at the bottom are never seen
 MERGES = 60

@@ -1,7 +1,7 @@
 """A run without a model: answers are dice that fall by the whole batch, so a batch that changed would be noticed.
 
-python fake_run.py OUT                 begin or resume, alone or under torchrun
-python fake_run.py OUT --kill SEED     the same, in a child that is killed ten times on the way
+python tests/support/fake_run.py OUT                 begin or resume, alone or under torchrun
+python tests/support/fake_run.py OUT --kill SEED     the same, in a child that is killed ten times on the way
 """
 
 import hashlib

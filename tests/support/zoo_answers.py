@@ -161,7 +161,7 @@ def test_shuffled_groups(draw, show):
     torch.testing.assert_close(slow, fused_attention(q, k, v, mask), **FP32)
 
 
-# --- a second way for some, so that more than one kind of test is known to do ----------------------------------------
+# --- a second way for some, so that more than one kind of test is known to do -----------------------------------------
 
 
 def other_head_zero(draw, show):
