@@ -1,4 +1,4 @@
-"""The exceptions of minivlm; all are subclasses of `MinivlmError`.
+"""The exceptions of minivlm, all subclasses of `MinivlmError`, and its one warning.
 
 Every message is a sentence that says what was read, where, what was expected, what was found and what to do next.
 """
@@ -34,3 +34,7 @@ class EvaluationError(MinivlmError):
 
 class CourseError(MinivlmError):
     """An assignment, a student's folder or what was handed in is not what it should be."""
+
+
+class NoEffectWarning(UserWarning):
+    """A mitigation was asked for and changed nothing: the answer is the plain model's."""

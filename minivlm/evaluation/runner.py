@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from minivlm.errors import EvaluationError, ImageError
+from minivlm.errors import EvaluationError, ImageError, NoEffectWarning
 from minivlm.evaluation.asking import Asker, EncodedImages
 from minivlm.evaluation.card import differences
 from minivlm.evaluation.datasets import Dataset
@@ -174,7 +174,7 @@ def answers_of(
 ) -> Iterator[dict[str, Any]]:
     """The records of one batch; `numbers`: image id -> its number in `encoded`."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The mitigation changed nothing")  # in some rows; the summary counts them
+        warnings.simplefilter("ignore", NoEffectWarning)  # the summary counts the answers without an effect
         answers = whole(asker.ask(encoded, [(numbers[item.image], item.question) for item in batch], method))
     return (answered(item, method, answer) for item, answer in zip(batch, answers, strict=True))
 

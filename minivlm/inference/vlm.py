@@ -1,6 +1,5 @@
 """The VLM: a model, its tokenizer and its image preprocessing, with `ask`, `stream`, `trace` and `logits`."""
 
-import warnings
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,7 +20,7 @@ from minivlm.inputs.image import ImagePreprocessing, load_image, to_pixels
 from minivlm.inputs.prompt import Batch, Prompt, Span, as_turns, build_prompt, pad_batch, require_question
 from minivlm.inputs.tokenizer import Tokenizer
 from minivlm.model import Llava, Mitigation
-from minivlm.model.effect import WHY
+from minivlm.model.effect import warn_no_effect
 from minivlm.model.mitigation import ResolvedMitigation
 
 Watcher = Callable[[Step], None]  # is called with every step
@@ -266,8 +265,8 @@ def each_effect(effect: Effect | None, writers: Sequence[StreamingText]) -> list
         return [None] * len(writers)
     effects = [effect.of(sample, len(writer.tokens)) for sample, writer in enumerate(writers)]
     if idle := [sample for sample, its_effect in enumerate(effects) if its_effect.nothing]:
-        which = "" if len(effects) == 1 else f" in the rows {', '.join(map(str, idle))} (counted from 0)"
-        warnings.warn(f"The mitigation changed nothing{which}: {WHY}. The answer is the plain model's.", stacklevel=5)
+        which = "" if len(effects) == 1 else f" in the samples {', '.join(map(str, idle))} (counted from 0)"
+        warn_no_effect(which, stacklevel=6)
     return [*effects]
 
 

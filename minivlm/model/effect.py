@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from minivlm.errors import NoEffectWarning
 from minivlm.model.layout import Layout
 
 WHY = "no sink was found, no text follows a picture, the drift gate is shut, or the strength is 0"
@@ -68,7 +69,13 @@ class Changes:
     def warn_if_nothing(self) -> None:
         """Warn if no weight was changed: most often the settings are wrong then."""
         if self.nothing:
-            warnings.warn(f"The mitigation changed nothing: {WHY}. This answer is the plain model's.", stacklevel=3)
+            warn_no_effect(stacklevel=4)
+
+
+def warn_no_effect(samples: str = "", *, stacklevel: int) -> None:
+    """Warn of a mitigation without effect. `samples`: where, as " in the samples 1, 3"; "" for all of them."""
+    sentence = f"The mitigation changed nothing{samples}: {WHY}. The answer is the plain model's."
+    warnings.warn(sentence, NoEffectWarning, stacklevel=stacklevel)
 
 
 NO_CHANGES = Changes()
