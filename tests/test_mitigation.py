@@ -86,7 +86,7 @@ def test_a_mitigation_is_empty_only_if_all_methods_are_off():
 
 
 def test_a_layout_says_of_every_token_whether_it_is_a_patch():
-    with pytest.raises(PromptError, match=r"found the shapes \(2, 3\) and \(2, 5\)"):
+    with pytest.raises(PromptError, match=r"found shapes \(2, 3\) and \(2, 5\)"):
         Layout(torch.ones(2, 5, dtype=torch.bool), torch.ones(2, 3, dtype=torch.bool), queries=3, prompt=5)
 
 

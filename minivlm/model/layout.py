@@ -27,7 +27,7 @@ class Layout:
     def __post_init__(self) -> None:
         if self.image.shape != self.attention_mask.shape:
             raise PromptError(
-                f"`image` and `attention_mask` must both have a value for every token of every sample, found the shapes "
+                f"`image` and `attention_mask` must both have a value for every token of every sample, found shapes "
                 f"{tuple(self.image.shape)} and {tuple(self.attention_mask.shape)}."
             )
 
