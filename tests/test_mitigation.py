@@ -16,7 +16,7 @@ import torch
 from torch.testing import assert_close
 
 import minivlm
-from minivlm.errors import ConfigError, GenerationError
+from minivlm.errors import ConfigError, GenerationError, PromptError
 from minivlm.inference.effect import Effect, change_of, effect_of, summed
 from minivlm.inference.generate import Generation, generate, new_cache, steps
 from minivlm.model import CLVA, EAH, NO_MITIGATION, Aim, Mitigation
@@ -83,6 +83,11 @@ def test_a_mitigation_is_empty_only_if_all_methods_are_off():
     for mitigation in (Mitigation(EAH()), Mitigation(clva=CLVA()), Mitigation(aim=aim)):
         assert not mitigation.empty
         assert not mitigation.resolve(MODEL.config).empty
+
+
+def test_a_layout_says_of_every_token_whether_it_is_a_patch():
+    with pytest.raises(PromptError, match=r"found shapes \(2, 3\) and \(2, 5\)"):
+        Layout(torch.ones(2, 5, dtype=torch.bool), torch.ones(2, 3, dtype=torch.bool), queries=3, prompt=5)
 
 
 def test_a_call_with_a_mitigation_needs_its_layout():

@@ -6,6 +6,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from minivlm.errors import PromptError
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -21,6 +23,13 @@ class Layout:
     image: Tensor  # (B, K), True at patches
     queries: int  # Q
     prompt: int  # the number of columns that belong to the prompt
+
+    def __post_init__(self) -> None:
+        if self.image.shape != self.attention_mask.shape:
+            raise PromptError(
+                f"`image` and `attention_mask` must both have a value for every token of every sample, found shapes "
+                f"{tuple(self.image.shape)} and {tuple(self.attention_mask.shape)}."
+            )
 
     @property
     def past(self) -> int:
