@@ -6,13 +6,13 @@ from minivlm.model.aim import Aim
 from minivlm.model.attention import Attention, attention_weights, fused_attention, repeat_heads
 from minivlm.model.cache import KVCache
 from minivlm.model.call import EMPTY_CARRY, EMPTY_RECORD, Call, Watch
-from minivlm.model.clva import CLVA
+from minivlm.model.clva import ResolvedCLVA
 from minivlm.model.config import TextConfig
 from minivlm.model.decoder import Decoder, causal_mask, token_positions
-from minivlm.model.eah import EAH
+from minivlm.model.eah import ResolvedEAH
 from minivlm.model.layers import rotary_angles
 from minivlm.model.layout import Layout
-from minivlm.model.mitigation import Mitigation
+from minivlm.model.mitigation import ResolvedMitigation
 
 BY_HAND = [  # the handout's queries, of two heads and four tokens
     [[0.0, 5, 5, 5], [0, 0, 9, 9], [1, 0, 0, 7], [0, 1, 0, 1]],
@@ -157,8 +157,8 @@ def test_steps_in_their_order(draw, show):
     attention_mask = torch.arange(16) >= torch.tensor([[3], [0], [1]])
     image = (torch.arange(16) >= torch.tensor([[5], [2], [0]])) & (torch.arange(16) < torch.tensor([[10], [8], [0]]))
     aim = Aim(draw.uniform(3, 6), layers=(3,))
-    clva = CLVA(noise_layers=(1,), anchor_layers=(2,), deep_layers=(3,), gate=False)
-    mitigation = Mitigation(EAH(layer=1, threshold=0.05), clva, aim)
+    clva = ResolvedCLVA(noise_layers=(1,), anchor_layers=(2,), deep_layers=(3,), gate=False)
+    mitigation = ResolvedMitigation(ResolvedEAH(layer=1, threshold=0.05), clva, aim)
     positions, x = token_positions(attention_mask, 16), draw.normal(3, 16, 24)
     cache = KVCache(config, 3, 16, device="cpu", dtype=torch.float32)
     for name, first, last in (("prompt", 0, 15), ("new", 15, 16)):
