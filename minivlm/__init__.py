@@ -5,11 +5,33 @@
     vlm = minivlm.load()                                       # the shipped model; or a folder, or a hub name
     print(vlm.ask("photo.jpg", "What is in the image?"))
 
-Names are imported when they are first used, so that `minivlm --help` need not wait for torch.
+A name is imported when it is first used, so that `minivlm --help` does not wait for torch.
+
+.. include:: README.md
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the same names for type checkers and editors, see HOME
+    from minivlm.errors import (
+        CheckpointError,
+        ConfigError,
+        CourseError,
+        EvaluationError,
+        GenerationError,
+        ImageError,
+        MinivlmError,
+        PromptError,
+    )
+    from minivlm.inference.answer import Answer
+    from minivlm.inference.conversation import Conversation
+    from minivlm.inference.effect import Effect
+    from minivlm.inference.generate import Generation
+    from minivlm.inference.load import load
+    from minivlm.inference.vlm import VLM
+    from minivlm.inputs.prompt import IMAGE, Turn
+    from minivlm.model import CLVA, EAH, NO_MITIGATION, Aim, Mitigation
 
 __version__ = "0.1.0"
 
@@ -36,13 +58,36 @@ HOME = {
     "ImageError": "errors",
     "PromptError": "errors",
 }  # name -> the module that defines it
-__all__ = list(HOME)
+__all__ = [
+    "CLVA",
+    "EAH",
+    "IMAGE",
+    "NO_MITIGATION",
+    "VLM",
+    "Aim",
+    "Answer",
+    "CheckpointError",
+    "ConfigError",
+    "Conversation",
+    "CourseError",
+    "Effect",
+    "EvaluationError",
+    "Generation",
+    "GenerationError",
+    "ImageError",
+    "MinivlmError",
+    "Mitigation",
+    "PromptError",
+    "Turn",
+    "load",
+]  # spelt out, so that a type checker reads it
 
 
 def __getattr__(name: str) -> Any:
     if name not in HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{HOME[name]}"), name)
+    value = globals()[name] = getattr(import_module(f"{__name__}.{HOME[name]}"), name)  # found without this next time
+    return value
 
 
 def __dir__() -> list[str]:

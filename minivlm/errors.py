@@ -1,11 +1,11 @@
-"""What can go wrong, as one family: catch `MinivlmError` to catch them all.
+"""The exceptions of minivlm, all subclasses of `MinivlmError`, and its one warning.
 
-Every message is a sentence that names what was read, where, what was expected, what was found and what to do next.
+Every message is a sentence that says what was read, where, what was expected, what was found and what to do next.
 """
 
 
 class MinivlmError(Exception):
-    """The root of the family."""
+    """The base class: catch it to catch every error that minivlm foresees."""
 
 
 class CheckpointError(MinivlmError):
@@ -34,3 +34,7 @@ class EvaluationError(MinivlmError):
 
 class CourseError(MinivlmError):
     """An assignment, a student's folder or what was handed in is not what it should be."""
+
+
+class NoEffectWarning(UserWarning):
+    """A mitigation was asked for and changed nothing: the answer is the plain model's."""

@@ -1,5 +1,5 @@
-"""Files and what else comes from outside: strict JSON, files that appear whole or not at all, digests, and text and
-numbers that others wrote, made harmless.
+"""Files and other input: strict JSON, files that are written completely or not at all, digests, texts from files made
+safe to print, and numbers from the environment.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import Any
 from minivlm.errors import CheckpointError, ConfigError, MinivlmError
 
 LARGEST_JSON = 50_000_000  # bytes; the index of a model of 100 billion parameters has fewer than 1 MB
-PIECE = 2**22  # bytes that are read at once
+PIECE = 2**22  # bytes that are read at a time
 LEFTOVERS = ".*.part"  # files that were being written when a process was killed
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newline
 
@@ -31,9 +31,9 @@ def parse_json(text: str | bytes) -> Any:
     try:
         return json.loads(
             text if isinstance(text, str) else text.decode("utf-8-sig"),
-            parse_constant=_refuse_number,
-            parse_float=_finite_float,
-            object_pairs_hook=_object_without_doubles,
+            parse_constant=refuse_number,
+            parse_float=finite_float,
+            object_pairs_hook=object_without_doubles,
         )
     except RecursionError as cause:
         raise ValueError(str(cause)) from cause
@@ -69,17 +69,19 @@ def require_regular_file(path: Path, error: type[MinivlmError] = CheckpointError
         raise error(f"{path} must be a regular file, found {'a folder' if stat.S_ISDIR(mode) else 'a device or pipe'}.")
 
 
-def _refuse_number(literal: str) -> float:
+def refuse_number(literal: str) -> float:
+    """Raise ValueError for NaN or Infinity."""
     raise ValueError(f"{literal} is not a JSON number")
 
 
-def _finite_float(literal: str) -> float:
+def finite_float(literal: str) -> float:
+    """The float; ValueError for a literal such as 1e999, which is infinite as a float."""
     value = float(literal)
-    return value if math.isfinite(value) else _refuse_number(literal)
+    return value if math.isfinite(value) else refuse_number(literal)
 
 
-def _object_without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Of two values of one key, json would drop the first without a word."""
+def object_without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these keys and values; ValueError if a key is there twice, of which json would drop the first."""
     data = dict(pairs)
     if len(data) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -101,9 +103,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` make a file beside `path`, see it on the disk, and put it in place of `path` in one step.
+    """Let `write` make a file beside `path`, sync it to the disk, and rename it to `path` in one step.
 
-    So `path` holds all of it or what it held before, whatever ends this process.
+    So `path` always holds either the complete new file or the old one, even if this process is killed.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -122,12 +124,12 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def digest(data: Any) -> str:
-    """The sha256 of data in JSON types, on every machine the same; the order of keys is none of it."""
+    """The sha256 of data in JSON types, in hex. It is the same on every machine, and for any order of keys."""
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
 def file_digest(path: Path) -> str:
-    """The sha256 of a file's bytes, read piece by piece; OSError if it cannot be read."""
+    """The sha256 of a file's bytes, in hex, read piece by piece; OSError if it cannot be read."""
     total = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(PIECE):
@@ -136,32 +138,32 @@ def file_digest(path: Path) -> str:
 
 
 def json_types(data: Any) -> Any:
-    """The data as a JSON file gives them back: tuples as lists, keys as texts. NaN and Infinity are a ValueError."""
+    """The data as a JSON file would return them: tuples as lists, keys as texts. NaN and Infinity are a ValueError."""
     return json.loads(json.dumps(data, allow_nan=False))
 
 
-# --- what others wrote, made harmless to a terminal -------------------------------------------------------------------
+# --- texts from files, made safe to print ---------------------------------------------------------------------------
 
 
 def harmless(text: str) -> str:
-    """The text with a mark in place of every control character, but for tabs and ends of lines."""
+    """The text with U+FFFD in place of every control character, except for tabs and newlines."""
     return CONTROL.sub("\ufffd", text)
 
 
 def clean(text: object, most: int) -> str:
-    """The first `most` characters of what should be a text, with a mark for each that cannot be printed."""
+    """The first `most` characters of a text, with U+FFFD for each that cannot be printed; "" for what is no text."""
     start = text[:most] if isinstance(text, str) else ""
     return "".join(char if char.isprintable() or char in "\n\t" else "\ufffd" for char in start)
 
 
 def printable(name: str, limit: int = 200) -> str:
-    """A name from a file, or a sentence with one, on one line: control characters escaped, never endless."""
+    """A name from a file, or a sentence with one, on one line: control characters escaped, `limit` characters."""
     text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in name[:limit])
     return text if len(name) <= limit else text + "..."
 
 
 def one_line(cause: object) -> str:
-    """What an exception says, as a part of a sentence; its class if it says nothing."""
+    """The text of an exception on one line, as a part of a sentence; the name of its class if it has no text."""
     return printable(" ".join(str(cause).split())) or type(cause).__name__
 
 
@@ -172,7 +174,7 @@ def listed(names: Sequence[str], limit: int = 10) -> str:
 
 
 def shown(value: object, limit: int = 80) -> str:
-    """A value from a file as an error shows it: short, and harmless to a terminal."""
+    """A value from a file as an error message shows it: its `repr`, at most `limit` characters of it."""
     text = repr(value)
     return text if len(text) <= limit else text[:limit] + "..."
 
@@ -183,11 +185,13 @@ def shown(value: object, limit: int = 80) -> str:
 def torchrun(name: str, alone: int | None = None) -> int:
     """A whole number that torchrun puts into the environment of its processes, such as RANK.
 
-    `alone`: what it is for a process that torchrun did not start. Raises `ConfigError` where the number is neither
-    there nor given so, and for anything but a whole number.
+    `alone`: the number of a process that torchrun did not start. Raises `ConfigError` if there is neither, or if the
+    environment has anything but a whole number.
     """
-    text = os.environ.get(name, alone)
+    text = os.environ.get(name)
+    if text is None and alone is not None:
+        return alone
     try:
-        return int(text)
-    except (TypeError, ValueError) as cause:
+        return int(text or "")
+    except ValueError as cause:
         raise ConfigError(f"{name} is {text!r} in the environment, a whole number was expected.") from cause

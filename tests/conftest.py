@@ -1,6 +1,29 @@
-"""What holds for all tests: no example of hypothesis fails for being slow, since other processes may be at work."""
+"""What holds for all tests: one thread for each process that runs them, and no hurry.
 
+`pytest` runs everything, side by side. `pytest -m "not slow and not course"` is what one runs while one works, and
+`pytest -n 0` runs in this process alone, for a debugger and for what is printed (`-s`).
+"""
+
+import os
+
+import pytest
 from hypothesis import HealthCheck, settings
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported, here and in processes that tests start
 settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy machine")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what the names of files tell: notebooks are slow, and the course has files of its own."""
+    for item in items:
+        if item.path.suffix == ".ipynb":
+            item.add_marker(pytest.mark.slow)
+        if item.path.name.startswith("test_course_"):
+            item.add_marker(pytest.mark.course)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of `pytest -m real`, see test_real.py."""
+    parser.addoption("--checkpoint", help="a folder or a name: compare this checkpoint with transformers")
+    parser.addoption("--certificate", help="a file to write what was compared to")

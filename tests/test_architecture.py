@@ -1,13 +1,14 @@
 """The architecture, held by reading the sources: who may import whom, what is never done, how long things may be.
 
-Each rule (they are in source_rules.py) is first shown small bad sources, so that a rule that sees nothing fails.
+Each rule of support/source_rules.py is first shown small bad sources, so that a rule that sees nothing fails.
 """
 
 import ast
 from pathlib import Path
 
 import pytest
-from source_rules import (
+
+from support.source_rules import (
     CALLS_IN,
     FILES,
     FLOORS,

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_model import picture, tiny_vlm
 
 from minivlm.errors import EvaluationError, GenerationError
 from minivlm.evaluation.asking import Asker
@@ -15,6 +14,7 @@ from minivlm.inference.generate import Generation, new_cache
 from minivlm.inputs.prompt import pad_batch
 from minivlm.model import CLVA, EAH, Llava, Mitigation
 from minivlm.model.vision import VisionTower
+from support.tiny_model import picture, tiny_vlm
 
 QUESTIONS = ("Is there a dog in the image?", "What?", "Is there a red ball in the image, or are there two cats?")
 ROWS = [(0, QUESTIONS[0]), (0, QUESTIONS[1]), (1, QUESTIONS[2]), (2, QUESTIONS[1]), (1, QUESTIONS[0])]
@@ -42,7 +42,7 @@ def asker(vlm, names=(*METHODS, *CONTROLS), **settings):
 def test_a_shared_picture_gives_the_answers_of_pictures_asked_alone(vlm, pixels, method):
     """Text for text, against a call for each question that shares nothing."""
     ask = asker(vlm)
-    got = ask.ask(ask.look(pixels), ROWS, method)
+    got = ask.ask(ask.encode(pixels), ROWS, method)
     alone = [
         vlm.ask(picture(number), question, mitigation=ask.methods[method], max_new_tokens=12)
         for number, question in ROWS
@@ -60,12 +60,12 @@ def test_a_shared_picture_gives_the_answers_of_pictures_asked_alone(vlm, pixels,
 def test_behind_a_shared_prefix_the_logits_are_the_same(vlm, pixels, mitigation, tolerance):
     """In fp64, of the largest: the same sums in another order; under CLVA the softmax is written out in fp32."""
     ask = asker(vlm, ["plain"])
-    looked = ask.look(pixels)
-    shared = len(looked.prefix)
+    encoded = ask.encode(pixels)
+    shared = len(encoded.prefix)
     prompts = [vlm.prompt(question, num_images=1) for _, question in ROWS]
     numbers = [number for number, _ in ROWS]
     batch = pad_batch(prompts, vlm.tokenizer.pad, shared)
-    cache = looked.cache.branch(numbers, batch.tokens.shape[1])
+    cache = encoded.cache.branch(numbers, batch.tokens.shape[1])
     with torch.inference_mode():
         split = vlm.model(
             batch.tokens[:, shared:],
@@ -95,7 +95,7 @@ def test_behind_a_shared_prefix_the_logits_are_the_same(vlm, pixels, mitigation,
 def test_under_eah_the_same_picture_has_other_keys_for_another_question(vlm, pixels):
     """So its prefix cannot be shared: the reason that the docstring gives."""
     prompts = [vlm.prompt(question, num_images=1) for question in QUESTIONS]
-    shared = len(asker(vlm, ["plain"]).look(pixels).prefix)
+    shared = len(asker(vlm, ["plain"]).encode(pixels).prefix)
     kept = []
     for prompt in prompts:
         tokens = torch.tensor([prompt.tokens])
@@ -118,11 +118,11 @@ def test_each_picture_is_seen_once_and_its_prefix_read_once(vlm, pixels, monkeyp
 
         monkeypatch.setattr(kind, "forward", counted)
     ask = asker(vlm, max_new_tokens=1)
-    looked = ask.look(pixels)
+    encoded = ask.encode(pixels)
     for method in METHODS:
-        ask.ask(looked, ROWS, method)
+        ask.ask(encoded, ROWS, method)
     assert len(seen) == 1
-    prefix = len(looked.prefix)
+    prefix = len(encoded.prefix)
     longest = max(len(vlm.prompt(question, 1).tokens) for question in QUESTIONS)
     behind, whole = (len(ROWS), longest - prefix), (len(ROWS), longest)
     assert read == [(len(pixels), prefix), behind, whole, behind, whole]  # look, plain, EAH, CLVA, both
@@ -131,21 +131,21 @@ def test_each_picture_is_seen_once_and_its_prefix_read_once(vlm, pixels, monkeyp
 def test_what_was_read_under_a_method_is_not_taken_for_plain(vlm, pixels):
     """The shared cache stays as it was: asking changes branches of it."""
     ask = asker(vlm)
-    looked = ask.look(pixels)
-    before = looked.cache.keys.clone()
-    first = ask.ask(looked, ROWS, "plain")
+    encoded = ask.encode(pixels)
+    before = encoded.cache.keys.clone()
+    first = ask.ask(encoded, ROWS, "plain")
     for method in ask.methods:
-        ask.ask(looked, ROWS, method)
-    assert ask.ask(looked, ROWS, "plain") == first
-    assert torch.equal(looked.cache.keys, before)
-    assert looked.cache.length == len(looked.prefix)
+        ask.ask(encoded, ROWS, method)
+    assert ask.ask(encoded, ROWS, "plain") == first
+    assert torch.equal(encoded.cache.keys, before)
+    assert encoded.cache.length == len(encoded.prefix)
 
 
 def test_spans_say_what_each_token_is_also_behind_the_shared_prefix(vlm, pixels):
     ask = asker(vlm)
-    looked = ask.look(pixels)
-    batch = pad_batch([vlm.prompt(question, 1) for _, question in ROWS], vlm.tokenizer.pad, len(looked.prefix))
-    for row, (answer, (_, question)) in enumerate(zip(ask.ask(looked, ROWS, "plain"), ROWS, strict=True)):
+    encoded = ask.encode(pixels)
+    batch = pad_batch([vlm.prompt(question, 1) for _, question in ROWS], vlm.tokenizer.pad, len(encoded.prefix))
+    for row, (answer, (_, question)) in enumerate(zip(ask.ask(encoded, ROWS, "plain"), ROWS, strict=True)):
         (span,) = [span for span in answer.spans if span.name == "question"]
         asked = batch.tokens[row, span.start : span.stop].tolist()
         assert question.strip() in vlm.tokenizer.decode(asked)
@@ -155,12 +155,12 @@ def test_spans_say_what_each_token_is_also_behind_the_shared_prefix(vlm, pixels)
 
 def test_the_plain_model_can_read_along_behind_a_shared_prefix(vlm, pixels):
     """`compare` gives the same KL as without sharing, within 1e-5 nats: it is taken in fp32."""
-    looked = asker(vlm).look(pixels)
-    shared = len(looked.prefix)
+    encoded = asker(vlm).encode(pixels)
+    shared = len(encoded.prefix)
     inputs = vlm.inputs(pad_batch([vlm.prompt(QUESTIONS[0], 1)], vlm.tokenizer.pad), None)
     new = replace(inputs, tokens=inputs.tokens[:, shared:])
     settings = Generation(max_new_tokens=4)
-    cache = looked.cache.branch([1], inputs.attention_mask.shape[1] + 4)
+    cache = encoded.cache.branch([1], inputs.attention_mask.shape[1] + 4)
     (split,) = vlm.write(new, settings, mitigation=OPEN, compare=True, cache=cache)
     whole = vlm.ask(picture(1), QUESTIONS[0], mitigation=OPEN, compare=True, max_new_tokens=4)
     torch.testing.assert_close(split.effect.kl, whole.effect.kl, rtol=0, atol=1e-5)
@@ -169,11 +169,11 @@ def test_the_plain_model_can_read_along_behind_a_shared_prefix(vlm, pixels):
 
 @pytest.mark.parametrize("mitigation", [EAH(), Mitigation(EAH(), OPEN)], ids=["eah", "both"])
 def test_a_cache_that_a_method_would_have_filled_differently_is_refused(vlm, pixels, mitigation):
-    looked = asker(vlm).look(pixels)
+    encoded = asker(vlm).encode(pixels)
     inputs = vlm.inputs(pad_batch([vlm.prompt(QUESTIONS[0], 1)], vlm.tokenizer.pad), None)
-    new = replace(inputs, tokens=inputs.tokens[:, len(looked.prefix) :])
+    new = replace(inputs, tokens=inputs.tokens[:, len(encoded.prefix) :])
     with pytest.raises(GenerationError, match="begin with an empty cache"):
-        vlm.write(new, Generation(max_new_tokens=2), mitigation=mitigation, cache=looked.cache.branch([0], 100))
+        vlm.write(new, Generation(max_new_tokens=2), mitigation=mitigation, cache=encoded.cache.branch([0], 100))
 
 
 def test_groups_of_methods_are_named_and_strangers_refused():

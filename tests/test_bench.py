@@ -8,11 +8,11 @@ import re
 
 import pytest
 import torch
-from tiny_model import PATCHES, tiny_vlm
 
 from minivlm import CLVA, EAH
 from minivlm.errors import ConfigError, PromptError
 from minivlm.experiments import bench
+from support.tiny_model import PATCHES, tiny_vlm
 
 PHASES = ("prefill", "decode")
 LENGTH, NEW = 60, 4
@@ -28,7 +28,7 @@ def facts(vlm):
     return bench.measure(vlm, prompt=LENGTH, new=NEW, repeats=3)
 
 
-# --- the figures ----------------------------------------------------------------------------------------------------
+# --- the figures ------------------------------------------------------------------------------------------------------
 
 
 def test_it_says_what_was_measured(vlm, facts):
@@ -53,8 +53,8 @@ def test_plain_is_one_times_plain(facts):
 
 
 def test_a_ratio_is_taken_within_its_round():
-    def runs(plain: float, eah: float) -> dict[str, bench.Run]:
-        return {"plain": bench.Run(plain, plain, None), "eah": bench.Run(eah, 2 * eah, None)}
+    def runs(plain: float, eah: float) -> dict[str, bench.Timing]:
+        return {"plain": bench.Timing(plain, plain, None), "eah": bench.Timing(eah, 2 * eah, None)}
 
     rounds = [runs(1.0, 1.5), runs(4.0, 8.0), runs(10.0, 10.0)]  # the machine became slower and slower
     found = bench.figures("eah", rounds, {"plain": 100, "eah": 150})
@@ -65,13 +65,13 @@ def test_a_ratio_is_taken_within_its_round():
 
 
 def test_what_a_device_does_not_count_is_reported_as_none():
-    rounds = [{"plain": bench.Run(1.0, 1.0, None)}]
+    rounds = [{"plain": bench.Timing(1.0, 1.0, None)}]
     found = bench.figures("plain", rounds, {"plain": None})
     assert found["memory"] == {"bytes": None, "extra": None, "ratio": None}
     assert bench.row("plain", found).endswith("-")
 
 
-# --- the methods ran ------------------------------------------------------------------------------------------------
+# --- the methods ran --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("method", "named"), [("eah", {"EAH"}), ("clva", {"CLVA"}), ("both", {"EAH", "CLVA"})])
@@ -109,7 +109,7 @@ def test_the_methods_take_turns_and_each_answer_has_its_tokens(vlm, monkeypatch)
     assert {count for _, _, count in seen} == {NEW}
 
 
-# --- memory ---------------------------------------------------------------------------------------------------------
+# --- memory -----------------------------------------------------------------------------------------------------------
 
 
 def test_peak_memory_counts_what_is_alive_at_a_time():
@@ -136,7 +136,7 @@ def test_a_whole_map_shows_in_the_memory(vlm):
     assert found["trace"]["memory"]["ratio"] > 1
 
 
-# --- the prompt -----------------------------------------------------------------------------------------------------
+# --- the prompt -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("length", [None, 40, 41, 100])
@@ -159,7 +159,7 @@ def test_what_cannot_be_measured_is_refused_in_a_sentence(vlm):
             bench.measure(vlm, **how)
 
 
-# --- the table ------------------------------------------------------------------------------------------------------
+# --- the table --------------------------------------------------------------------------------------------------------
 
 
 def test_the_table_has_a_line_for_each_method_and_the_effects_below(facts):

@@ -53,7 +53,7 @@ def objects(text: str, lexicon: Lexicon = OURS) -> list[str]:
     return [mention.object for mention in lexicon.mentions(text)]
 
 
-# the original program
+# --- the original program ---------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_our_own_list_names_the_objects_of_coco():
     assert set(OURS.objects) == set(theirs)
 
 
-# figures
+# --- figures ----------------------------------------------------------------------------------------------------------
 
 
 def test_every_figure_by_hand():
@@ -157,7 +157,7 @@ def test_no_captions_are_refused():
         chair([])
 
 
-# words
+# --- words ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_no_word_of_our_list_means_two_objects():
     assert max(len(word.split()) for word in listed) == 2  # longer ones would never be found
 
 
-# where they stand
+# --- where they stand -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -362,7 +362,7 @@ def test_every_object_is_found_by_its_own_name(names):
     assert objects(". ".join(names)) == names
 
 
-# files
+# --- files ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_fingerprint_knows_words_and_rules(tmp_path, faithful):

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny import tiny_hf_checkpoint
 
 from minivlm.checkpoints import download, inspect_checkpoint, load_checkpoint, read_json_file
 from minivlm.checkpoints.folder import open_folder, read_headers
 from minivlm.errors import CheckpointError, ConfigError, MinivlmError
+from support.tiny_hf import tiny_hf_checkpoint
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def sharded(tmp_path):
-    from tiny import tiny_hf_model
+    from support.tiny_hf import tiny_hf_model
 
     tiny_hf_model().save_pretrained(tmp_path / "sharded", max_shard_size="100KB")
     return tmp_path / "sharded"
@@ -41,7 +41,7 @@ def tensor(shape, offsets, dtype="F32") -> dict:
     return {"a": {"dtype": dtype, "shape": shape, "data_offsets": offsets}}
 
 
-# --- which files are read --------------------------------------------------------------------------------------------
+# --- which files are read ---------------------------------------------------------------------------------------------
 
 
 def test_folders_that_are_none(tmp_path):
@@ -143,7 +143,7 @@ def test_an_index_of_another_model(sharded):
         load_checkpoint(sharded)
 
 
-# --- damaged safetensors ---------------------------------------------------------------------------------------------
+# --- damaged safetensors ----------------------------------------------------------------------------------------------
 
 DAMAGED = {
     "empty": (b"", "empty or cut short"),
@@ -245,7 +245,7 @@ def test_files_that_cannot_be_mapped(folder):
         load_checkpoint(folder)
 
 
-# --- JSON ------------------------------------------------------------------------------------------------------------
+# --- JSON -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_a_checkpoint_without_its_config(folder):
         inspect_checkpoint(folder)
 
 
-# --- the hub ---------------------------------------------------------------------------------------------------------
+# --- the hub ----------------------------------------------------------------------------------------------------------
 
 
 COMMIT = "c0ffee" + "0" * 34

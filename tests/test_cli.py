@@ -9,13 +9,11 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import MISSING, FrozenInstanceError, fields
+from dataclasses import MISSING, FrozenInstanceError, fields, replace
 from pathlib import Path
 
 import pytest
 import torch
-from ignorant_model import interrupt_at, save_ignorant_model
-from tiny_model import tiny_config
 
 from minivlm import CLVA, EAH, MinivlmError, Mitigation, __version__
 from minivlm.checkpoints.devices import DTYPES
@@ -34,6 +32,8 @@ from minivlm.inference.generate import Generation
 from minivlm.inference.load import load, shipped_model
 from minivlm.toyworld import HELD_OUT, TRAINING
 from minivlm.toyworld.world import SUBSTITUTIONS, WORLDS
+from support.ignorant_model import interrupt_at, save_ignorant_model
+from support.tiny_model import tiny_config
 
 SHORT = ("--max-new-tokens", "6", "--device", "cpu")
 
@@ -54,7 +54,7 @@ def ask(checkpoint, picture):
     return lambda *words: cli.main(["ask", str(picture), "What is it?", "--model", str(checkpoint), *SHORT, *words])
 
 
-# --- parsing -------------------------------------------------------------------------------------------------------
+# --- parsing ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], *([name, "--help"] for name in cli.COMMANDS)])
@@ -73,7 +73,7 @@ def test_help_and_version_exit_with_0(words, capsys):
         ["ask", "a.png"],
         ["ask", "a.png", "what", "more"],
         ["ask", "a.png", "what", "--dtype", "int8"],
-        ["ask", "a.png", "what", "--template", "chatml"],
+        ["ask", "a.png", "what", "--template", "vicuna"],
         ["ask", "a.png", "what", "--max-new-tokens", "many"],
         ["ask", "a.png", "what", "--max-new-tokens", "0"],
         ["ask", "a.png", "what", "--temperature", "nan"],
@@ -162,7 +162,7 @@ def test_choices_are_those_of_the_library():
     assert set(cli.WORLDS) == set(WORLDS)
 
 
-# --- how a command ends --------------------------------------------------------------------------------------------
+# --- how a command ends -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def ending(monkeypatch):
         def run(request):
             raise error
 
-        monkeypatch.setitem(cli.COMMANDS, "doctor", cli.COMMANDS["doctor"]._replace(run=run))
+        monkeypatch.setitem(cli.COMMANDS, "doctor", replace(cli.COMMANDS["doctor"], run=run))
         return cli.main(["doctor", *words])
 
     return end
@@ -185,7 +185,7 @@ def ending(monkeypatch):
         (MinivlmError("What was read,\nand where."), "minivlm: What was read, and where."),
         (MinivlmError("A name\x1b[2J."), "minivlm: A name\ufffd[2J."),
         (PermissionError(13, "Permission denied", "demo"), "minivlm: demo: Permission denied."),
-        (torch.OutOfMemoryError("CUDA out of memory"), "minivlm: The memory did not suffice"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "minivlm: Out of memory (CUDA out of memory)"),
         (ZeroDivisionError("division by zero"), "minivlm: Unexpected ZeroDivisionError: division by zero"),
     ],
 )
@@ -237,7 +237,7 @@ def test_the_module_runs_with_an_encoding_that_lacks_the_letters(tmp_path):
     assert done.stdout == b""
 
 
-# --- ask and chat --------------------------------------------------------------------------------------------------
+# --- ask and chat -----------------------------------------------------------------------------------------------------
 
 
 def test_ask_prints_the_answer_and_introduces_the_model_on_stderr(ask, checkpoint, picture, capsys):
@@ -359,7 +359,7 @@ def test_a_turn_that_fails_ends_a_script_but_not_a_conversation(monkeypatch, che
     assert "context" in printed.err
 
 
-# --- mitigations ---------------------------------------------------------------------------------------------------
+# --- mitigations ------------------------------------------------------------------------------------------------------
 
 MOVING = ("--eah", "threshold=0", "--clva", "gate=off")  # changes something even in a model that knows nothing
 IDLE = ("--eah", "threshold=0.99")  # no column gets so much
@@ -495,7 +495,7 @@ def test_chat_answers_under_a_mitigation_and_tells_each_effect(monkeypatch, chec
     assert printed.count("effect: nothing was changed") == 2
 
 
-# --- check, make-random, download, train, exam ---------------------------------------------------------------------
+# --- check, make-random, download, train, exam ------------------------------------------------------------------------
 
 
 def test_check_prints_the_card_or_json(checkpoint, capsys):
@@ -654,7 +654,7 @@ def test_control_characters_do_not_reach_a_terminal(monkeypatch):
         assert out.getvalue() == expected
 
 
-# --- doctor --------------------------------------------------------------------------------------------------------
+# --- doctor -----------------------------------------------------------------------------------------------------------
 
 
 def test_doctor_as_json_and_as_text_say_the_same(capsys):
@@ -690,7 +690,7 @@ def test_a_missing_package_is_a_problem_and_exits_with_1(monkeypatch, capsys):
 
 
 def test_what_next_depends_on_what_is_there():
-    seven, thirteen = doctor.KNOWN_MODELS
+    small, seven = "llava-interleave-qwen-0.5b", "llava-1.5-7b"
     facts = {
         "problems": [],
         "shipped_model": "weights/tiny",
@@ -698,9 +698,9 @@ def test_what_next_depends_on_what_is_there():
         "memory": {"free": 20e9},
         "cache": {"models": [], "offline": False},
     }
-    assert doctor.what_next(facts)[-1] == f"minivlm download {seven}"
-    assert thirteen in doctor.what_next(facts | {"cache": {"models": [thirteen]}, "memory": {"free": 50e9}})[-1]
-    assert not any("llava" in line for line in doctor.what_next(facts | {"memory": {"free": 4e9}}))
+    assert doctor.what_next(facts)[-1] == f"minivlm download {small}"
+    assert seven in doctor.what_next(facts | {"cache": {"models": [seven]}, "memory": {"free": 50e9}})[-1]
+    assert not any("llava" in line for line in doctor.what_next(facts | {"memory": {"free": 1e9}}))
     assert doctor.what_next(facts | {"shipped_model": None}) == ["minivlm train"]
 
 

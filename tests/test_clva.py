@@ -11,10 +11,7 @@ computed in fp32.
 import warnings
 
 import pytest
-import reference_methods as reference
 import torch
-from sharp_model import DEPTH, LAYERS, PROMPTS, THRESHOLD, batch, difference, image_columns, sharp_llava, single
-from tiny_model import tiny_config
 from torch.testing import assert_close
 
 from minivlm.errors import ConfigError
@@ -31,6 +28,9 @@ from minivlm.model.clva import (
     usual_layers,
     without_outliers,
 )
+from support import reference_methods as reference
+from support.sharp_model import DEPTH, LAYERS, PROMPTS, THRESHOLD, batch, difference, image_columns, sharp_llava, single
+from support.tiny_model import tiny_config
 
 CLOSE = 2e-5
 TO_REFERENCE = {"rtol": 0, "atol": 1e-6}
@@ -42,7 +42,7 @@ NEUTRAL = CLVA(omega=0, beta=0)
 OPEN = CLVA(gate=False)
 
 
-# Settings
+# --- settings ---------------------------------------------------------------------------------------------------------
 
 
 def of_depth(depth: int):
@@ -140,10 +140,10 @@ def test_layers_that_do_not_fit_the_model_are_refused():
 def test_lists_and_ranges_of_layers_are_taken_and_given_layers_stay():
     clva = CLVA.for_model(MODEL.config, noise_layers=[2], deep_layers=range(7, 8))
     assert (clva.noise_layers, clva.anchor_layers, clva.deep_layers) == ((2,), ANCHOR_LAYERS, (7,))
-    assert clva == clva.fitted(MODEL.config)
+    assert clva == clva.resolve(MODEL.config)
 
 
-# The steps by hand: a row behind 4 patches
+# --- the steps by hand: a row behind 4 patches ------------------------------------------------------------------------
 
 
 def layout_of(patches: int = 4, rows: int = 1) -> Layout:
@@ -310,7 +310,7 @@ def test_a_shut_gate_and_a_head_that_does_not_look_change_nothing(kappa):
     assert not torch.equal(opened[:, 0], weights[:, 0])
 
 
-# The whole model
+# --- the whole model --------------------------------------------------------------------------------------------------
 
 VARIANTS = [
     {},
@@ -431,7 +431,7 @@ def test_text_between_two_pictures_does_not_see_the_second(variant):
     assert not beginning.effect.nothing
 
 
-# Controls
+# --- controls ---------------------------------------------------------------------------------------------------------
 
 
 def found_by(model=MODEL, **control) -> torch.Tensor:
@@ -475,7 +475,7 @@ def test_an_open_gate_shows_ones():
     assert gate.unique().tolist() == [1.0]
 
 
-# Batches, padding, the cache
+# --- batches, padding, the cache --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("variant", [{}, {"anchor": "random"}, {"anchor": "shuffled"}, {"keep": 0.3}], ids=str)
@@ -514,7 +514,7 @@ def test_with_a_cache_as_without_wherever_it_is_cut(cut, variant):
     assert difference(torch.cat((first.logits, second.logits), dim=1), expected) < CLOSE
 
 
-# Types, heads, training, leaks
+# --- types, heads, training, leaks ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kappa", [1.0, 2.0])

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fake_run import FakeAsker, asking, describing, fake_card, fake_data
 from test_report import ended
 
 from minivlm.errors import EvaluationError
@@ -19,6 +18,7 @@ from minivlm.evaluation.records import read_records
 from minivlm.evaluation.runner import run
 from minivlm.model import CLVA
 from minivlm.stats import Ratio, difference, mcnemar, resamples
+from support.fake_run import FakeAsker, asking, describing, fake_card, fake_data
 
 MADE = {"chair": describing, "pope": asking}
 
@@ -40,7 +40,7 @@ def captions_of(out, method, data, images):
     return chair([judge(records[image, method]["text"], data.truth[image], data.lexicon) for image in images])
 
 
-# --- figures --------------------------------------------------------------------------------------------------------
+# --- figures ----------------------------------------------------------------------------------------------------------
 
 
 def test_every_method_is_held_against_the_first_method_of_the_first_run(tmp_path):
@@ -125,7 +125,7 @@ def test_runs_that_read_no_image_in_common_are_refused(tmp_path):
             compare(runs)
 
 
-# --- what differs ---------------------------------------------------------------------------------------------------
+# --- what differs -----------------------------------------------------------------------------------------------------
 
 
 def test_what_else_differs_is_told_with_the_value_of_each_run(tmp_path):
@@ -163,7 +163,7 @@ def test_a_prompt_in_other_words_may_be_compared(tmp_path):
         assert [*compare([one, two])["differences"]] == ["prompt, text"]
 
 
-# --- what is refused ------------------------------------------------------------------------------------------------
+# --- what is refused --------------------------------------------------------------------------------------------------
 
 
 def test_runs_on_other_data_are_refused(tmp_path):
@@ -228,7 +228,7 @@ def test_a_damaged_file_is_named(tmp_path):
         compare([out])
 
 
-# --- counts and text ------------------------------------------------------------------------------------------------
+# --- counts and text --------------------------------------------------------------------------------------------------
 
 
 def test_counts_are_read_as_they_were_counted(tmp_path):

@@ -3,9 +3,9 @@
 from contextlib import suppress
 
 import pytest
-from tiny_model import PATCHES, interrupt_after, picture, tiny_vlm
 
 from minivlm import Conversation, GenerationError, Mitigation, PromptError, Turn
+from support.tiny_model import PATCHES, interrupt_after, picture, tiny_vlm
 
 QUESTIONS = ("What is in the image?", "Is there a dog?", "Two cats? No.", "A red ball")
 SETTINGS = {
@@ -119,12 +119,9 @@ def test_two_conversations_do_not_meet(vlm):
 
 def test_nothing_computed_under_a_mitigation_is_reused(vlm):
     class Other(Mitigation):
-        """Equal to no other mitigation, though it changes nothing."""
+        """A mitigation that counts as one, though it changes nothing."""
 
-        def __eq__(self, other):
-            return self is other
-
-        __hash__ = object.__hash__
+        empty = False
 
     talk, reused = Conversation(vlm, picture(0)), []
     for mitigation in (Other(), Mitigation(), Other(), Mitigation(), Mitigation(), Other()):

@@ -1,17 +1,18 @@
 """Assignment a4: the reference is green, holes are open, known wrong answers are red and other right ones green.
 
-Each row of the tables changes the reference in one place, as students do: what stands there, what stands there instead.
-Nothing is measured here but in the last tests, where the limits of time and memory must tell two solutions apart.
+What rows of the tables mean, `support/course_answers.py` says. Time and memory are limited in the last tests only,
+where solutions must be told apart by them.
 """
 
 import pytest
-from course_tools import HOLLOW, SEED, WHOLE, faults, replaced, states, verdicts, write_version
 
 from minivlm.course.assignments import assignment
 from minivlm.course.project import KIT
 from minivlm.course.reference import LEAST, seed_of
 from minivlm.course.supervise import Job, supervise
-from minivlm.course.verdict import OPEN, RIGHT, WRONG
+from minivlm.course.verdict import OPEN, RIGHT
+from support.course_answers import Answers, changed
+from support.course_tools import HOLLOW, SEED, WHOLE, faults, states, write_version
 
 ROW = assignment("a4")
 QUICK = (
@@ -23,536 +24,725 @@ QUICK = (
     }
 )  # the others take long, and what they hold is measured below
 
-SINKS, EAH, WITHOUT_MAP = "model/sinks.py", "model/eah.py", "model/without_map.py"
+IN_BROADCAST_DENSEST_HEAD = "model/eah.py", "broadcast_densest_head"
+IN_BROADCAST_HEAD = "model/eah.py", "broadcast_head"
+IN_CHOSEN_HEAD = "model/eah.py", "chosen_head"
+IN_DENSEST_HEAD = "model/eah.py", "densest_head"
+IN_SINK_DENSITY = "model/sinks.py", "sink_density"
+IN_VISION_SINK_SCORES = "model/sinks.py", "vision_sink_scores"
+IN_VISION_SINKS = "model/sinks.py", "vision_sinks"
+IN_WITHOUT_MAP_FILE = "model/without_map.py", ""
+IN_BROADCAST_WITHOUT_MAP = "model/without_map.py", "broadcast_without_map"
+IN_SINK_SCORES_WITHOUT_MAP = "model/without_map.py", "sink_scores_without_map"
+
 WIDE = "wide = torch.promote_types(weights.dtype, torch.float32)"
-SUM = "scores = sum(stripe.sum(dim=2, dtype=wide) for stripe in weights.split(SUMMED_ROWS, dim=2))  # B H K"
-ROWS = "rows = mask.sum(dim=2)  # B 1 K"
+SUM = (
+    "stripes = (stripe.sum(dim=2, dtype=wide) for stripe in weights.split(SUMMED_ROWS, dim=2))\n"
+    "scores = sum(stripes, torch.zeros(()))"
+)
 OWN = "scores[..., past:] -= weights.diagonal(offset=past, dim1=2, dim2=3)"
 OWN_ROW = "rows[..., past:] -= mask.diagonal(offset=past, dim1=2, dim2=3).long()"
 MEAN = "return scores.clamp(min=0) / rows.clamp(min=1)"
 SINK = "return (scores > threshold) & image[:, None]"
 DENSITY = "return sinks.sum(dim=-1) / image.sum(dim=-1, keepdim=True).clamp(min=1)"
-PROMPT = "    rows = layout.prompt_rows\n"
+PROMPT = "rows = layout.prompt_rows"
 COLUMNS = "columns = layout.past + rows"
-SCORES = "scores = vision_sink_scores(weights[:, :, :rows, :columns], mask[:, :, :rows, :columns])  # B H K"
-COUNTS = "counts = sinks_per_head(vision_sinks(scores, layout.image[:, :columns], eah.threshold))  # B H"
+COUNTS = "counts = sinks_per_head(vision_sinks(scores, layout.image[:, :columns], eah.threshold))"
 NONE = "return torch.where(counts.any(dim=1), chosen_head(counts, eah), -1)"
 DICE = "generator = torch.Generator().manual_seed(eah.seed)"
 RANDOM = "return torch.randint(heads, (1,), generator=generator).to(counts.device).expand(batch)"
 ORDER = "order = counts.argsort(dim=1, descending=True, stable=True)"
 PICK = 'return order[:, min(1, heads - 1) if eah.head == "second" else 0]'
-MAP = "map_ = weights[samples, head.clamp(min=0), None]  # B 1 Q K"
-TOUCHED = "touched = rows & (head >= 0)[:, None]  # B Q"
+MAP = "map_ = weights[samples, head.clamp(min=0), None]"
+TOUCHED = "touched = rows & (head >= 0)[:, None]"
 GIVE = "return torch.where(touched[:, None, :, None], map_, weights)"
-VALID = "rows = layout.attention_mask[:, layout.past :]  # B Q"
+VALID = "rows = layout.attention_mask[:, layout.past :]"
 PASS = "rows = rows & (torch.arange(layout.queries, device=rows.device) < layout.prompt_rows)"
 HEAD = "head = densest_head(weights, mask, layout, eah) if layout.prompt_rows else kept"
-REFUSE = "    if head is None:\n        raise ConfigError("
 LATER = "later = seen & (column != own)"
 ADD = "scores = scores + (weights * later).sum(dim=2, dtype=wide)"
 WEIGHTS = "weights = attention_weights(stripe, k, seen)"
 SOURCE = "source = torch.where(head[:, None] < 0, own, head[:, None])"
-LATER_ROWS = "column = torch.arange(weights.shape[3])\n    later = mask & (column < column[past:, None])\n"
 FUSED = "return fused_attention(q[sample, source], k[sample, source // group], repeat_heads(v, group), mask)"
 
-# what is wrong: file, what stands there, what stands there instead, the tasks that must go red (others may)
+
 SCORE = {
-    "the diagonal counts": (SINKS, OWN, "pass", "by_hand padded"),
-    "the diagonal is counted as a row": (SINKS, OWN_ROW, "pass", "by_hand padded"),
+    "the diagonal counts": ("by_hand padded", (IN_VISION_SINK_SCORES, OWN, "pass")),
+    "the diagonal is counted as a row": ("by_hand padded", (IN_VISION_SINK_SCORES, OWN_ROW, "pass")),
     "the diagonal begins at the first column": (
-        SINKS,
-        OWN,
-        "scores[..., : weights.shape[2]] -= weights.diagonal(dim1=2, dim2=3)",
         "by_hand padded",
+        (IN_VISION_SINK_SCORES, OWN, "scores[..., : weights.shape[2]] -= weights.diagonal(dim1=2, dim2=3)"),
     ),
-    "divided by all rows": (SINKS, MEAN, "return scores.clamp(min=0) / weights.shape[2]", "by_hand padded"),
-    "divided by all columns": (SINKS, MEAN, "return scores.clamp(min=0) / weights.shape[3]", "by_hand padded"),
+    "divided by all rows": (
+        "by_hand padded",
+        (IN_VISION_SINK_SCORES, MEAN, "return scores.clamp(min=0) / weights.shape[2]"),
+    ),
+    "divided by all columns": (
+        "by_hand padded",
+        (IN_VISION_SINK_SCORES, MEAN, "return scores.clamp(min=0) / weights.shape[3]"),
+    ),
     "divided by the rows below, padding or not": (
-        SINKS,
-        MEAN,
-        "return scores.clamp(min=0) / torch.arange(weights.shape[3] - 1, -1, -1).clamp(1, weights.shape[2])",
         "padded",
+        (
+            IN_VISION_SINK_SCORES,
+            MEAN,
+            "return scores.clamp(min=0) / torch.arange(weights.shape[3] - 1, -1, -1).clamp(1, weights.shape[2])",
+        ),
     ),
-    "not divided": (SINKS, MEAN, "return scores.clamp(min=0)", "by_hand"),
-    "nan without a later row": (SINKS, "rows.clamp(min=1)", "rows", "by_hand"),
-    "the first sample's rows for all": (SINKS, MEAN, MEAN.replace("rows.", "rows[:1]."), "padded"),
+    "not divided": ("by_hand", (IN_VISION_SINK_SCORES, MEAN, "return scores.clamp(min=0)")),
+    "nan without a later row": ("by_hand", (IN_VISION_SINK_SCORES, "rows.clamp(min=1)", "rows")),
+    "the first sample's rows for all": ("padded", (IN_VISION_SINK_SCORES, MEAN, MEAN.replace("rows.", "rows[:1]."))),
     "a mean over the batch, too": (
-        SINKS,
-        MEAN,
-        MEAN.replace("return ", "scores = scores.mean(0, True).expand_as(scores)\n    return "),
         "padded",
+        (
+            IN_VISION_SINK_SCORES,
+            OWN_ROW,
+            "rows[..., past:] -= mask.diagonal(offset=past, dim1=2, dim2=3).long()\n"
+            "scores = scores.mean(0, True).expand_as(scores)",
+        ),
     ),
     "a mean over the heads, too": (
-        SINKS,
-        MEAN,
-        MEAN.replace("return ", "scores = scores.mean(1, True).expand_as(scores)\n    return "),
         "by_hand",
+        (
+            IN_VISION_SINK_SCORES,
+            OWN_ROW,
+            "rows[..., past:] -= mask.diagonal(offset=past, dim1=2, dim2=3).long()\n"
+            "scores = scores.mean(1, True).expand_as(scores)",
+        ),
     ),
     "what a row gives, not what a column gets": (
-        SINKS,
-        "stripe.sum(dim=2, dtype=wide) for stripe in weights.split",
-        "stripe.sum(dim=2, dtype=wide) for stripe in weights.mT.split",
         "by_hand padded",
+        (IN_VISION_SINK_SCORES, "weights.split(SUMMED_ROWS, dim=2)", "weights.mT.split(SUMMED_ROWS, dim=2)"),
     ),
     "the largest instead of the mean": (
-        SINKS,
-        SUM,
-        "scores = weights.tril(weights.shape[3] - weights.shape[2] - 1).amax(2).to(wide) * mask.sum(2)",
         "by_hand padded",
+        (
+            IN_VISION_SINK_SCORES,
+            SUM,
+            "scores = weights.tril(weights.shape[3] - weights.shape[2] - 1).amax(2).to(wide) * mask.sum(2)",
+        ),
     ),
-    "the last row alone": (SINKS, SUM, "scores = weights[:, :, -1].to(wide).clone()", "by_hand padded"),
-    "a sum in half precision": (SINKS, ", dtype=wide)", ")", "half"),
+    "the last row alone": (
+        "by_hand padded",
+        (IN_VISION_SINK_SCORES, SUM, "scores = weights[:, :, -1].to(wide).clone()"),
+    ),
+    "a sum in half precision": ("half", (IN_VISION_SINK_SCORES, "stripe.sum(dim=2, dtype=wide)", "stripe.sum(dim=2)")),
     "a mean in half precision": (
-        SINKS,
-        MEAN,
-        MEAN.replace("return ", "return (").replace("clamp(min=1)", "clamp(min=1)).to(weights.dtype)"),
         "half",
+        (
+            IN_VISION_SINK_SCORES,
+            MEAN,
+            MEAN.replace("return ", "return (").replace("clamp(min=1)", "clamp(min=1)).to(weights.dtype)"),
+        ),
     ),
-    "fp64 is rounded": (SINKS, WIDE, "wide = torch.float32", "half"),
+    "fp64 is rounded": ("half", (IN_VISION_SINK_SCORES, WIDE, "wide = torch.float32")),
     "the weights lose their diagonal": (
-        SINKS,
-        WIDE,
-        WIDE + "\n    weights.diagonal(offset=past, dim1=2, dim2=3).zero_()",
         "half",
+        (
+            IN_VISION_SINK_SCORES,
+            WIDE,
+            "wide = torch.promote_types(weights.dtype, torch.float32)\n"
+            "weights.diagonal(offset=past, dim1=2, dim2=3).zero_()",
+        ),
     ),
     "the mask loses its diagonal": (
-        SINKS,
-        WIDE,
-        WIDE + "\n    mask.diagonal(offset=past, dim1=2, dim2=3).zero_()",
         "half",
+        (
+            IN_VISION_SINK_SCORES,
+            WIDE,
+            "wide = torch.promote_types(weights.dtype, torch.float32)\n"
+            "mask.diagonal(offset=past, dim1=2, dim2=3).zero_()",
+        ),
     ),
-    "sinks at the threshold": (SINKS, SINK, SINK.replace(">", ">="), "density densest_head"),
-    "every column may be a sink": (SINKS, SINK, "return scores > threshold", "density densest_head"),
+    "sinks at the threshold": ("density densest_head", (IN_VISION_SINKS, SINK, SINK.replace(">", ">="))),
+    "every column may be a sink": ("density densest_head", (IN_VISION_SINKS, SINK, "return scores > threshold")),
     "a slice that ends one column short": (
-        SINKS,
-        SINK,
-        "end = image.shape[1] - image.flip(1).int().argmax(1, keepdim=True) - 1\n"
-        "    return (scores > threshold) & (image & (torch.arange(image.shape[1]) < end))[:, None]",
         "density densest_head",
+        (
+            IN_VISION_SINKS,
+            SINK,
+            "end = image.shape[1] - image.flip(1).int().argmax(1, keepdim=True) - 1\n"
+            "return (scores > threshold) & (image & (torch.arange(image.shape[1]) < end))[:, None]",
+        ),
     ),
     "a slice from the first to the last patch": (
-        SINKS,
-        SINK,
-        "reached = image.cumsum(1) > 0\n    left = image.flip(1).cumsum(1).flip(1) > 0\n"
-        "    return (scores > threshold) & (reached & left)[:, None]",
         "density",
+        (
+            IN_VISION_SINKS,
+            SINK,
+            "reached = image.cumsum(1) > 0\n"
+            "left = image.flip(1).cumsum(1).flip(1) > 0\n"
+            "return (scores > threshold) & (reached & left)[:, None]",
+        ),
     ),
     "a picture that always begins at 35": (
-        SINKS,
-        SINK,
-        "return (scores > threshold) & (torch.arange(image.shape[1]) >= 35) & image.any(1)[:, None, None]",
         "density densest_head",
+        (
+            IN_VISION_SINKS,
+            SINK,
+            "return (scores > threshold) & (torch.arange(image.shape[1]) >= 35) & image.any(1)[:, None, None]",
+        ),
     ),
     "the first sample's patches": (
-        SINKS,
-        SINK,
-        SINK.replace("image[", "image[:1][").replace("[:, None]", "[:, None]"),
         "density",
+        (IN_VISION_SINKS, SINK, SINK.replace("image[", "image[:1][").replace("[:, None]", "[:, None]")),
     ),
-    "without a place for the heads": (SINKS, SINK, SINK.replace("image[:, None]", "image"), "density"),
-    "a share of all tokens": (SINKS, DENSITY, "return sinks.sum(dim=-1) / sinks.shape[-1]", "density"),
-    "a number, not a share": (SINKS, DENSITY, "return sinks.sum(dim=-1).float()", "density"),
+    "without a place for the heads": ("density", (IN_VISION_SINKS, SINK, SINK.replace("image[:, None]", "image"))),
+    "a share of all tokens": ("density", (IN_SINK_DENSITY, DENSITY, "return sinks.sum(dim=-1) / sinks.shape[-1]")),
+    "a number, not a share": ("density", (IN_SINK_DENSITY, DENSITY, "return sinks.sum(dim=-1).float()")),
     "nan without a picture": (
-        SINKS,
-        ".sum(dim=-1, keepdim=True).clamp(min=1)",
-        ".sum(dim=-1, keepdim=True)",
         "density",
+        (IN_SINK_DENSITY, "image.sum(dim=-1, keepdim=True).clamp(min=1)", "image.sum(dim=-1, keepdim=True)"),
     ),
-    "a share of the first sample's patches": (SINKS, DENSITY, DENSITY.replace("image.sum", "image[:1].sum"), "density"),
-    "a share of the layer's patches": (
-        SINKS,
-        DENSITY,
-        DENSITY.replace(" / image", " / sinks.shape[1] / image"),
+    "a share of the first sample's patches": (
         "density",
+        (IN_SINK_DENSITY, DENSITY, DENSITY.replace("image.sum", "image[:1].sum")),
+    ),
+    "a share of the layer's patches": (
+        "density",
+        (IN_SINK_DENSITY, DENSITY, DENSITY.replace(" / image", " / sinks.shape[1] / image")),
     ),
 }
 
 CHOICE = {
     "ties go to the highest": (
-        EAH,
-        ORDER,
-        "order = (counts.shape[1] - 1) - counts.flip(1).argsort(dim=1, descending=True, stable=True)",
         "chosen",
+        (
+            IN_CHOSEN_HEAD,
+            ORDER,
+            "order = (counts.shape[1] - 1) - counts.flip(1).argsort(dim=1, descending=True, stable=True)",
+        ),
     ),
-    "an order that is not stable": (EAH, ", stable=True)", ")", "chosen"),
-    "the sparsest head": (EAH, "descending=True", "descending=False", "chosen densest_head"),
-    "the second by value, not by place": (
-        EAH,
-        ORDER,
-        "if eah.head == 'second' and heads > 1:\n"
-        "        return counts.masked_fill(counts == counts.amax(1, True), -1).argmax(1)\n"
-        "    order = counts.argsort(dim=1, descending=True, stable=True)",
+    "an order that is not stable": (
         "chosen",
+        (
+            IN_CHOSEN_HEAD,
+            "counts.argsort(dim=1, descending=True, stable=True)",
+            "counts.argsort(dim=1, descending=True)",
+        ),
     ),
-    "no second of one": (EAH, "min(1, heads - 1)", "1", "chosen"),
-    "head 0 is skipped": (
-        EAH,
-        ORDER,
-        "order = counts[:, 1:].argsort(dim=1, descending=True, stable=True) + 1",
+    "the sparsest head": (
         "chosen densest_head",
+        (
+            IN_CHOSEN_HEAD,
+            "counts.argsort(dim=1, descending=True, stable=True)",
+            "counts.argsort(dim=1, descending=False, stable=True)",
+        ),
     ),
-    "the first sample's head for all": (EAH, PICK, PICK + "[:1].expand(batch)", "chosen densest_head"),
-    "the head of the whole batch": (
-        EAH,
-        ORDER,
-        ORDER.replace("counts.", "counts.sum(0, True).expand_as(counts)."),
+    "the second by value, not by place": (
         "chosen",
+        (
+            IN_CHOSEN_HEAD,
+            'if eah.head == "random":\n'
+            "    generator = torch.Generator().manual_seed(eah.seed)\n"
+            "    return torch.randint(heads, (1,), generator=generator).to(counts.device).expand(batch)",
+            'if eah.head == "random":\n'
+            "    generator = torch.Generator().manual_seed(eah.seed)\n"
+            "    return torch.randint(heads, (1,), generator=generator).to(counts.device).expand(batch)\n"
+            "if eah.head == 'second' and heads > 1:\n"
+            "    return counts.masked_fill(counts == counts.amax(1, True), -1).argmax(1)",
+        ),
+    ),
+    "no second of one": ("chosen", (IN_CHOSEN_HEAD, "min(1, heads - 1)", "1")),
+    "head 0 is skipped": (
+        "chosen densest_head",
+        (IN_CHOSEN_HEAD, ORDER, "order = counts[:, 1:].argsort(dim=1, descending=True, stable=True) + 1"),
+    ),
+    "the first sample's head for all": ("chosen densest_head", (IN_CHOSEN_HEAD, PICK, PICK + "[:1].expand(batch)")),
+    "the head of the whole batch": (
+        "chosen",
+        (IN_CHOSEN_HEAD, ORDER, ORDER.replace("counts.", "counts.sum(0, True).expand_as(counts).")),
     ),
     "another random head for each sample": (
-        EAH,
-        RANDOM,
-        "return torch.randint(heads, (batch,), generator=generator)",
         "chosen",
+        (IN_CHOSEN_HEAD, RANDOM, "return torch.randint(heads, (batch,), generator=generator)"),
     ),
-    "dice of everybody": (EAH, DICE, "generator = torch.manual_seed(eah.seed)", "chosen"),
-    "dice without a seed": (EAH, DICE, "generator = None", "chosen"),
-    "always the same random head": (EAH, RANDOM, "return torch.zeros(batch, dtype=torch.long)", "chosen"),
-    "never the last head": (EAH, RANDOM, "return torch.full((batch,), eah.seed % 7)", "chosen"),
-    "no head is head 0": (EAH, NONE, "return chosen_head(counts, eah)", "densest_head eah"),
+    "dice of everybody": ("chosen", (IN_CHOSEN_HEAD, DICE, "generator = torch.manual_seed(eah.seed)")),
+    "dice without a seed": ("chosen", (IN_CHOSEN_HEAD, DICE, "generator = None")),
+    "always the same random head": ("chosen", (IN_CHOSEN_HEAD, RANDOM, "return torch.zeros(batch, dtype=torch.long)")),
+    "never the last head": ("chosen", (IN_CHOSEN_HEAD, RANDOM, "return torch.full((batch,), eah.seed % 7)")),
+    "no head is head 0": ("densest_head eah", (IN_DENSEST_HEAD, NONE, "return chosen_head(counts, eah)")),
     "one sample without a sink stops all": (
-        EAH,
-        NONE,
-        "return chosen_head(counts, eah) if counts.any(dim=1).all() else torch.full((len(counts),), -1)",
         "densest_head eah",
+        (
+            IN_DENSEST_HEAD,
+            NONE,
+            "return chosen_head(counts, eah) if counts.any(dim=1).all() else torch.full((len(counts),), -1)",
+        ),
     ),
-    "the answer's rows vote, too": (EAH, PROMPT, "    rows = layout.queries\n", "densest_head eah"),
-    "columns counted without the cache": (EAH, COLUMNS, "columns = rows", "densest_head eah"),
-    "all columns, but the prompt's rows": (EAH, COLUMNS, "columns = layout.image.shape[1]", "densest_head"),
-    "sums over heads decide": (
-        EAH,
-        COUNTS,
-        "counts = (scores * layout.image[:, None, :columns]).sum(dim=-1)",
+    "the answer's rows vote, too": ("densest_head eah", (IN_DENSEST_HEAD, PROMPT, "rows = layout.queries")),
+    "columns counted without the cache": ("densest_head eah", (IN_DENSEST_HEAD, COLUMNS, "columns = rows")),
+    "all columns, but the prompt's rows": (
         "densest_head",
+        (IN_DENSEST_HEAD, COLUMNS, "columns = layout.image.shape[1]"),
+    ),
+    "sums over heads decide": (
+        "densest_head",
+        (IN_DENSEST_HEAD, COUNTS, "counts = (scores * layout.image[:, None, :columns]).sum(dim=-1)"),
     ),
 }
 
 BROADCAST = {
-    "head 0 for all samples": (EAH, MAP, "map_ = weights[:, :1]", "one_head eah"),
-    "the first sample's head for all samples": (EAH, MAP, MAP.replace("head.", "head[:1]."), "one_head eah"),
+    "head 0 for all samples": ("one_head eah", (IN_BROADCAST_HEAD, MAP, "map_ = weights[:, :1]")),
+    "the first sample's head for all samples": (
+        "one_head eah",
+        (IN_BROADCAST_HEAD, MAP, MAP.replace("head.", "head[:1].")),
+    ),
     "the first sample's map for all samples": (
-        EAH,
-        MAP,
-        "map_ = weights[:1, head.clamp(min=0)[0], None]",
         "one_head eah",
+        (IN_BROADCAST_HEAD, MAP, "map_ = weights[:1, head.clamp(min=0)[0], None]"),
     ),
-    "head 0 is never broadcast": (EAH, TOUCHED, TOUCHED.replace(">= 0", "> 0"), "one_head"),
-    "-1 means the last head": (EAH, TOUCHED, "touched = rows", "one_head eah"),
+    "head 0 is never broadcast": ("one_head", (IN_BROADCAST_HEAD, TOUCHED, TOUCHED.replace(">= 0", "> 0"))),
+    "-1 means the last head": ("one_head eah", (IN_BROADCAST_HEAD, TOUCHED, "touched = rows")),
     "only the first sample": (
-        EAH,
-        TOUCHED,
-        TOUCHED + "\n    touched = touched & (samples == 0)[:, None]",
         "one_head eah",
+        (
+            IN_BROADCAST_HEAD,
+            "touched = rows & (head >= 0)[:, None]",
+            "touched = rows & (head >= 0)[:, None]\ntouched = touched & (samples == 0)[:, None]",
+        ),
     ),
-    "all rows": (EAH, TOUCHED, "touched = (head >= 0)[:, None].expand_as(rows)", "one_head eah"),
-    "one sample left alone, all left alone": (EAH, TOUCHED, "touched = rows & (head >= 0).all()", "one_head eah"),
+    "all rows": ("one_head eah", (IN_BROADCAST_HEAD, TOUCHED, "touched = (head >= 0)[:, None].expand_as(rows)")),
+    "one sample left alone, all left alone": (
+        "one_head eah",
+        (IN_BROADCAST_HEAD, TOUCHED, "touched = rows & (head >= 0).all()"),
+    ),
     "the given weights are changed": (
-        EAH,
-        GIVE,
-        GIVE.replace("return ", "weights.copy_(").replace("weights)", "weights.clone()))") + "\n    return weights",
         "one_head eah",
+        (
+            IN_BROADCAST_HEAD,
+            GIVE,
+            "weights.copy_(torch.where(touched[:, None, :, None], map_, weights.clone()))\nreturn weights",
+        ),
     ),
-    "columns instead of rows": (EAH, GIVE, GIVE.replace("[:, None, :, None]", "[:, None, None, :]"), "one_head eah"),
-    "the others are set to 0": (EAH, GIVE, GIVE.replace("weights)", "torch.zeros_like(weights))"), "one_head eah"),
-    "added to the others": (EAH, GIVE, GIVE.replace("map_,", "(map_ + weights) / 2,"), "one_head eah"),
-    "rounded on the way": (EAH, GIVE, GIVE.replace("map_,", "map_.half().to(weights.dtype),"), "one_head"),
+    "columns instead of rows": (
+        "one_head eah",
+        (IN_BROADCAST_HEAD, GIVE, GIVE.replace("[:, None, :, None]", "[:, None, None, :]")),
+    ),
+    "the others are set to 0": (
+        "one_head eah",
+        (IN_BROADCAST_HEAD, GIVE, GIVE.replace("weights)", "torch.zeros_like(weights))")),
+    ),
+    "added to the others": ("one_head eah", (IN_BROADCAST_HEAD, GIVE, GIVE.replace("map_,", "(map_ + weights) / 2,"))),
+    "rounded on the way": (
+        "one_head",
+        (IN_BROADCAST_HEAD, GIVE, GIVE.replace("map_,", "map_.half().to(weights.dtype),")),
+    ),
     "the patches' columns alone": (
-        EAH,
-        "return broadcast_head(weights, head, rows), head",
-        "found = broadcast_head(weights, head, rows)\n"
-        "    return torch.where(layout.image[:, None, None], found, weights), head",
         "eah",
+        (
+            IN_BROADCAST_DENSEST_HEAD,
+            "return broadcast_head(weights, head, rows), head",
+            "found = broadcast_head(weights, head, rows)\n"
+            "return torch.where(layout.image[:, None, None], found, weights), head",
+        ),
     ),
-    "the first columns' padding": (EAH, VALID, "rows = layout.attention_mask[:, : layout.queries]", "eah"),
-    "generated rows always change": (EAH, PASS, "pass", "eah"),
-    "generated rows never change": (EAH, 'if eah.decode == "pass":', "if True:", "eah"),
+    "the first columns' padding": (
+        "eah",
+        (IN_BROADCAST_DENSEST_HEAD, VALID, "rows = layout.attention_mask[:, : layout.queries]"),
+    ),
+    "generated rows always change": ("eah", (IN_BROADCAST_DENSEST_HEAD, PASS, "pass")),
+    "generated rows never change": ("eah", (IN_BROADCAST_DENSEST_HEAD, 'eah.decode == "pass"', "True")),
     "the prompt's rows counted from the end": (
-        EAH,
-        PASS,
-        PASS.replace("< layout.prompt_rows", ">= layout.queries - layout.prompt_rows"),
         "eah",
+        (
+            IN_BROADCAST_DENSEST_HEAD,
+            PASS,
+            PASS.replace("< layout.prompt_rows", ">= layout.queries - layout.prompt_rows"),
+        ),
     ),
-    "the kept head is not used": (EAH, HEAD, HEAD.replace(" if layout.prompt_rows else kept", ""), "eah"),
-    "the kept head is used at the prompt": (
-        EAH,
-        HEAD,
-        "head = kept if kept is not None else densest_head(weights, mask, layout, eah)",
+    "the kept head is not used": (
         "eah",
+        (IN_BROADCAST_DENSEST_HEAD, HEAD, HEAD.replace(" if layout.prompt_rows else kept", "")),
+    ),
+    "the kept head is used at the prompt": (
+        "eah",
+        (
+            IN_BROADCAST_DENSEST_HEAD,
+            HEAD,
+            "head = kept if kept is not None else densest_head(weights, mask, layout, eah)",
+        ),
     ),
     "the kept head wins over the prompt's": (
-        EAH,
-        HEAD,
-        "head = kept if kept is not None or not layout.prompt_rows else densest_head(weights, mask, layout, eah)",
         "eah",
+        (
+            IN_BROADCAST_DENSEST_HEAD,
+            HEAD,
+            "head = kept if kept is not None or not layout.prompt_rows else densest_head(weights, mask, layout, eah)",
+        ),
     ),
-    "the layout loses its answer": (
-        EAH,
-        PASS,
-        "rows[:, layout.prompt_rows :] = False",
-        "eah",
-    ),
+    "the layout loses its answer": ("eah", (IN_BROADCAST_DENSEST_HEAD, PASS, "rows[:, layout.prompt_rows :] = False")),
     "the layout loses its padding": (
-        EAH,
-        "rows = layout.prompt_rows\n    columns",
-        "rows = layout.prompt_rows\n    layout.attention_mask[:, 0] = True\n    columns",
         "eah",
+        (IN_DENSEST_HEAD, PROMPT, "rows = layout.prompt_rows\nlayout.attention_mask[:, 0] = True"),
     ),
     "the prompt's weights are changed": (
-        EAH,
-        "return broadcast_head(weights, head, rows), head",
-        "weights.copy_(broadcast_head(weights, head, rows))\n    return weights, head",
         "eah",
+        (
+            IN_BROADCAST_DENSEST_HEAD,
+            "return broadcast_head(weights, head, rows), head",
+            "weights.copy_(broadcast_head(weights, head, rows))\nreturn weights, head",
+        ),
     ),
     "an unknown head is none": (
-        EAH,
-        REFUSE,
-        "    if head is None:\n        head = torch.full((len(weights),), -1)\n"
-        "    if False:\n        raise ConfigError(",
         "eah",
+        (
+            IN_BROADCAST_DENSEST_HEAD,
+            "if head is None:\n"
+            "    raise ConfigError(\n"
+            '        \'EAH(decode="keep") uses the head of the prefill, but this call does not know it.'
+            " '\n"
+            '        "Pass on the effect of the prefill: model(..., earlier=Earlier(changes=output.effect))."\n'
+            "    )",
+            "if head is None:\n"
+            "    head = torch.full((len(weights),), -1)\n"
+            "if False:\n"
+            "    raise ConfigError(\n"
+            '        \'EAH(decode="keep") uses the head of the prefill, but this call does not know it.'
+            " '\n"
+            '        "Pass on the effect of the prefill: model(..., earlier=Earlier(changes=output.effect))."\n'
+            "    )",
+        ),
     ),
     "an unknown head is looked for": (
-        EAH,
-        REFUSE,
-        "    if head is None:\n        head = densest_head(weights, mask, layout, eah)\n"
-        "    if False:\n        raise ConfigError(",
         "eah",
+        (
+            IN_BROADCAST_DENSEST_HEAD,
+            "if head is None:\n"
+            "    raise ConfigError(\n"
+            '        \'EAH(decode="keep") uses the head of the prefill, but this call does not know it.'
+            " '\n"
+            '        "Pass on the effect of the prefill: model(..., earlier=Earlier(changes=output.effect))."\n'
+            "    )",
+            "if head is None:\n"
+            "    head = densest_head(weights, mask, layout, eah)\n"
+            "if False:\n"
+            "    raise ConfigError(\n"
+            '        \'EAH(decode="keep") uses the head of the prefill, but this call does not know it.'
+            " '\n"
+            '        "Pass on the effect of the prefill: model(..., earlier=Earlier(changes=output.effect))."\n'
+            "    )",
+        ),
     ),
-    "the head is not told": (EAH, "rows), head", "rows), torch.zeros_like(head)", "eah"),
+    "the head is not told": (
+        "eah",
+        (
+            IN_BROADCAST_DENSEST_HEAD,
+            "broadcast_head(weights, head, rows), head",
+            "broadcast_head(weights, head, rows), torch.zeros_like(head)",
+        ),
+    ),
 }
 
 WITHOUT_A_MAP = {
-    "the diagonal counts": (WITHOUT_MAP, LATER, "later = seen", "scores_without"),
+    "the diagonal counts": ("scores_without", (IN_SINK_SCORES_WITHOUT_MAP, LATER, "later = seen")),
     "the diagonal begins at the first column": (
-        WITHOUT_MAP,
-        "diagonal = column[-q.shape[2] :, None]",
-        "diagonal = column[: q.shape[2], None]",
         "scores_without",
+        (IN_SINK_SCORES_WITHOUT_MAP, "diagonal = column[-q.shape[2] :, None]", "diagonal = column[: q.shape[2], None]"),
     ),
-    "rows of the last stripe alone": (WITHOUT_MAP, "rows = rows + later", "rows = later", "scores_without"),
-    "weights of the last stripe alone": (WITHOUT_MAP, ADD, ADD.replace("scores + ", ""), "scores_without"),
-    "divided by all rows": (WITHOUT_MAP, "rows.clamp(min=1)", "q.shape[2]", "scores_without"),
-    "nan without a later row": (WITHOUT_MAP, "rows.clamp(min=1)", "rows", "scores_without"),
-    "a sum in half precision": (WITHOUT_MAP, ADD, ADD.replace("dtype=wide", "dtype=q.dtype"), "scores_without"),
-    "a softmax over the stripe's own columns": (
-        WITHOUT_MAP,
-        WEIGHTS,
-        "n = stripe.shape[2]\n        weights = attention_weights(stripe, k[:, :, :n], seen[..., :n])\n"
-        "        weights = torch.cat((weights, weights.new_zeros(*weights.shape[:3], k.shape[2] - n)), dim=3)",
+    "rows of the last stripe alone": (
         "scores_without",
+        (IN_SINK_SCORES_WITHOUT_MAP, "rows + later.sum(dim=2)", "later.sum(dim=2)"),
+    ),
+    "weights of the last stripe alone": (
+        "scores_without",
+        (IN_SINK_SCORES_WITHOUT_MAP, ADD, ADD.replace("scores + ", "")),
+    ),
+    "divided by all rows": ("scores_without", (IN_SINK_SCORES_WITHOUT_MAP, "rows.clamp(min=1)", "q.shape[2]")),
+    "nan without a later row": ("scores_without", (IN_SINK_SCORES_WITHOUT_MAP, "rows.clamp(min=1)", "rows")),
+    "a sum in half precision": (
+        "scores_without",
+        (IN_SINK_SCORES_WITHOUT_MAP, ADD, ADD.replace("dtype=wide", "dtype=q.dtype")),
+    ),
+    "a softmax over the stripe's own columns": (
+        "scores_without",
+        (
+            IN_SINK_SCORES_WITHOUT_MAP,
+            WEIGHTS,
+            "n = stripe.shape[2]\n"
+            "weights = attention_weights(stripe, k[:, :, :n], seen[..., :n])\n"
+            "weights = torch.cat((weights, weights.new_zeros(*weights.shape[:3], k.shape[2] - n)), dim=3)",
+        ),
     ),
     "groups in the wrong order": (
-        WITHOUT_MAP,
-        "k = repeat_heads(k, q.shape[1] // k.shape[1])",
-        "k = k.repeat(1, q.shape[1] // k.shape[1], 1, 1)",
         "scores_without",
+        (
+            IN_SINK_SCORES_WITHOUT_MAP,
+            "k = repeat_heads(k, q.shape[1] // k.shape[1])",
+            "k = k.repeat(1, q.shape[1] // k.shape[1], 1, 1)",
+        ),
     ),
     "sums, then one softmax": (
-        WITHOUT_MAP,
-        WEIGHTS,
-        "weights = attention_weights(stripe.mean(dim=2, keepdim=True).expand_as(stripe), k, seen)",
         "scores_without",
+        (
+            IN_SINK_SCORES_WITHOUT_MAP,
+            WEIGHTS,
+            "weights = attention_weights(stripe.mean(dim=2, keepdim=True).expand_as(stripe), k, seen)",
+        ),
     ),
     "v of the chosen head, too": (
-        WITHOUT_MAP,
-        FUSED,
-        FUSED.replace("repeat_heads(v, group)", "repeat_heads(v, group)[sample, source]"),
         "broadcast_without together",
+        (
+            IN_BROADCAST_WITHOUT_MAP,
+            FUSED,
+            FUSED.replace("repeat_heads(v, group)", "repeat_heads(v, group)[sample, source]"),
+        ),
     ),
     "q alone": (
-        WITHOUT_MAP,
-        FUSED,
-        FUSED.replace("k[sample, source // group]", "repeat_heads(k, group)"),
         "broadcast_without together",
+        (IN_BROADCAST_WITHOUT_MAP, FUSED, FUSED.replace("k[sample, source // group]", "repeat_heads(k, group)")),
     ),
-    "k alone": (WITHOUT_MAP, FUSED, FUSED.replace("q[sample, source]", "q"), "broadcast_without together"),
-    "k of head n, not of its group": (WITHOUT_MAP, "source // group", "source % k.shape[1]", "broadcast_without"),
-    "the first sample's head": (
-        WITHOUT_MAP,
-        SOURCE,
-        "source = torch.where(head[:, None] < 0, own, head[:1, None])",
+    "k alone": (
         "broadcast_without together",
+        (IN_BROADCAST_WITHOUT_MAP, FUSED, FUSED.replace("q[sample, source]", "q")),
+    ),
+    "k of head n, not of its group": (
+        "broadcast_without",
+        (IN_BROADCAST_WITHOUT_MAP, "source // group", "source % k.shape[1]"),
+    ),
+    "the first sample's head": (
+        "broadcast_without together",
+        (IN_BROADCAST_WITHOUT_MAP, SOURCE, "source = torch.where(head[:, None] < 0, own, head[:1, None])"),
     ),
     "-1 means the last head": (
-        WITHOUT_MAP,
-        SOURCE,
-        "source = head[:, None].expand(-1, len(own)) % len(own)",
         "broadcast_without together",
+        (IN_BROADCAST_WITHOUT_MAP, SOURCE, "source = head[:, None].expand(-1, len(own)) % len(own)"),
     ),
     "-1 means head 0": (
-        WITHOUT_MAP,
-        SOURCE,
-        "source = head[:, None].clamp(min=0).expand(-1, len(own))",
         "broadcast_without together",
+        (IN_BROADCAST_WITHOUT_MAP, SOURCE, "source = head[:, None].clamp(min=0).expand(-1, len(own))"),
     ),
-    "head 0 is left alone": (WITHOUT_MAP, SOURCE, SOURCE.replace("< 0", "<= 0"), "broadcast_without"),
+    "head 0 is left alone": ("broadcast_without", (IN_BROADCAST_WITHOUT_MAP, SOURCE, SOURCE.replace("< 0", "<= 0"))),
     "a causal mask of its own": (
-        WITHOUT_MAP,
-        FUSED,
-        FUSED.replace("mask)", "torch.ones_like(mask).tril())"),
         "broadcast_without",
+        (IN_BROADCAST_WITHOUT_MAP, FUSED, FUSED.replace("mask)", "torch.ones_like(mask).tril())")),
     ),
     "no gradient": (
-        WITHOUT_MAP,
-        FUSED,
-        FUSED.replace("q[sample, source]", "q.detach()[sample, source]"),
         "broadcast_without",
+        (IN_BROADCAST_WITHOUT_MAP, FUSED, FUSED.replace("q[sample, source]", "q.detach()[sample, source]")),
     ),
     "no gradient to the values": (
-        WITHOUT_MAP,
-        FUSED,
-        FUSED.replace("repeat_heads(v,", "repeat_heads(v.detach(),"),
         "broadcast_without",
+        (IN_BROADCAST_WITHOUT_MAP, FUSED, FUSED.replace("repeat_heads(v,", "repeat_heads(v.detach(),")),
     ),
 }
-WRONG_ANSWERS = SCORE | CHOICE | {f"broadcast: {name}": row for name, row in BROADCAST.items()}
-WRONG_ANSWERS |= {f"without a map: {name}": row for name, row in WITHOUT_A_MAP.items()}
 
-# other right answers: file, what stands there, what stands there instead
 RIGHT_ANSWERS = {
     "padding is given the map, too: it sees itself through any": (
-        EAH,
-        VALID,
-        "rows = torch.ones_like(layout.attention_mask[:, layout.past :])",
+        (IN_BROADCAST_DENSEST_HEAD, VALID, "rows = torch.ones_like(layout.attention_mask[:, layout.past :])"),
     ),
     "the lower triangle": (
-        SINKS,
-        SUM,
-        "return weights.to(wide).tril(past - 1).sum(dim=2) / mask.tril(past - 1).sum(dim=2).clamp(min=1)",
+        (
+            IN_VISION_SINK_SCORES,
+            SUM,
+            "return weights.to(wide).tril(past - 1).sum(dim=2) / mask.tril(past - 1).sum(dim=2).clamp(min=1)",
+        ),
     ),
     "einsum with the mask": (
-        SINKS,
-        SUM,
-        "later = (mask & ~torch.ones_like(mask).triu(past))[:, 0].to(wide)\n"
-        "    return torch.einsum('bhqk,bqk->bhk', weights.to(wide), later) / later.sum(1)[:, None].clamp(min=1)",
+        (
+            IN_VISION_SINK_SCORES,
+            SUM,
+            "later = (mask & ~torch.ones_like(mask).triu(past))[:, 0].to(wide)\n"
+            "return torch.einsum('bhqk,bqk->bhk', weights.to(wide), later) / later.sum(1)[:, None].clamp(min=1)",
+        ),
     ),
     "masked_fill, all at once": (
-        SINKS,
-        SUM,
-        f"{LATER_ROWS}    return weights.masked_fill(~later, 0).sum(dim=2, dtype=wide) / later.sum(dim=2).clamp(min=1)",
+        (
+            IN_VISION_SINK_SCORES,
+            SUM,
+            "column = torch.arange(weights.shape[3])\n"
+            "later = mask & (column < column[past:, None])\n"
+            "return weights.masked_fill(~later, 0).sum(dim=2, dtype=wide) / later.sum(dim=2).clamp(min=1)",
+        ),
     ),
     "where, all at once": (
-        SINKS,
-        SUM,
-        f"{LATER_ROWS}    given = torch.where(later, weights, 0).to(wide)\n"
-        "    return given.sum(dim=2) / later.sum(dim=2).clamp(min=1)",
+        (
+            IN_VISION_SINK_SCORES,
+            SUM,
+            "column = torch.arange(weights.shape[3])\n"
+            "later = mask & (column < column[past:, None])\n"
+            "given = torch.where(later, weights, 0).to(wide)\n"
+            "return given.sum(dim=2) / later.sum(dim=2).clamp(min=1)",
+        ),
     ),
     "masked_fill, in stripes": (
-        SINKS,
-        SUM,
-        f"{LATER_ROWS}    scores = rows = 0\n"
-        "    for stripe, seen in zip(weights.split(SUMMED_ROWS, dim=2), later.split(SUMMED_ROWS, dim=2)):\n"
-        "        scores = scores + stripe.masked_fill(~seen, 0).sum(dim=2, dtype=wide)\n"
-        "        rows = rows + seen.sum(dim=2)\n"
-        "    return scores / rows.clamp(min=1)",
+        (
+            IN_VISION_SINK_SCORES,
+            SUM,
+            "column = torch.arange(weights.shape[3])\n"
+            "later = mask & (column < column[past:, None])\n"
+            "scores = rows = 0\n"
+            "for stripe, seen in zip(weights.split(SUMMED_ROWS, dim=2), later.split(SUMMED_ROWS, dim=2)):\n"
+            "    scores = scores + stripe.masked_fill(~seen, 0).sum(dim=2, dtype=wide)\n"
+            "    rows = rows + seen.sum(dim=2)\n"
+            "return scores / rows.clamp(min=1)",
+        ),
     ),
     "a column after the other": (
-        SINKS,
-        SUM,
-        "later = mask.tril(past - 1)\n    n = later.sum(2).clamp(min=1)\n"
-        "    found = [(weights[..., y] * later[..., y]).sum(-1, dtype=wide) for y in range(weights.shape[3])]\n"
-        "    return torch.stack(found, -1) / n",
+        (
+            IN_VISION_SINK_SCORES,
+            SUM,
+            "later = mask.tril(past - 1)\n"
+            "n = later.sum(2).clamp(min=1)\n"
+            "found = [(weights[..., y] * later[..., y]).sum(-1, dtype=wide) for y in range(weights.shape[3])]\n"
+            "return torch.stack(found, -1) / n",
+        ),
     ),
-    "a sink by multiplication": (SINKS, SINK, "return (scores * image[:, None]) > threshold"),
+    "a sink by multiplication": ((IN_VISION_SINKS, SINK, "return (scores * image[:, None]) > threshold"),),
     "density by a mean": (
-        SINKS,
-        DENSITY,
-        "return sinks.float().mean(-1) * image.shape[1] / image.float().sum(-1, True).clamp(min=1)",
+        (
+            IN_SINK_DENSITY,
+            DENSITY,
+            "return sinks.float().mean(-1) * image.shape[1] / image.float().sum(-1, True).clamp(min=1)",
+        ),
     ),
     "argmax for the densest": (
-        EAH,
-        ORDER,
-        "if eah.head == 'densest':\n        return counts.argmax(dim=1)\n"
-        "    order = counts.argsort(dim=1, descending=True, stable=True)",
+        (
+            IN_CHOSEN_HEAD,
+            'if eah.head == "random":\n'
+            "    generator = torch.Generator().manual_seed(eah.seed)\n"
+            "    return torch.randint(heads, (1,), generator=generator).to(counts.device).expand(batch)",
+            'if eah.head == "random":\n'
+            "    generator = torch.Generator().manual_seed(eah.seed)\n"
+            "    return torch.randint(heads, (1,), generator=generator).to(counts.device).expand(batch)\n"
+            "if eah.head == 'densest':\n"
+            "    return counts.argmax(dim=1)",
+        ),
     ),
     "a key that breaks ties": (
-        EAH,
-        ORDER,
-        "order = (counts * heads - torch.arange(heads)).argsort(dim=1, descending=True)",
+        (IN_CHOSEN_HEAD, ORDER, "order = (counts * heads - torch.arange(heads)).argsort(dim=1, descending=True)"),
     ),
-    "another way to throw dice": (EAH, RANDOM, "return torch.rand(heads, generator=generator).argmax().expand(batch)"),
+    "another way to throw dice": (
+        (IN_CHOSEN_HEAD, RANDOM, "return torch.rand(heads, generator=generator).argmax().expand(batch)"),
+    ),
     "Python's dice": (
-        EAH,
-        RANDOM,
-        "import random\n        return torch.full((batch,), random.Random(eah.seed).randrange(heads))",
+        (
+            IN_CHOSEN_HEAD,
+            RANDOM,
+            "import random\nreturn torch.full((batch,), random.Random(eah.seed).randrange(heads))",
+        ),
     ),
     "a clone and a loop over samples": (
-        EAH,
-        GIVE,
-        "out = weights.clone()\n    for b, n in enumerate(head.tolist()):\n        if n >= 0:\n"
-        "            out[b][:, rows[b]] = weights[b, n, rows[b]]\n    return out",
+        (
+            IN_BROADCAST_HEAD,
+            GIVE,
+            "out = weights.clone()\n"
+            "for b, n in enumerate(head.tolist()):\n"
+            "    if n >= 0:\n"
+            "        out[b][:, rows[b]] = weights[b, n, rows[b]]\n"
+            "return out",
+        ),
     ),
     "gather": (
-        EAH,
-        MAP,
-        "map_ = weights.gather(1, head.clamp(min=0)[:, None, None, None].expand(-1, 1, *weights.shape[2:]))",
+        (
+            IN_BROADCAST_HEAD,
+            MAP,
+            "map_ = weights.gather(1, head.clamp(min=0)[:, None, None, None].expand(-1, 1, *weights.shape[2:]))",
+        ),
     ),
     "other stripes": (
-        WITHOUT_MAP,
-        "import STRIPE, attention_weights, fused_attention, repeat_heads\n",
-        "import attention_weights, fused_attention, repeat_heads\n\nSTRIPE = 50\n",
+        (
+            IN_WITHOUT_MAP_FILE,
+            "from minivlm.model.attention import STRIPE, attention_weights, fused_attention, repeat_heads",
+            "from minivlm.model.attention import attention_weights, fused_attention, repeat_heads\n\nSTRIPE = 50",
+        ),
     ),
     "a sample after the other": (
-        WITHOUT_MAP,
-        FUSED,
-        "k, numbers = repeat_heads(k, group), list(enumerate(head.tolist()))\n"
-        "    q = torch.stack([q[b] if n < 0 else q[b, n].expand_as(q[b]) for b, n in numbers])\n"
-        "    k = torch.stack([k[b] if n < 0 else k[b, n].expand_as(k[b]) for b, n in numbers])\n"
-        "    return fused_attention(q, k, repeat_heads(v, group), mask)",
+        (
+            IN_BROADCAST_WITHOUT_MAP,
+            "return fused_attention(q[sample, source], k[sample, source // group], repeat_heads(v, group), mask)",
+            "k, numbers = repeat_heads(k, group), list(enumerate(head.tolist()))\n"
+            "q = torch.stack([q[b] if n < 0 else q[b, n].expand_as(q[b]) for b, n in numbers])\n"
+            "k = torch.stack([k[b] if n < 0 else k[b, n].expand_as(k[b]) for b, n in numbers])\n"
+            "return fused_attention(q, k, repeat_heads(v, group), mask)",
+        ),
     ),
     "both ways, then one of them": (
-        WITHOUT_MAP,
-        FUSED,
-        "n = head.clamp(min=0)[:, None]\n    k, v = repeat_heads(k, group), repeat_heads(v, group)\n"
-        "    given = fused_attention(q[sample, n].expand_as(q), k[sample, n].expand_as(k), v, mask)\n"
-        "    return torch.where((head >= 0)[:, None, None, None], given, fused_attention(q, k, v, mask))",
+        (
+            IN_BROADCAST_WITHOUT_MAP,
+            "return fused_attention(q[sample, source], k[sample, source // group], repeat_heads(v, group), mask)",
+            "n = head.clamp(min=0)[:, None]\n"
+            "k, v = repeat_heads(k, group), repeat_heads(v, group)\n"
+            "given = fused_attention(q[sample, n].expand_as(q), k[sample, n].expand_as(k), v, mask)\n"
+            "return torch.where((head >= 0)[:, None, None, None], given, fused_attention(q, k, v, mask))",
+        ),
     ),
 }
-
+ANSWERS = Answers(
+    "a4",
+    frozenset(QUICK),
+    {
+        "scores": (SCORE, "chosen one_head"),
+        "choice": (CHOICE, "by_hand one_head"),
+        "broadcast": (BROADCAST, "by_hand chosen"),
+        "without a map": (WITHOUT_A_MAP, "by_hand chosen"),
+    },
+    RIGHT_ANSWERS,
+)
 TELLING = (
-    "divided by all rows",
-    "sinks at the threshold",
-    "ties go to the highest",
-    "the answer's rows vote, too",
+    "scores: divided by all rows",
+    "scores: sinks at the threshold",
+    "choice: ties go to the highest",
+    "choice: the answer's rows vote, too",
     "broadcast: -1 means the last head",
     "without a map: k of head n, not of its group",
 )
 
+
 COLUMN_BY_COLUMN = RIGHT_ANSWERS["a column after the other"]
-ROW_BY_ROW = "scores = 0\n    for x in range(weights.shape[2]):\n        scores = scores + weights[:, :, x].to(wide)"
-GROUPED = "k = repeat_heads(k, q.shape[1] // k.shape[1])"
-IMPORTED = "from minivlm.model.sinks import vision_sink_scores\n    "
-A_HEAD = "vision_sink_scores(attention_weights(q[:, [h]], k[:, [h]], mask), mask)"
-GROUP = "group = q.shape[1] // k.shape[1]"
-WRITTEN = "weights = attention_weights(q, repeat_heads(k, group), mask)[:, head].expand(-1, q.shape[1], -1, -1)"
 SMALL, SCORED, MIXED = "test_many_small_maps", "test_scores_of_a_long_prompt", "test_broadcast_in_a_long_prompt"
-# right, but perhaps too slow or too large: test, file, what stands there, what stands there instead, status
+# right, but perhaps too slow or too large: the test, how it ends, exchanges
 MEASURED_ANSWERS = {
-    "small maps by einsum": (SMALL, *RIGHT_ANSWERS["einsum with the mask"], "ran"),
-    "small maps by masked_fill": (SMALL, *RIGHT_ANSWERS["masked_fill, all at once"], "ran"),
-    "small maps by masked stripes": (SMALL, *RIGHT_ANSWERS["masked_fill, in stripes"], "ran"),
-    "small maps by single columns": (SMALL, *COLUMN_BY_COLUMN, "too slow"),
-    "small maps by single rows": (SMALL, SINKS, SUM, ROW_BY_ROW, "too slow"),
-    "scores as they are": (SCORED, WITHOUT_MAP, GROUPED, GROUPED, "ran"),
+    "small maps by einsum": (SMALL, "ran", *RIGHT_ANSWERS["einsum with the mask"]),
+    "small maps by masked_fill": (SMALL, "ran", *RIGHT_ANSWERS["masked_fill, all at once"]),
+    "small maps by masked stripes": (SMALL, "ran", *RIGHT_ANSWERS["masked_fill, in stripes"]),
+    "small maps by single columns": (SMALL, "too slow", *COLUMN_BY_COLUMN),
+    "small maps by single rows": (
+        SMALL,
+        "too slow",
+        (
+            IN_VISION_SINK_SCORES,
+            SUM,
+            "scores = 0\nfor x in range(weights.shape[2]):\n    scores = scores + weights[:, :, x].to(wide)",
+        ),
+    ),
+    "scores as they are": (SCORED, "ran"),
     "scores of the whole map": (
         SCORED,
-        WITHOUT_MAP,
-        GROUPED,
-        f"{IMPORTED}{GROUPED}\n    return vision_sink_scores(attention_weights(q, k, mask), mask)",
         "too much memory",
+        (
+            IN_SINK_SCORES_WITHOUT_MAP,
+            "k = repeat_heads(k, q.shape[1] // k.shape[1])",
+            "from minivlm.model.sinks import vision_sink_scores\n"
+            "k = repeat_heads(k, q.shape[1] // k.shape[1])\n"
+            "return vision_sink_scores(attention_weights(q, k, mask), mask)",
+        ),
     ),
     "scores of a head at a time": (
         SCORED,
-        WITHOUT_MAP,
-        GROUPED,
-        f"{IMPORTED}{GROUPED}\n    return torch.cat([{A_HEAD} for h in range(q.shape[1])], dim=1)",
         "too much memory",
+        (
+            IN_SINK_SCORES_WITHOUT_MAP,
+            "k = repeat_heads(k, q.shape[1] // k.shape[1])",
+            "from minivlm.model.sinks import vision_sink_scores\n"
+            "k = repeat_heads(k, q.shape[1] // k.shape[1])\n"
+            "return torch.cat([vision_sink_scores(attention_weights(q[:, [h]], k[:, [h]], mask), mask) for h"
+            " in range(q.shape[1])], dim=1)",
+        ),
     ),
-    "the mix as it is": (MIXED, WITHOUT_MAP, GROUP, GROUP, "ran"),
+    "the mix as it is": (MIXED, "ran"),
     "the mix of the whole map": (
         MIXED,
-        WITHOUT_MAP,
-        GROUP,
-        f"{GROUP}\n    if len(q) == 1:\n        {WRITTEN}\n        return weights @ repeat_heads(v, group)",
         "too much memory",
+        (
+            IN_BROADCAST_WITHOUT_MAP,
+            "group = q.shape[1] // k.shape[1]",
+            "group = q.shape[1] // k.shape[1]\n"
+            "if len(q) == 1:\n"
+            "    weights = attention_weights(q, repeat_heads(k, group), mask)[:, head].expand(-1, q.shape[1],"
+            " -1, -1)\n"
+            "    return weights @ repeat_heads(v, group)",
+        ),
     ),
 }
 
@@ -560,10 +750,7 @@ MEASURED_ANSWERS = {
 @pytest.fixture(scope="module")
 def found():
     """Verdicts on all of them, from one process."""
-    answers = {
-        name: replaced(file, (old, new)) for name, (file, old, new, *_) in (WRONG_ANSWERS | RIGHT_ANSWERS).items()
-    }
-    return verdicts("a4", answers | {WHOLE: WHOLE, HOLLOW: HOLLOW}, QUICK)
+    return ANSWERS.judged()
 
 
 def test_the_reference_is_right(found):
@@ -574,11 +761,9 @@ def test_holes_are_open(found):
     assert set(states(found, HOLLOW).values()) == {OPEN}
 
 
-@pytest.mark.parametrize("answer", WRONG_ANSWERS)
+@pytest.mark.parametrize("answer", ANSWERS.wrong)
 def test_a_wrong_answer_is_found(found, answer):
-    red = {test for test, state in states(found, answer).items() if state == WRONG}
-    for part in WRONG_ANSWERS[answer][3].split():
-        assert any(part in test for test in red), f"{part} is not red, only {sorted(red)}"
+    ANSWERS.check_wrong(found, answer)
 
 
 @pytest.mark.parametrize("answer", RIGHT_ANSWERS)
@@ -587,12 +772,11 @@ def test_another_right_answer_is_right(found, answer):
 
 
 def test_another_seed_judges_alike():
-    """Chance must neither save a wrong answer nor spoil a right one: a few of each, on other inputs."""
-    wrong = {name: replaced(*WRONG_ANSWERS[name][:1], WRONG_ANSWERS[name][1:3]) for name in TELLING}
-    right = {name: replaced(file, (old, new)) for name, (file, old, new) in RIGHT_ANSWERS.items()}
-    found = verdicts("a4", wrong | right, QUICK, "another seed")
-    assert all(WRONG in states(found, name).values() for name in wrong)
-    assert all(set(states(found, name).values()) == {RIGHT} for name in right)
+    """Chance must neither save a wrong answer nor spoil a right one: some of each, on other inputs."""
+    found = ANSWERS.judged(TELLING, "another seed")
+    for name in TELLING:
+        ANSWERS.check_wrong(found, name)
+    assert all(faults(found[name]) == {} for name in RIGHT_ANSWERS)
 
 
 @pytest.mark.slow
@@ -602,9 +786,9 @@ def test_limits_tell_solutions_apart(answer, tmp_path):
 
     What is too slow is so even with the least time that there is, or a fast machine would not tell.
     """
-    test, file, old, new, status = MEASURED_ANSWERS[answer]
+    test, status, *exchanges = MEASURED_ANSWERS[answer]
     task = next(task for task in ROW.tasks if task.test == test)
-    project = write_version(ROW, tmp_path / "project", replaced(file, (old, new)))
+    project = write_version(ROW, tmp_path / "project", changed(*exchanges))
     seconds = LEAST if status == "too slow" else task.seconds
     (outcome,) = supervise(project, KIT / ROW.tests, [Job(test, seed_of(SEED, ROW, task), seconds, task.megabytes)])
     assert outcome.status == status, outcome

@@ -1,7 +1,7 @@
 """The bug zoo (a7): every bug goes unnoticed by a test of shapes, and a good test catches it; lazy answers get nothing.
 
-Good tests are in zoo_answers.py. Versions of the package are compared in forks, see course_tools.py; what the real
-workers do, fence and limits included, is tried once, with one student's file.
+Good tests are in support/zoo_answers.py. Versions of the package are compared in forks, see support/course_tools.py;
+what the real workers do, fence and limits included, is tried once, with one student's file.
 """
 
 import ast
@@ -10,8 +10,6 @@ import json
 from pathlib import Path
 
 import pytest
-import zoo_answers
-from course_tools import outcome, run_forks
 
 from minivlm.course.assignments import assignment
 from minivlm.course.holes import functions
@@ -21,12 +19,15 @@ from minivlm.course.package import PACKAGE
 from minivlm.course.verdict import OPEN, RIGHT, WRONG, judge_hunt
 from minivlm.course.zoo import EXAMPLE, Bug, bug_named, bugs, disguised, modules_of, mutated, specimen
 from minivlm.errors import CourseError
+from support import zoo_answers
+from support.course_tools import outcome, run_forks
 
 ROW = assignment("a7")
 BUGS = [bug.name for bug in bugs()]
 OTHERS = [name.removeprefix("other_") for name in vars(zoo_answers) if name.startswith("other_")]
 SEEDS = (11,)
 HERE = Path(__file__).parent
+GOOD = HERE / "support" / "zoo_answers.py"
 
 LAZY = """
 import importlib, inspect
@@ -210,7 +211,11 @@ def answers(request, zoo, tmp_path_factory):
     good = [f"test_{name}" for name in BUGS] + [f"other_{name}" for name in OTHERS]
     jobs = {name: [test for test in good if test.split("_", 1)[1] == name] for name in BUGS}
     return ran(
-        zoo, tmp_path_factory.mktemp("answers"), HERE / "zoo_answers.py", {"healthy": good} | jobs, request.param
+        zoo,
+        tmp_path_factory.mktemp("answers"),
+        GOOD,
+        {"healthy": good} | jobs,
+        request.param,
     )
 
 
@@ -296,7 +301,7 @@ EXPECTED = {
 @pytest.mark.slow
 def test_a_student_is_judged_task_by_task(tmp_path):
     (tmp_path / "test_zoo.py").write_text(STUDENT)
-    (tmp_path / "zoo_answers_of_a_student.py").write_text((HERE / "zoo_answers.py").read_text(encoding="utf-8"))
+    (tmp_path / "zoo_answers_of_a_student.py").write_text(GOOD.read_text(encoding="utf-8"))
     tasks = [task for task in ROW.tasks if task.test in EXPECTED]
     found = hunt(ROW, tasks, tmp_path / "test_zoo.py", "secret")
     assert {verdict.task.test: verdict.state for verdict in found} == EXPECTED, found

@@ -1,17 +1,17 @@
-"""What student code may not do: ways out of its process, and that each is refused and told of.
+"""The sandbox of student code: attempts to violate it, each of which must be refused and reported.
 
-Each attempt swallows the error, as a student's code could; the supervisor knows all the same.
+Each attempt catches the error, as a student's code could; the violation is reported all the same.
 """
 
 import os
 import sys
 
 import pytest
-from small_student import jobs, project
 
 from minivlm.course.kit.landlock import open_places, version
-from minivlm.course.kit.paths import reader_of_paths, resolver
+from minivlm.course.kit.paths import path_decoder, path_resolver
 from minivlm.course.supervise import supervise
+from support.small_student import jobs, project
 
 SOLUTION = "SOLUTION = 42\n"
 
@@ -241,7 +241,7 @@ def test_after_all(draw, show):
 
 @pytest.fixture(scope="module")
 def climbs(tmp_path_factory):
-    """What came of attempts to get out. The tests lie within the denied folder, as those of the kit do."""
+    """The outcomes of the attempts. The tests are inside a denied folder, as those of the kit are."""
     place = tmp_path_factory.mktemp("climbs")
     folder, tests = project(place, CLIMBER, CLIMBS)
     reference = place / "reference" / "minivlm"
@@ -271,18 +271,18 @@ def test_own_files_are_open(climbs):
 
 
 @pytest.mark.parametrize("way", ["reads", "writes", "others"])
-def test_every_way_out_is_refused_though_the_error_is_swallowed(climbs, way):
+def test_every_violation_is_reported_though_the_error_is_caught(climbs, way):
     assert climbs[way].printed == ""
     assert (climbs[way].status, climbs[way].error) == ("forbidden", "PermissionError")
     assert climbs[way].message.startswith("It may not ")
 
 
-def test_the_fence_cannot_be_talked_out_of_it(climbs):
+def test_the_audit_hook_works_when_names_are_replaced(climbs):
     assert climbs["disarmed"].status == "forbidden"
     assert climbs["disarmed"].printed.startswith("refused\n")
 
 
-def test_an_error_leads_to_nothing_that_holds_the_fence(climbs):
+def test_the_frames_of_a_refusal_hold_nothing_of_the_audit_hook(climbs):
     assert (climbs["frames"].status, climbs["frames"].printed) == ("forbidden", "[] None None\n" * 3)
 
 
@@ -307,14 +307,14 @@ def test_the_disk_is_not_filled(climbs):
     )
 
 
-def test_what_a_library_does_unasked_is_refused_in_silence(climbs):
+def test_what_a_library_does_unasked_is_refused_and_not_reported(climbs):
     found = climbs["a_library_of_its_own_accord"]
     assert (found.status, found.shown.plain) == ("ran", {"fonts": True})
 
 
 @pytest.mark.skipif(not version(), reason="this kernel has no Landlock")
 @pytest.mark.parametrize("way", ["reads", "writes"])
-def test_the_wall_holds_for_libraries_in_c(climbs, way):
+def test_landlock_holds_for_libraries_in_c(climbs, way):
     found = climbs[f"{way}_through_a_library_in_c"]
     assert (found.status, found.error) == ("raised", "RuntimeError")
     assert "Permission denied" in found.message
@@ -334,11 +334,11 @@ def test_paths_are_followed_to_where_they_lead(tmp_path, monkeypatch):
     (place / "twice").symlink_to("far/../up/far")
     (place / "round").symlink_to("round")
     monkeypatch.chdir(place)
-    real = resolver()
+    resolve = path_resolver()
     names = "", ".", "a/./b", "a//b/", "a/up/a", "far", "far/..", "far/new", "twice", "twice/x", "no/../a", "../../.."
     for name in (*names, *(f"{place}/{name}" for name in names), "/", "//", "/..", "/proc/self/cwd"):
-        assert real(name) == os.path.realpath(name).rstrip("/"), name
-    assert real("round").endswith("round")
+        assert resolve(name) == os.path.realpath(name).rstrip("/"), name
+    assert resolve("round").endswith("round")
 
 
 def test_disguised_paths_are_seen_through(tmp_path):
@@ -346,13 +346,13 @@ def test_disguised_paths_are_seen_through(tmp_path):
         def encode(self, *_):
             return b"/other"
 
-    text = reader_of_paths()
-    assert [text(path) for path in ("/a", b"/a", Other("/a"), None, 3)] == ["/a", "/a", "/a", ".", None]
-    assert text(tmp_path) == str(tmp_path)
-    assert text(object()) == ""
+    decode = path_decoder()
+    assert [decode(path) for path in ("/a", b"/a", Other("/a"), None, 3)] == ["/a", "/a", "/a", ".", None]
+    assert decode(tmp_path) == str(tmp_path)
+    assert decode(object()) == ""
 
 
-def test_the_walls_open_places_cover_all_but_what_is_denied(tmp_path):
+def test_open_places_cover_all_but_what_is_denied(tmp_path):
     place = tmp_path.resolve()
     for name in ("lib/torch", "lib/minivlm/course/kit", "home/student/minivlm", "home/other"):
         (place / name).mkdir(parents=True)

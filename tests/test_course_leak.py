@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from course_tools import outcome, reference_shown, run_forks
-from solution_lines import given_away, holes, solutions
 
 from minivlm.cli import main as cli
 from minivlm.course import compiled
@@ -24,6 +22,8 @@ from minivlm.course.submission import assemble
 from minivlm.course.verdict import RIGHT, judge
 from minivlm.course.zoo import bugs
 from minivlm.errors import CourseError
+from support.course_tools import outcome, reference_shown, run_forks
+from support.solution_lines import given_away, holes, solutions
 
 HERE = Path(__file__).parent
 SHARED = 0.5  # of a body's telling lines that may stand elsewhere, too: aim.py has two of pull_to_anchor's
@@ -71,7 +71,7 @@ def test_an_untouched_folder_of_any_assignment_gets_no_points_even_without_its_n
         (tmp_path / f"{other} shows").mkdir()
     outs = {project: project.with_name(f"{project.name} shows") for project in projects.values()}
     run_forks([(project, out, jobs) for project, out in outs.items()], KIT / row.tests)
-    expected = reference_shown(name, PUBLIC)
+    expected = reference_shown(name, seed=PUBLIC)
     for out in outs.values():
         verdicts = [judge(task, outcome(out, task.test), expected[task.test], task.seconds) for task in row.tasks]
         right = {verdict.task.test for verdict in verdicts if verdict.state == RIGHT}
@@ -167,7 +167,7 @@ def test_what_uses_names_from_around_it_cannot_be_compiled_alone():
 def test_a_student_of_the_zoo_checks_with_the_compiled_modules(folders, tmp_path):
     """With the package of the folder alone, a right test catches its bug."""
     folder = shutil.copytree(folders["a7"], tmp_path / "a7")
-    written = (HERE / "zoo_answers.py").read_text(encoding="utf-8")
+    written = (HERE / "support" / "zoo_answers.py").read_text(encoding="utf-8")
     (folder / "tests" / "test_zoo.py").write_text(written, encoding="utf-8")
     command = [sys.executable, "-m", "minivlm", "course", "check", "--json", "--only", "head zero", "--only", "ratio"]
     done = subprocess.run(command, cwd=folder, env=alone(), capture_output=True, text=True, check=False)

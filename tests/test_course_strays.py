@@ -5,10 +5,10 @@ import sys
 import time
 
 import pytest
-from small_student import jobs, project
 
 from minivlm.course.limits import environment_of, kill_strays
 from minivlm.course.supervise import supervise
+from support.small_student import jobs, project
 
 WORK = """
 import mmap, os

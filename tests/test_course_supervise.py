@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_student import jobs, project
 
 from minivlm.course.limits import PATIENCE, Stopwatch
 from minivlm.course.process import LONGEST_LINE, Lines, Process, environment, parsed, settings
 from minivlm.course.supervise import Job, content, supervise
+from support.small_student import jobs, project
 
 LINUX = sys.platform == "linux"
 

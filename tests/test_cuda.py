@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_model import picture, tiny_vlm
 
 import minivlm
 from minivlm.training.recipe import Recipe
 from minivlm.training.train import train
+from support.tiny_model import picture, tiny_vlm
 
 pytestmark = [
     pytest.mark.cuda,

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from minivlm.errors import EvaluationError, ImageError, MinivlmError
-from minivlm.evaluation.coco import mixed
+from minivlm.evaluation.coco import in_hash_order
 from minivlm.evaluation.datasets import open_dataset
 from minivlm.evaluation.items import as_question, chair_items, pope_items
 from minivlm.evaluation.pope import PopeQuestion
@@ -69,7 +69,7 @@ def coco(tmp_path):
     return write_coco(tmp_path / "my coco")
 
 
-# --- COCO -----------------------------------------------------------------------------------------------------------
+# --- COCO -------------------------------------------------------------------------------------------------------------
 
 
 def test_truth_of_coco_unites_instances_and_captions(coco):
@@ -95,7 +95,7 @@ def test_order_of_coco_is_mixed_the_same_everywhere_and_independent_of_the_other
     few = write_coco(tmp_path / "few", objects={image: OBJECTS[image] for image in (310196, 9, 42)})
     assert open_dataset(f"coco:{few}").images == tuple(image for image in images if image in ("310196", "9", "42"))
     many = [str(image) for image in range(4000)]
-    first = [int(image) for image in mixed(many)[:400]]
+    first = [int(image) for image in in_hash_order(many)[:400]]
     # a fair draw of 400 from 0..3999 has a mean of 1999.5 with a deviation of 55, and 200 of it are below 2000 +- 9.5
     assert abs(np.mean(first) - 1999.5) < 4 * 55
     assert abs(sum(image < 2000 for image in first) - 200) < 4 * 9.5
@@ -228,7 +228,7 @@ def test_instances_files_that_are_none(coco, change, sentence):
         open_dataset(f"coco:{coco}")
 
 
-# --- fingerprints ---------------------------------------------------------------------------------------------------
+# --- fingerprints -----------------------------------------------------------------------------------------------------
 
 
 def test_the_fingerprint_knows_the_data_and_not_the_place(coco, tmp_path):
@@ -265,7 +265,7 @@ def test_the_fingerprint_of_scenes(monkeypatch):
     assert open_dataset("scenes:0").fingerprint != first.fingerprint
 
 
-# --- scenes ---------------------------------------------------------------------------------------------------------
+# --- scenes -----------------------------------------------------------------------------------------------------------
 
 
 def test_scenes_are_the_exams_scenes_and_each_seed_has_its_own():
@@ -348,7 +348,7 @@ def test_cocos_words_would_charge_scenes_with_a_table(coco):
     assert "dining table" in [mention.object for mention in open_dataset(f"coco:{coco}").lexicon.mentions(text)]
 
 
-# --- files ----------------------------------------------------------------------------------------------------------
+# --- files ------------------------------------------------------------------------------------------------------------
 
 
 def write_listing(folder, rows=None) -> str:
@@ -424,7 +424,7 @@ def test_specs_that_are_no_data(tmp_path):
         open_dataset(write_listing(tmp_path), images=tmp_path / "nowhere")
 
 
-# --- question files -------------------------------------------------------------------------------------------------
+# --- question files ---------------------------------------------------------------------------------------------------
 
 
 def test_a_question_file_alone_serves_for_its_questions_and_for_no_captions(coco, tmp_path):
@@ -481,7 +481,7 @@ def test_question_files_that_do_not_fit(coco, tmp_path):
         open_dataset(f"coco:{coco}", ids=tmp_path / "ids.txt", questions=[known])
 
 
-# --- items ----------------------------------------------------------------------------------------------------------
+# --- items ------------------------------------------------------------------------------------------------------------
 
 
 def test_items_of_chair_ask_each_image_once_by_the_datasets_own_question(coco):

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ignorant_model import interrupt_at, save_ignorant_model
 from PIL import Image
 
 from minivlm import Effect, MinivlmError
@@ -24,6 +23,7 @@ from minivlm.inference.load import load, shipped_model
 from minivlm.toyworld import HELD_OUT, SUBSTITUTIONS
 from minivlm.toyworld.questions import about
 from minivlm.toyworld.themes import missing_companions
+from support.ignorant_model import interrupt_at, save_ignorant_model
 
 
 @pytest.fixture(scope="module")

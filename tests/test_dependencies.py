@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from source_rules import imported
 
 from minivlm.course.package import PACKAGE
+from support.source_rules import imported
 
 TESTS = Path(__file__).parent
 NAMES = {"PIL": "pillow", "open_clip": "open_clip_torch", "ipywidgets": "jupyter", "lmms_eval": "lmms-eval"}
@@ -25,7 +25,7 @@ def modules_in(folder: Path) -> set[str]:
     """The names that code in a folder imports from other packages."""
     trees = [ast.parse(file.read_text(encoding="utf-8")) for file in folder.rglob("*.py")]
     names = {module.split(".")[0] for tree in trees for module, _ in imported(tree)}
-    return names - sys.stdlib_module_names - {file.stem for file in TESTS.glob("*.py")} - {"minivlm"}
+    return names - sys.stdlib_module_names - {"minivlm", "support"}
 
 
 def names_in(lines: list[str]) -> set[str]:

@@ -4,12 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_model import tiny_folder
 
 from minivlm.checkpoints import devices, load, load_checkpoint
 from minivlm.checkpoints.plan import make_plan
 from minivlm.cli import doctor
 from minivlm.errors import CheckpointError
+from support.tiny_model import tiny_folder
 
 MPS = torch.device("mps")
 
@@ -74,7 +74,7 @@ def test_a_mac_s_memory_is_asked_before_anything_is_taken(plan, mac, monkeypatch
 def test_a_tensor_is_cast_before_it_goes_to_a_mac():
     calls = []
     tensor = SimpleNamespace(to=lambda where: calls.append(where) or tensor)
-    load._moved(tensor, MPS, torch.float32)
+    load.moved_to(tensor, MPS, torch.float32)
     assert calls == [torch.float32, MPS]
 
 
@@ -85,10 +85,10 @@ def test_a_mac_s_gpu_is_told_of_and_not_taken_by_itself(mac, capsys, tmp_path):
     assert facts["mps"] == {"computes": True, "bf16": True, "free": 19 * 10**9}
     text = doctor.as_text(facts | {"gpus": []})
     assert "Apple's (mps) with bfloat16, no float64, 19.0 GB free; ask for it with --device mps" in text
-    assert doctor.chosen(facts | {"gpus": []})["why"].startswith("minivlm has not been tried on Apple's GPUs")
-    seven = next(iter(doctor.KNOWN_MODELS))
-    cached = facts | {"gpus": [], "cache": {"models": [seven], "offline": False}}
-    assert doctor.what_next(cached)[-1].endswith(f"--model {seven} --device mps")
+    assert doctor.default_device(facts | {"gpus": []})["why"].startswith("minivlm has not been tried on Apple's GPUs")
+    small = doctor.KNOWN_MODELS[0].name
+    cached = facts | {"gpus": [], "cache": {"models": [small], "offline": False}}
+    assert doctor.what_next(cached)[-1].endswith(f"--model {small} --device mps")
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_mac_s_gpu_that_lacks_something_is_told_so(found, sentence):
     ],
 )
 def test_doctor_says_where_it_computes_and_why(gpus, name, words):
-    found = doctor.chosen({"gpus": gpus, "mps": None})
+    found = doctor.default_device({"gpus": gpus, "mps": None})
     assert found["name"] == name
     assert words in " ".join(found.values())
 

@@ -10,11 +10,8 @@ import math
 import warnings
 
 import pytest
-import reference_methods as reference
 import torch
 import torch.nn.functional as F
-from sharp_model import DEPTH, LAYERS, PROMPTS, THRESHOLD, batch, difference, image_columns, sharp_llava, single
-from tiny_model import tiny_config
 from torch.testing import assert_close
 
 from minivlm.errors import ConfigError
@@ -22,8 +19,11 @@ from minivlm.inference.effect import effect_of
 from minivlm.inference.generate import new_cache
 from minivlm.model import EAH, Earlier, Layout
 from minivlm.model.decoder import causal_mask, token_positions
-from minivlm.model.eah import broadcast_head, chosen_head, densest_head
+from minivlm.model.eah import ResolvedEAH, broadcast_head, chosen_head, densest_head
 from minivlm.model.layers import rotary_angles, rotate
+from support import reference_methods as reference
+from support.sharp_model import DEPTH, LAYERS, PROMPTS, THRESHOLD, batch, difference, image_columns, sharp_llava, single
+from support.tiny_model import tiny_config
 
 CLOSE = 2e-5
 SETTINGS = EAH(threshold=THRESHOLD)
@@ -33,7 +33,7 @@ EXACT = sharp_llava(dtype=torch.float64)
 FAST_LANE = pytest.mark.filterwarnings("ignore:The mitigation changed nothing")
 
 
-# Settings
+# --- settings ---------------------------------------------------------------------------------------------------------
 
 
 def config_of(patches: int, depth: int = 4):
@@ -49,7 +49,7 @@ def test_the_default_is_the_published_setting_at_its_length():
 
 def test_the_threshold_follows_the_length_of_the_prompt():
     assert EAH.for_model(config_of(64)).threshold == pytest.approx(0.002 * 626 / (64 + 50), rel=1e-12)
-    assert EAH.for_model(config_of(64), threshold=0.3, layer=2) == EAH(layer=2, threshold=0.3)
+    assert EAH.for_model(config_of(64), threshold=0.3, layer=2) == ResolvedEAH(layer=2, threshold=0.3)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_layer_that_the_model_does_not_have_is_refused():
         EAH.for_model(config_of(9), layer=4)
 
 
-# The steps by hand: 4 tokens, of which 1 and 2 are patches
+# --- the steps by hand: 4 tokens, of which 1 and 2 are patches --------------------------------------------------------
 
 HEADS = torch.tensor(
     [
@@ -153,7 +153,7 @@ def test_whole_rows_are_copied_and_others_are_left():
     assert torch.equal(found[1], weights[1])
 
 
-# The whole model
+# --- the whole model --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("pictures", [1, 2])
@@ -230,7 +230,7 @@ def test_expanded_queries_and_keys_give_the_same_with_the_fused_kernel():
     assert difference(x + block.mlp(block.post_attention_layernorm(x)), shown.hidden[2]) < CLOSE
 
 
-# Batches, padding, the cache
+# --- batches, padding, the cache --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("extra", [0, 4])
@@ -298,7 +298,7 @@ def test_keeping_the_head_without_knowing_it_is_refused():
         MODEL(tokens[:, -1:], cache=cache, mitigation=eah)
 
 
-# Types, heads, training, leaks
+# --- types, heads, training, leaks ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("dtype", "bits"), [(torch.bfloat16, 8), (torch.float16, 11)])

@@ -37,7 +37,7 @@ def files(out: Path) -> set[str]:
     return {path.name for path in out.iterdir()} - {".lock"}
 
 
-# --- what is typed wrong --------------------------------------------------------------------------------------------
+# --- what is typed wrong ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_what_cannot_be_run_exits_with_1_and_a_sentence(evaluate, tmp_path, word
     assert not (tmp_path / "run").exists()
 
 
-# --- runs -----------------------------------------------------------------------------------------------------------
+# --- runs -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.weights
@@ -323,7 +323,7 @@ def test_pictures_in_another_folder_are_found(evaluate, photographs, tmp_path):
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["missing"] == []
 
 
-# --- comparing ------------------------------------------------------------------------------------------------------
+# --- comparing --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.weights
@@ -354,7 +354,7 @@ def test_a_folder_that_is_no_run_is_refused(evaluate, tmp_path):
     assert "has no card.json" in err
 
 
-# --- scoring what others wrote --------------------------------------------------------------------------------------
+# --- scoring what others wrote ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -8,9 +8,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from browser import CHROMIUM, LATER, Browser
 from PIL import Image
-from tiny_model import tiny_folder
 
 import minivlm
 from minivlm.cli import main as cli
@@ -19,17 +17,19 @@ from minivlm.inference.trace import PARTS, TOP, Trace
 from minivlm.inputs.image import ImagePreprocessing
 from minivlm.lens import views
 from minivlm.lens.exhibit import Exhibit, Known, counterparts, packed, places, words_of
-from minivlm.lens.explorer import LIMIT, SCRIPTS, explore, look, page, usual_heads
+from minivlm.lens.explorer import LIMIT, SCRIPTS, explore, page, trace_with_heads, usual_heads
 from minivlm.lens.explorer import PARTS as PAGE_PARTS
 from minivlm.lens.words import Word
 from minivlm.model import CLVA, EAH, Mitigation
+from support.browser import CHROMIUM, LATER, Browser
+from support.tiny_model import tiny_folder
 
 RECIPE = ImagePreprocessing(16)
 SAID = "A dog and a frisbee."
 NASTY = "</script><img src=x onerror=alert(1)> & <b>"
 
 
-# --- made-up traces -------------------------------------------------------------------------------------------------
+# --- made-up traces ---------------------------------------------------------------------------------------------------
 
 
 class Named:
@@ -106,7 +106,7 @@ def unpacked(pack: dict, patches: int) -> torch.Tensor:
     return torch.tensor(pack["largest"])[:, None] * (torch.tensor(steps) / pack["levels"]) ** 2
 
 
-# --- what is written ------------------------------------------------------------------------------------------------
+# --- what is written --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("levels", [255, 15])
@@ -288,7 +288,7 @@ def several() -> Trace:
     return Trace(**{**trace.__dict__, **maps})
 
 
-# --- the shipped model ----------------------------------------------------------------------------------------------
+# --- the shipped model ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -325,7 +325,9 @@ def test_an_exploration_shows_what_the_model_says(vlm, scene):
 def test_the_maps_of_heads_are_those_that_the_pooled_map_is_made_of(vlm, scene):
     from minivlm.inference.generate import Generation
 
-    trace, heads = look(vlm, scene.picture, "What is in the image?", None, [4], Generation(max_new_tokens=6))
+    trace, heads = trace_with_heads(
+        vlm, scene.picture, "What is in the image?", None, [4], Generation(max_new_tokens=6)
+    )
     again = vlm.trace(scene.picture, "What is in the image?", max_new_tokens=6)
     assert torch.equal(trace.pooled, again.pooled)
     weight = trace.share("image")[:, 4]  # T H
@@ -350,7 +352,7 @@ def test_noise_and_anchor_follow_the_settings_of_the_mitigation(vlm, scene):
     assert torch.allclose(anchors[0], maps[0], atol=0.01 * float(maps[0].max()))  # the noise is the map of layer 0
 
 
-# --- in notebooks ---------------------------------------------------------------------------------------------------
+# --- in notebooks -----------------------------------------------------------------------------------------------------
 
 
 def test_a_view_is_a_still_picture_and_a_slider_where_there_are_widgets(monkeypatch):
@@ -400,7 +402,7 @@ def test_two_answers_are_seen_beside_each_other_layer_by_layer(monkeypatch):
     assert views.layers_of_two(picture(), *pair, RECIPE, made_by="made up").moving is None
 
 
-# --- in a browser ---------------------------------------------------------------------------------------------------
+# --- in a browser -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ import warnings
 
 import pytest
 import torch
-from tiny import IMAGE_TOKEN, left_padded, prompt_and_pictures, tiny_hf_checkpoint
-from tiny_model import SLOT, WORDS, padded, pixels, prompt, tiny_config, tiny_llava
 
 from minivlm.checkpoints import load_checkpoint
 from minivlm.errors import GenerationError
 from minivlm.inference.generate import Generation, generate, new_cache
+from support.tiny_hf import IMAGE_TOKEN, left_padded, prompt_and_pictures, tiny_hf_checkpoint
+from support.tiny_model import SLOT, WORDS, padded, pixels, prompt, tiny_config, tiny_llava
 
 MODEL = tiny_llava()
 NEW = 64
@@ -28,7 +28,7 @@ def tokens_of(model, tokens, image=None, **how) -> list[list[int]]:
     return [list(row) for row in zip(*generate(model, tokens, image, **how), strict=True)]
 
 
-# Greedy; a picture's slot is no word, so neither side may sample it
+# --- greedy; a picture's slot is no word, so neither side may sample it -----------------------------------------------
 
 
 def by_transformers(reference, tokens, image, attention_mask, new, cache=True) -> list[list[int]]:
@@ -86,7 +86,7 @@ def test_a_given_cache_may_hold_the_prompts_beginning(both):
     assert cache.length == tokens.shape[1] + 11  # all but the last token, which nobody has read yet
 
 
-# Chance
+# --- chance -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_seed_repeats_and_another_seed_does_not():
@@ -109,7 +109,7 @@ def test_a_row_is_drawn_as_if_it_were_alone(cut):
         assert [row] == tokens_of(model, torch.tensor([ids]), seen, settings=settings)
 
 
-# Ends
+# --- ends -------------------------------------------------------------------------------------------------------------
 
 
 def test_each_row_ends_with_its_own_stop():

@@ -23,9 +23,9 @@ from minivlm.inputs.image import (
     ImagePreprocessing,
     default_mode,
     load_image,
-    placement,
     to_pixels,
 )
+from minivlm.inputs.placement import placement
 
 HUB = {  # what the hub's LLaVA-1.5 folders say
     "crop_size": {"height": 336, "width": 336},
@@ -66,7 +66,7 @@ def pixels_of(image: Image.Image) -> list:
     return np.asarray(image).tolist()
 
 
-# --- the two recipes ------------------------------------------------------------------------------------------------
+# --- the two recipes --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [336, 224, 33])
@@ -118,6 +118,20 @@ def test_real_photographs_equal_the_hubs_processor():
         assert torch.equal(to_pixels(load_image(file), recipe), expected), file.name
 
 
+def test_a_size_of_two_sides_stretches_as_clips_processor_does():
+    transformers = pytest.importorskip("transformers")
+    config = {**HUB, "size": {"height": 336, "width": 336}}
+    expected = transformers.CLIPImageProcessorPil(**config)(picture(640, 427), return_tensors="pt")["pixel_values"][0]
+    assert torch.equal(to_pixels(picture(640, 427), ImagePreprocessing.from_config(config)), expected)
+
+
+def test_stretching_is_undone_by_its_placement():
+    place = placement(600, 400, ImagePreprocessing(384, mode="stretch", patch=14))
+    assert place.to_square((0, 0, 600, 400)) == (0, 0, 384, 384)
+    assert place.to_picture((192, 96, 384, 384)) == pytest.approx((300, 100, 600, 400))
+    assert ImagePreprocessing(384, patch=14).seen == 378
+
+
 def test_the_recipes_differ_where_a_picture_is_not_square():
     wide = picture(600, 400)
     crop, pad = (to_pixels(wide, ImagePreprocessing(56, mode=mode)) for mode in ("crop", "pad"))
@@ -142,7 +156,7 @@ def test_a_recipe_describes_itself():
     assert description == "pad: to a square with colour (122, 116, 104), then 336 x 336 (bicubic)"
 
 
-# --- which recipe a checkpoint gets ---------------------------------------------------------------------------------
+# --- which recipe a checkpoint gets -----------------------------------------------------------------------------------
 
 VICUNA = {"text_config": {"_name_or_path": "lmsys/vicuna-7b-v1.5"}}
 
@@ -202,7 +216,7 @@ def test_ways_to_write_the_same_file(changes):
     ("changes", "sentence"),
     [
         ({"image_processor_type": "LlavaNextImageProcessor"}, "'LlavaNextImageProcessor' is not implemented"),
-        ({"image_processor_type": "SiglipImageProcessor"}, "is not implemented"),
+        ({"image_processor_type": "Idefics3ImageProcessor"}, "is not implemented"),
         ({"resample": 2}, r"resample 2 is not implemented; 3 \(bicubic\)"),
         ({"do_resize": False}, "do_resize: false"),
         ({"do_normalize": False}, "do_normalize: false"),
@@ -210,7 +224,7 @@ def test_ways_to_write_the_same_file(changes):
         ({"rescale_factor": 1.0}, "rescale_factor 1.0 is not implemented"),
         ({"size": {"shortest_edge": 384}}, "must name one and the same square"),
         ({"size": None}, "must name one and the same square"),
-        ({"size": {"height": 336, "width": 336}}, "squeezes every picture"),
+        ({"size": {"height": 336, "width": 224}}, "must name one and the same square"),
         ({"size": "336", "crop_size": None}, "positive whole number, found '336'"),
         ({"size": [336], "crop_size": [336]}, "positive whole number"),
         ({"size": 0, "crop_size": 0}, "positive whole number, found 0"),
@@ -228,11 +242,11 @@ def test_what_is_not_implemented_is_refused(changes, sentence):
 
 
 def test_an_unknown_mode_is_refused():
-    with pytest.raises(ConfigError, match="one of crop, pad, found 'squash'"):
+    with pytest.raises(ConfigError, match="one of crop, pad, stretch, found 'squash'"):
         ImagePreprocessing.from_config(HUB, mode="squash")
 
 
-# --- reading pictures -----------------------------------------------------------------------------------------------
+# --- reading pictures -------------------------------------------------------------------------------------------------
 
 
 def test_all_sources_give_the_same_picture(tmp_path):
@@ -349,7 +363,7 @@ def test_a_phones_jpeg_with_a_second_picture_is_no_animation():
         assert load_image(data).size == (16, 8)
 
 
-# --- bad pictures ---------------------------------------------------------------------------------------------------
+# --- bad pictures -----------------------------------------------------------------------------------------------------
 
 
 def png_of(width: int, height: int) -> bytes:
@@ -459,7 +473,7 @@ def test_half_precision_tensors():
     assert load_image(torch.ones(3, 4, 5, dtype=torch.bfloat16)).getpixel((0, 0)) == (255, 255, 255)
 
 
-# --- where the square lies on the picture ---------------------------------------------------------------------------
+# --- where the square lies on the picture -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["crop", "pad"])

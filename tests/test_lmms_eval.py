@@ -15,13 +15,13 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from source_rules import PACKAGE
-from tiny_model import picture, tiny_folder
 
 import minivlm
 from minivlm import CLVA, EAH, IMAGE, EvaluationError, Generation, GenerationError, Mitigation, PromptError, Turn
 from minivlm.evaluation import lmms_eval as harness
 from minivlm.evaluation.settings import UsageError
+from support.source_rules import PACKAGE
+from support.tiny_model import picture, tiny_folder
 
 ASSISTANT = {"role": "assistant", "content": [{"type": "text", "text": "A red ball."}]}
 real = pytest.mark.skipif(find_spec("lmms_eval") is None, reason="lmms-eval is not installed (pip install lmms-eval)")
@@ -94,7 +94,7 @@ def requests_for(model, talks, wanted):
     return [Request(("", lambda talk: talk, dict(settings), doc, "toy", "test")) for doc, settings in rows]
 
 
-# --- answers --------------------------------------------------------------------------------------------------------
+# --- answers ----------------------------------------------------------------------------------------------------------
 
 GREEDY = {"max_new_tokens": 12, "temperature": 0.0, "do_sample": False, "until": ["\n\n"], "num_beams": 1, "top_p": 1.0}
 SHORT = {"max_new_tokens": 3, "until": []}
@@ -185,7 +185,7 @@ def test_the_documents_of_a_batch_are_read_when_it_is_their_turn(stand_in, folde
     assert order == ["read", "read", "asked", "read", "asked"]
 
 
-# --- generation settings --------------------------------------------------------------------------------------------
+# --- generation settings ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_unknown_generation_settings_are_warned_of():
         harness.settings({"typical_p": 0.5, "max_frames": 8}, 99)
 
 
-# --- messages -------------------------------------------------------------------------------------------------------
+# --- messages ---------------------------------------------------------------------------------------------------------
 
 
 def test_pictures_in_front_get_a_line_each_and_pictures_among_words_stay_there():
@@ -261,7 +261,7 @@ def test_messages_that_minivlm_cannot_take_are_refused_with_a_sentence(messages,
         harness.conversation(messages)
 
 
-# --- model_args -----------------------------------------------------------------------------------------------------
+# --- model_args -------------------------------------------------------------------------------------------------------
 
 
 def test_without_a_name_it_is_the_shipped_model(stand_in):
@@ -312,9 +312,11 @@ def test_other_types_of_task_are_refused_and_the_weights_let_go(stand_in, folder
     model.clean()
     assert model.vlm is None
     assert model.cleaned
+    with pytest.raises(EvaluationError, match="released by clean"):
+        model.answer([], Generation())
 
 
-# --- lmms-eval absent -----------------------------------------------------------------------------------------------
+# --- lmms-eval absent -------------------------------------------------------------------------------------------------
 
 
 def test_without_lmms_eval_the_package_and_the_plug_ins_module_import_and_its_class_says_what_to_install():
@@ -352,7 +354,7 @@ def test_pyproject_publishes_the_plug_in_where_lmms_eval_looks():
     assert any("lmms-eval" in need for need in project["optional-dependencies"]["harness"])
 
 
-# --- the real lmms-eval ---------------------------------------------------------------------------------------------
+# --- the real lmms-eval -----------------------------------------------------------------------------------------------
 
 
 @real
@@ -386,4 +388,4 @@ def test_lmms_eval_finds_the_installed_plug_in_by_itself():
     from lmms_eval.models import get_model, list_available_models
 
     assert "minivlm" in list_available_models()
-    assert issubclass(get_model("minivlm"), harness.Harness)
+    assert issubclass(get_model("minivlm"), harness.ChatModel)

@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_model import SIZE, picture, tiny_folder, tiny_vlm
 
 import minivlm
 from minivlm import CheckpointError, ConfigError, PromptError
 from minivlm.checkpoints.names import scheme_named
+from support.tiny_model import SIZE, picture, tiny_folder, tiny_vlm
 
 ASK = {"max_new_tokens": 16}
 
@@ -66,7 +66,7 @@ def test_the_recipe_is_the_checkpoints_unless_another_is_asked_for(tmp_path):
     [
         ({"device": "gpu"}, CheckpointError, "found 'gpu'"),
         ({"device": "cpu", "dtype": "int8"}, CheckpointError, "found 'int8'"),
-        ({"device": "cpu", "image_mode": "stretch"}, ConfigError, "found 'stretch'"),
+        ({"device": "cpu", "image_mode": "squash"}, ConfigError, "found 'squash'"),
     ],
 )
 def test_arguments_of_load_that_do_not_exist(tmp_path, how, error, words):

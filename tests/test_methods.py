@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from test_trace import made_trace
-from tiny_model import tiny_config, tiny_vlm
 
 from minivlm.errors import ConfigError, EvaluationError
 from minivlm.evaluation.chair import chair, judge
@@ -25,7 +24,7 @@ from minivlm.experiments.exam import caption_figures, draw, pope_figures
 from minivlm.experiments.layers import CURVES, by_layer, traced_scenes, words_of
 from minivlm.experiments.oracle import Guide, Oracle, object_masks
 from minivlm.experiments.trials import (
-    PLAIN,
+    PLAIN_CONDITION,
     WORDS,
     Condition,
     answer_yes_no,
@@ -45,6 +44,7 @@ from minivlm.model import CLVA, EAH
 from minivlm.stats import Ratio, compared, difference, estimate, resamples
 from minivlm.toyworld import CROWDED, HELD_OUT, Scene, Thing
 from minivlm.toyworld.questions import DESCRIBE
+from support.tiny_model import tiny_config, tiny_vlm
 
 QUESTION = DESCRIBE[0]
 
@@ -76,7 +76,7 @@ def scene_of(*things: Thing, size: int = 96) -> Scene:
 DOG, BIRD = Thing("dog", "brown", (0, 0, 36, 32)), Thing("bird", "red", (64, 64, 96, 96))
 
 
-# --- figures with intervals -----------------------------------------------------------------------------------------
+# --- figures with intervals -------------------------------------------------------------------------------------------
 
 
 def test_a_figure_is_a_ratio_of_sums_not_a_mean_of_ratios():
@@ -131,7 +131,7 @@ def test_a_paired_difference_does_not_see_what_both_have_in_common():
     assert json.dumps(compared(better, plain, resamples(60)))
 
 
-# --- counting -------------------------------------------------------------------------------------------------------
+# --- counting ---------------------------------------------------------------------------------------------------------
 
 
 def test_caption_figures_by_hand():
@@ -197,7 +197,7 @@ def test_a_question_of_several_splits_is_asked_once(vlm, scenes, monkeypatch):
     assert len(asked) == len(set(asked)) == len(answers) == len(set(everything)) < len(everything)
 
 
-# --- the oracle -----------------------------------------------------------------------------------------------------
+# --- the oracle -------------------------------------------------------------------------------------------------------
 
 
 SQUARE = ImagePreprocessing(96)
@@ -257,7 +257,7 @@ def test_the_oracle_moves_on_from_word_to_word(vlm, scenes, monkeypatch):
     assert all(caption.startswith(text) for caption, text in zip(captions, seen[-1], strict=True))
 
 
-# --- conditions, tuning, the table ----------------------------------------------------------------------------------
+# --- conditions, tuning, the table ------------------------------------------------------------------------------------
 
 
 def test_every_method_has_its_controls(vlm):
@@ -298,7 +298,7 @@ def test_a_flattened_layer_looks_at_all_patches_alike(vlm, scenes):
 
 def test_a_condition_changes_the_answers_and_plain_does_not(vlm, scenes):
     plain = ask(vlm, scenes, [QUESTION] * 4, 12)
-    assert ask(vlm, scenes, [QUESTION] * 4, 12, PLAIN) == plain
+    assert ask(vlm, scenes, [QUESTION] * 4, 12, PLAIN_CONDITION) == plain
     assert ask(vlm, scenes, [QUESTION] * 4, 12, Condition("method", eah=EAH(0, 0.0), flatten=(1, 2))) != plain
 
 
@@ -321,8 +321,8 @@ def test_tuning_tries_everything_and_chooses_what_it_tried(vlm, scenes):
 def test_the_grid_fits_any_depth(depth: int):
     config = tiny_config(text={"num_hidden_layers": depth})
     for one in grid(config):
-        assert one.eah is None or one.eah.fitted(config) == one.eah
-        assert one.clva is None or one.clva.fitted(config) == one.clva
+        assert one.eah is None or vars(one.eah.resolve(config)) == vars(one.eah)
+        assert one.clva is None or vars(one.clva.resolve(config)) == vars(one.clva)
 
 
 @pytest.fixture(scope="module")
@@ -382,7 +382,7 @@ def test_tuning_uses_other_scenes_than_the_table(vlm, monkeypatch):
     assert worlds == [replace(HELD_OUT, stream="tuning")]
 
 
-# --- the layers -----------------------------------------------------------------------------------------------------
+# --- the layers -------------------------------------------------------------------------------------------------------
 
 
 def trace_of(pieces: list[str], at: list[int]) -> Trace:

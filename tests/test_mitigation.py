@@ -13,17 +13,19 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from sharp_model import LAYERS, PROMPTS, THRESHOLD, batch, difference, sharp_llava, single
-from tiny_model import SLOT, WORDS, picture, tiny_vlm
 from torch.testing import assert_close
 
 import minivlm
-from minivlm.errors import ConfigError, GenerationError
+from minivlm.errors import ConfigError, GenerationError, PromptError
 from minivlm.inference.effect import Effect, change_of, effect_of, summed
 from minivlm.inference.generate import Generation, generate, new_cache, steps
 from minivlm.model import CLVA, EAH, NO_MITIGATION, Aim, Mitigation
+from minivlm.model.call import Call
 from minivlm.model.effect import Change
 from minivlm.model.layout import Layout
+from minivlm.model.mitigation import UNMITIGATED, ResolvedMitigation
+from support.sharp_model import LAYERS, PROMPTS, THRESHOLD, batch, difference, sharp_llava, single
+from support.tiny_model import SLOT, WORDS, picture, tiny_vlm
 
 CLOSE = 2e-5
 BY_HAND = {"rtol": 0, "atol": 1e-6}
@@ -36,7 +38,7 @@ NOTHING = Mitigation(EAH(threshold=0.999), CLVA(omega=0, beta=0))
 QUESTION = "What is in the image?"
 
 
-# What can be passed
+# --- what can be passed -----------------------------------------------------------------------------------------------
 
 
 def test_a_mitigation_is_made_of_settings():
@@ -65,11 +67,34 @@ def test_settings_in_the_wrong_place_are_refused():
         Mitigation(clva=1)
 
 
-def test_a_mitigation_is_fitted_to_its_model():
-    fitted = PASS.fitted(MODEL.config)
-    assert fitted == Mitigation(PASS.eah, CLVA.for_model(MODEL.config))
-    assert Mitigation(EAH()).fitted(MODEL.config).eah == EAH.for_model(MODEL.config)
-    assert NO_MITIGATION.fitted(MODEL.config) == NO_MITIGATION
+def test_a_mitigation_is_resolved_for_its_model():
+    resolved = PASS.resolve(MODEL.config)
+    assert resolved == ResolvedMitigation(PASS.eah.resolve(MODEL.config), CLVA.for_model(MODEL.config))
+    assert Mitigation(EAH()).resolve(MODEL.config).eah == EAH.for_model(MODEL.config)
+    assert None not in {**vars(resolved.eah), **vars(resolved.clva)}.values()
+    assert resolved.resolve(MODEL.config) == resolved == Mitigation.of(resolved)
+    assert NO_MITIGATION.resolve(MODEL.config) == UNMITIGATED
+
+
+def test_a_mitigation_is_empty_only_if_all_methods_are_off():
+    aim = Aim(torch.ones(1, 4), layers=(1,))
+    assert NO_MITIGATION.empty
+    assert UNMITIGATED.empty
+    for mitigation in (Mitigation(EAH()), Mitigation(clva=CLVA()), Mitigation(aim=aim)):
+        assert not mitigation.empty
+        assert not mitigation.resolve(MODEL.config).empty
+
+
+def test_a_layout_says_of_every_token_whether_it_is_a_patch():
+    with pytest.raises(PromptError, match=r"found shapes \(2, 3\) and \(2, 5\)"):
+        Layout(torch.ones(2, 5, dtype=torch.bool), torch.ones(2, 3, dtype=torch.bool), queries=3, prompt=5)
+
+
+def test_a_call_with_a_mitigation_needs_its_layout():
+    resolved = PASS.resolve(MODEL.config)
+    with pytest.raises(ConfigError, match=r"Call\(layout, mitigation\)"):
+        Call(mitigation=resolved)
+    assert Call(mitigation=UNMITIGATED).first_visible_row(1, queries=5) == 5
 
 
 @pytest.mark.parametrize(
@@ -87,7 +112,7 @@ def test_an_aim_refuses_nonsense(settings, sentence):
         Aim(torch.ones(1, 9), (3,), **settings)
 
 
-# Neutral settings
+# --- neutral settings -------------------------------------------------------------------------------------------------
 
 
 def test_neutral_settings_equal_the_plain_model():
@@ -113,7 +138,7 @@ def test_a_question_without_a_picture_is_answered_plainly():
     assert difference(found.logits, MODEL(**single(0)).logits) < CLOSE
 
 
-# Generation: batches, padding, the cache
+# --- generation: batches, padding, the cache --------------------------------------------------------------------------
 
 
 def written(sample: dict, mitigation: Mitigation, new: int = 12, **settings) -> list[list[int]]:
@@ -195,7 +220,7 @@ def test_generations_side_by_side_do_not_meet():
     assert list(zip(*turns, strict=True)) == list(zip(*alone, strict=True))
 
 
-# Effect: the numbers
+# --- effect: the numbers ----------------------------------------------------------------------------------------------
 
 
 def test_a_change_by_hand():
@@ -345,7 +370,7 @@ def test_comparing_changes_no_token():
     assert runs[0] == runs[1]
 
 
-# A mitigation that changes from step to step
+# --- a mitigation that changes from step to step ----------------------------------------------------------------------
 
 
 def test_a_function_decides_before_every_step():
@@ -380,7 +405,7 @@ def test_nobody_knows_what_a_function_does_with_a_cache_that_was_filled_before()
         )
 
 
-# Answers
+# --- answers ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -483,7 +508,7 @@ def test_a_mixed_turn_after_a_plain_one_begins_anew(vlm):
     assert answer.tokens == vlm.ask(picture(0), turns, **how).tokens
 
 
-# A GPU
+# --- a GPU ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.cuda

@@ -11,11 +11,11 @@ from itertools import chain, combinations
 
 import pytest
 import torch
-from tiny_model import PATCHES, SLOT, WORDS, padded, pixels, prompt, tiny_config, tiny_llava
 
 from minivlm.errors import PromptError
 from minivlm.inference.generate import new_cache
 from minivlm.model.decoder import causal_mask, token_positions
+from support.tiny_model import PATCHES, SLOT, WORDS, padded, pixels, prompt, tiny_config, tiny_llava
 
 CLOSE = 3e-6
 MODEL = tiny_llava()
@@ -32,7 +32,7 @@ def row(pictures: int = 1, words: int = 5, seed: int = 0) -> torch.Tensor:
     return torch.tensor([prompt(pictures, words, seed)])
 
 
-# Two lanes
+# --- two lanes --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("layers", SUBSETS, ids=str)
@@ -54,7 +54,7 @@ def test_both_lanes_agree_with_one_head_a_group_and_with_one_group_for_all():
         assert difference(visible, model(row(), pixels(1)).logits) < CLOSE
 
 
-# The cache
+# --- the cache --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("layers", [(), (0, 1, 2)], ids=["fast", "visible"])
@@ -102,7 +102,7 @@ def test_the_cache_refuses_what_does_not_fit_and_stays_as_it_was():
     assert MODEL(torch.tensor([[3, 4]]), cache=cache).logits.shape == (1, 2, WORDS)
 
 
-# Rows and padding
+# --- rows and padding -------------------------------------------------------------------------------------------------
 
 
 def test_a_row_in_a_batch_equals_the_row_alone():
@@ -181,7 +181,7 @@ def test_the_mask_and_the_positions_of_a_padded_row():
     assert token_positions(attention_mask, 2).tolist() == [[1, 2]]
 
 
-# Maps
+# --- maps -------------------------------------------------------------------------------------------------------------
 
 
 def test_maps_are_distributions_over_the_past():
@@ -208,7 +208,7 @@ def test_neighbouring_heads_share_keys():
     assert (h1 - h2).abs().max() > 1e-2
 
 
-# Gradients, dtypes
+# --- gradients, dtypes ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("maps", [(), range(3)], ids=["fast", "visible"])

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_model import PATCHES, SIZE, SLOT, WORDS, pixels, prompt, tiny_config, tiny_llava
 
 from minivlm.errors import ConfigError, ImageError, PromptError
 from minivlm.inference.generate import new_cache
 from minivlm.model import Llava
+from support.tiny_model import PATCHES, SIZE, SLOT, WORDS, pixels, prompt, tiny_config, tiny_llava
 
 MODEL = tiny_llava()
 

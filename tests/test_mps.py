@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_model import picture, tiny_vlm
 
 import minivlm
 from minivlm.checkpoints.devices import computes
+from support.tiny_model import picture, tiny_vlm
 
 pytestmark = pytest.mark.skipif(not computes("mps", torch.float32), reason="no GPU of Apple's that torch computes on")
 QUESTIONS = ("Is there a dog?", "What is in the image? A red ball and two cats?", "Two cats")

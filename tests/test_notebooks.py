@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from solution_lines import body_of, given_away, holes, solutions
+
+from support.solution_lines import body_of, given_away, holes, solutions
 
 ROOT = Path(__file__).resolve().parent.parent
 LECTURES = sorted((ROOT / "notebooks").glob("0*.ipynb"))
@@ -90,12 +91,12 @@ def test_links_within_the_repository_lead_somewhere(file):
     assert [link for link in links if not (file.parent / link).exists()] == []
 
 
-# --- nobody is given the solution of an assignment ------------------------------------------------------------------
+# --- nobody is given the solution of an assignment --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("file", [*LECTURES, *HANDOUTS, *PAGES], ids=lambda file: file.stem)
 def test_no_line_of_a_solution_is_shown(file):
-    """Not even one: neither in sources nor in texts nor in outputs. What a line is, `solution_lines.py` says."""
+    """Not even one: neither in sources nor in texts nor in outputs. `support/solution_lines.py` says what one is."""
     assert given_away(told(file)) == []
 
 

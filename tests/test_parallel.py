@@ -16,8 +16,6 @@ from typing import Any
 
 import pytest
 import torch
-from sharp_model import LAYERS, THRESHOLD, batch, sharp_llava
-from tiny_model import SLOT, WORDS, tiny_config, tiny_llava
 from torch import Tensor
 from torch import distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
@@ -29,6 +27,8 @@ from minivlm.inference.generate import Generation, new_cache, steps
 from minivlm.inference.load import shipped_model
 from minivlm.inference.tensor_parallel import split, tensor_mesh
 from minivlm.model import CLVA, EAH, Llava, Mitigation
+from support.sharp_model import LAYERS, THRESHOLD, batch, sharp_llava
+from support.tiny_model import SLOT, WORDS, tiny_config, tiny_llava
 
 # The same numbers are added in another order. The norms and the softmax that is written out round to fp32 in between,
 # which hides a difference of the last bit of fp64, save where a number lies on the very edge between two of fp32.
@@ -57,7 +57,7 @@ SHAPES = {
 WHOLE = ("vision.", "projector.", "norm")  # in names of weights that every process keeps
 
 
-# --- the program that torchrun starts --------------------------------------------------------------------------------
+# --- the program that torchrun starts ---------------------------------------------------------------------------------
 
 
 def compare(size: int, device: str) -> dict[str, Any]:
@@ -175,7 +175,7 @@ def refusals(parts: Llava, mesh: Any) -> dict[str, str]:
     return said | {"trained is whole": all(type(weight) is torch.nn.Parameter for weight in trained.parameters())}
 
 
-# --- the tests -------------------------------------------------------------------------------------------------------
+# --- the tests --------------------------------------------------------------------------------------------------------
 
 
 def measured(folder: Path, size: int, device: str) -> list[dict[str, Any]]:

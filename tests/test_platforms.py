@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).parents[1]
 NARROW = ("ascii", "cp1252", "cp437")  # the C locale; a pipe and a console of Windows
 
 
-# --- consoles ------------------------------------------------------------------------------------------------------
+# --- consoles ---------------------------------------------------------------------------------------------------------
 
 
 def narrow_console(monkeypatch, encoding: str) -> list[io.TextIOWrapper]:
@@ -57,7 +57,7 @@ def test_doctor_prints_anywhere(monkeypatch, encoding):
     assert "shipped model" in written(out)
 
 
-# --- Windows -------------------------------------------------------------------------------------------------------
+# --- Windows ----------------------------------------------------------------------------------------------------------
 
 WITHOUT_POSIX = """
 import importlib, os, pkgutil, sys

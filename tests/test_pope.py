@@ -51,7 +51,7 @@ def written(folder: Path, lines: list, name: str = "file.json") -> Path:
     return path
 
 
-# figures
+# --- figures ----------------------------------------------------------------------------------------------------------
 
 
 def test_every_figure_by_hand():
@@ -149,7 +149,7 @@ def test_no_questions_have_no_figures():
         pope([], [])
 
 
-# parsers
+# --- parsers ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_an_unknown_parser_is_refused():
         score_answers(SMALL, {}, "mine")
 
 
-# answers by question
+# --- answers by question ----------------------------------------------------------------------------------------------
 
 
 def test_answers_are_matched_by_id_and_never_by_order():
@@ -234,7 +234,7 @@ def test_questions_of_several_files_need_ids_of_their_own():
         score_answers(SMALL * 2, {question.id: "Yes" for question in SMALL})
 
 
-# files
+# --- files ------------------------------------------------------------------------------------------------------------
 
 LINE = {"question_id": 1, "image": "a.jpg", "text": "Is there a dog in the image?", "label": "yes"}
 
@@ -294,7 +294,7 @@ def test_an_empty_question_file_is_refused(tmp_path):
         read_questions(written(tmp_path, [""]))
 
 
-# building
+# --- building ---------------------------------------------------------------------------------------------------------
 
 NAMES = ["dog", "cat", "apple", "wine glass", "umbrella", "car", "cup"]
 TRUTHS = st.dictionaries(
@@ -443,7 +443,7 @@ def test_numbers_that_nothing_can_satisfy_are_refused(per_side, least):
         build_questions(FRIENDS, "random", per_side, least=least)
 
 
-# the original's file and real ground truth
+# --- the original's file and real ground truth ------------------------------------------------------------------------
 
 
 @needs_data

@@ -10,11 +10,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_tokenizer import added_id, bytes_definition, small_definition
 from tokenizers import Tokenizer as RustTokenizer
 
 from minivlm.errors import PromptError
 from minivlm.inputs.prompt import IMAGE, TEMPLATES, Prompt, Span, Tokenizer, Turn, build_prompt, pad_batch
+from support.small_tokenizer import added_id, bytes_definition, small_definition
 
 DEFINITION = small_definition()
 SLOT = added_id(DEFINITION, "<image>")
@@ -48,7 +48,7 @@ def words_of(prompt: Prompt, name: str, tokenizer: Tokenizer = SMALL) -> list[st
     return [tokenizer.decode(prompt.tokens[span.start : span.stop]) for span in prompt.named(name)]
 
 
-# --- the two templates ----------------------------------------------------------------------------------------------
+# --- the two templates ------------------------------------------------------------------------------------------------
 
 ONE_TURN = [Turn("What is shown?", images=1)]
 TWO_TURNS = [Turn("What is shown?", answer="A red ball.", images=1), Turn("Is there a dog?")]
@@ -99,7 +99,7 @@ def test_a_tokenizer_whose_leading_space_is_for_the_first_piece():
     assert built.tokens != prompt(*ONE_TURN, template="hf", num_image_tokens=1).tokens
 
 
-# --- spans ----------------------------------------------------------------------------------------------------------
+# --- spans ------------------------------------------------------------------------------------------------------------
 
 
 @both_templates
@@ -153,7 +153,7 @@ def test_an_emoji_of_several_byte_tokens_belongs_to_one_part():
     assert SMALL.decode(built.tokens[question.start : question.stop]).strip() == "😀"
 
 
-# --- pictures and their places --------------------------------------------------------------------------------------
+# --- pictures and their places ----------------------------------------------------------------------------------------
 
 
 def test_pictures_at_hand_go_to_the_first_turn():
@@ -187,7 +187,7 @@ def test_an_image_id_beyond_the_vocabulary():
     assert SLOT not in built.tokens
 
 
-# --- earlier answers as token ids -----------------------------------------------------------------------------------
+# --- earlier answers as token ids -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("closed", [True, False])
@@ -217,7 +217,7 @@ def test_an_answer_cannot_hold_a_picture_slot(wrong):
         prompt(Turn("a", answer=[5, wrong]))
 
 
-# --- limits ---------------------------------------------------------------------------------------------------------
+# --- limits -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_prompt_longer_than_the_context_names_both_numbers():
@@ -244,7 +244,7 @@ def test_odd_questions_are_defined(template, text):
     assert bool(built.named("question")) == (text != "")
 
 
-# --- batches --------------------------------------------------------------------------------------------------------
+# --- batches ----------------------------------------------------------------------------------------------------------
 
 
 def test_batches_are_padded_on_the_left_and_spans_move_along():
@@ -272,7 +272,7 @@ def test_spans_of_an_unpadded_row_stay():
     assert pad_batch([one], 0).spans == (one.spans,)
 
 
-# --- the real LLaVA-1.5 ---------------------------------------------------------------------------------------------
+# --- the real LLaVA-1.5 -----------------------------------------------------------------------------------------------
 
 
 def real_folder() -> Path:

@@ -5,8 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fake_run import describing, fake_data
-from tiny_model import tiny_vlm
 
 from minivlm.errors import EvaluationError, ImageError
 from minivlm.evaluation import card as cards
@@ -19,6 +17,8 @@ from minivlm.inference.answer import Answer
 from minivlm.inference.effect import NO_EFFECT
 from minivlm.inference.generate import Generation
 from minivlm.model import EAH
+from support.fake_run import describing, fake_data
+from support.tiny_model import tiny_vlm
 
 ITEM = Item("random/7", "7", "Is there a dog?")
 RECORDS = [
@@ -115,7 +115,7 @@ def test_a_full_disk_is_told_and_what_was_written_is_kept(tmp_path):
     assert len(read_records(tmp_path)) == len(RECORDS)
 
 
-@pytest.mark.skipif(records.fcntl is None, reason="needs a system that locks files")
+@pytest.mark.skipif(not records.CAN_LOCK, reason="needs a system that locks files")
 def test_two_runs_in_one_folder_are_refused_as_long_as_the_first_lasts(tmp_path):
     with held(tmp_path), pytest.raises(EvaluationError, match="Another process is at work"), held(tmp_path):
         pass
@@ -123,7 +123,7 @@ def test_two_runs_in_one_folder_are_refused_as_long_as_the_first_lasts(tmp_path)
         pass
 
 
-# --- cards ----------------------------------------------------------------------------------------------------------
+# --- cards ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +247,7 @@ def test_a_difference_of_long_settings_is_a_short_sentence():
     assert len(sentence) < 120
 
 
-@pytest.mark.skipif(records.fcntl is None, reason="needs a system that locks files")
+@pytest.mark.skipif(not records.CAN_LOCK, reason="needs a system that locks files")
 def test_a_process_that_outlives_its_run_keeps_others_from_its_file(tmp_path):
     """Or both would record the same items: killing torchrun and one process leaves the other at work."""
     with Recorder(tmp_path, 1) as recorder:

@@ -10,8 +10,6 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from browser import CHROMIUM, Browser
-from fake_run import METHODS, fake_card
 from PIL import Image
 
 from minivlm.errors import ImageError
@@ -26,6 +24,8 @@ from minivlm.evaluation.scenes import SceneWords
 from minivlm.evaluation.settings import CONTROLS
 from minivlm.evaluation.table import as_markdown, as_text, cell, notes, ordered, signed, tables
 from minivlm.files import write_json
+from support.browser import CHROMIUM, Browser
+from support.fake_run import METHODS, fake_card
 
 HOSTILE = (
     "A dog <script>alert(1)</script> \"and\" 'a' <img src=x onerror=alert()> & a pizza. <i>See</i> https://example.org/"
@@ -155,7 +155,7 @@ def both(tmp_path) -> list[str]:
     return [chair_page(tmp_path), pope_page(tmp_path)]
 
 
-# --- what a page may hold -------------------------------------------------------------------------------------------
+# --- what a page may hold ---------------------------------------------------------------------------------------------
 
 
 def test_every_element_is_closed_and_none_is_a_script(both):
@@ -211,7 +211,7 @@ def test_a_page_of_many_images_is_bounded(tmp_path):
     assert len(html) < 100_000 * page.SHOWN  # noise, which is the worst case for JPEG
 
 
-# --- cases ----------------------------------------------------------------------------------------------------------
+# --- cases ------------------------------------------------------------------------------------------------------------
 
 
 def cases(html: str) -> list[str]:
@@ -299,7 +299,7 @@ def test_both_readings_of_yes_and_no_are_on_the_page(tmp_path):
     assert "eah: 1 answers have neither a yes nor a no, and count as yes." in Read(html).text
 
 
-# --- the table ------------------------------------------------------------------------------------------------------
+# --- the table --------------------------------------------------------------------------------------------------------
 
 
 def all_methods(tmp_path, names=("clva", "eah", "plain", *CONTROLS)) -> dict:
@@ -400,7 +400,7 @@ def test_each_split_has_a_table_with_its_test(tmp_path):
     assert str(popular.rows["eah"][-1]) == "1.000"
 
 
-# --- in a browser ---------------------------------------------------------------------------------------------------
+# --- in a browser -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

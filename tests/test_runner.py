@@ -9,15 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fake_run import (
-    IMAGES,
-    METHODS,
-    FakeAsker,
-    asking,
-    describing,
-    fake_card,
-    fake_data,
-)
 
 from minivlm.errors import EvaluationError
 from minivlm.evaluation import runner
@@ -29,8 +20,17 @@ from minivlm.evaluation.plan import plan, unfinished
 from minivlm.evaluation.ranks import Ranks, joined
 from minivlm.evaluation.records import merged, read_records, record_files
 from minivlm.evaluation.runner import run
+from support.fake_run import (
+    IMAGES,
+    METHODS,
+    FakeAsker,
+    asking,
+    describing,
+    fake_card,
+    fake_data,
+)
 
-SCRIPT = Path(__file__).with_name("fake_run.py")
+SCRIPT = Path(__file__).parent / "support" / "fake_run.py"
 SUMMARY = "summary.json"
 
 
@@ -56,7 +56,7 @@ def whole(out: Path, data=None, items=None, task: str = "chair", asker: FakeAske
     return (out / SUMMARY).read_bytes()
 
 
-# --- the same to the byte -------------------------------------------------------------------------------------------
+# --- the same to the byte ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills children, which takes a system that can fork")
@@ -165,7 +165,7 @@ def test_half_written_last_lines_of_all_processes_are_cut_and_asked_again(tmp_pa
     assert 1 <= len(asker.calls) <= 2
 
 
-# --- batches --------------------------------------------------------------------------------------------------------
+# --- batches ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_group_holds_whole_images_and_a_batch_no_more_than_its_size():
@@ -189,14 +189,14 @@ def test_questions_of_one_length_come_together():
 
 def test_pictures_are_looked_at_once_and_asked_in_full_batches(tmp_path, monkeypatch):
     data, asker, looks = fake_data(12), FakeAsker(), []
-    monkeypatch.setattr(asker, "look", lambda pixels: looks.append(len(pixels)) or FakeAsker().look(pixels))
+    monkeypatch.setattr(asker, "encode", lambda pixels: looks.append(len(pixels)) or FakeAsker().encode(pixels))
     whole(tmp_path, data, asker=asker, task="pope")  # 8 items an image, batches of 5
     assert looks == [5, 5, 2]
     sizes = [5] * 8 * len(METHODS) * 2 + [5, 5, 5, 1] * len(METHODS)
     assert [len(asked) for _, asked in asker.calls] == sizes
 
 
-# --- what is refused ------------------------------------------------------------------------------------------------
+# --- what is refused --------------------------------------------------------------------------------------------------
 
 
 def test_a_folder_that_holds_a_run_is_refused_without_resume(tmp_path):
@@ -260,7 +260,7 @@ def test_a_disk_that_is_too_full_is_noticed_before_anything_is_asked(tmp_path, m
     assert asker.calls == []
 
 
-# --- pictures that are not there ------------------------------------------------------------------------------------
+# --- pictures that are not there --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("task", ["chair", "pope"])
@@ -316,7 +316,7 @@ def test_a_resumed_run_counts_its_missing_pictures_once(tmp_path):
         assert whole(tmp_path / "a", data, resume=True) == whole(tmp_path / "b", data)
 
 
-# --- figures --------------------------------------------------------------------------------------------------------
+# --- figures ----------------------------------------------------------------------------------------------------------
 
 
 def test_figures_have_intervals_and_differences_to_plain(tmp_path):
@@ -360,7 +360,7 @@ def test_a_question_without_a_split_has_figures_without_a_name_in_front(tmp_path
     assert set(found["mcnemar"]["original"]) == {"all"}
 
 
-# --- ranks ----------------------------------------------------------------------------------------------------------
+# --- ranks ------------------------------------------------------------------------------------------------------------
 
 
 def test_work_is_shared_without_rest_and_without_doubles():
@@ -395,7 +395,7 @@ def test_a_process_by_itself_needs_no_group(monkeypatch):
         ranks.require_same({}, "nothing")
 
 
-# --- with the shipped model -----------------------------------------------------------------------------------------
+# --- with the shipped model -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.weights

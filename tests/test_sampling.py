@@ -85,7 +85,7 @@ def test_what_is_not_allowed_is_never_chosen(settings):
         assert (found[allowed] > 0).all()  # cuts are made among what is allowed
 
 
-# Settings
+# --- settings ---------------------------------------------------------------------------------------------------------
 
 
 BAD = {

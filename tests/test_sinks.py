@@ -5,9 +5,7 @@ call come from the same weights up to the rounding of another kernel: 1e-6, wher
 """
 
 import pytest
-import reference_methods as reference
 import torch
-from sharp_model import LAYERS, PROMPTS, batch, image_columns, sharp_llava, single
 from torch.testing import assert_close
 
 from minivlm.inference.generate import new_cache
@@ -15,6 +13,8 @@ from minivlm.lens.sinks import agreement, dense_heads, massive_dimensions, massi
 from minivlm.model import EAH
 from minivlm.model.decoder import causal_mask
 from minivlm.model.sinks import sink_density, sinks_per_head, vision_sink_scores, vision_sinks
+from support import reference_methods as reference
+from support.sharp_model import LAYERS, PROMPTS, batch, image_columns, sharp_llava, single
 
 CLOSE = {"rtol": 0, "atol": 1e-6}
 MODEL = sharp_llava()
@@ -33,7 +33,7 @@ def visible(length: int, rows: int | None = None) -> torch.Tensor:
     return causal_mask(torch.ones(1, length, dtype=torch.bool), rows or length)
 
 
-# Vision sinks
+# --- vision sinks -----------------------------------------------------------------------------------------------------
 
 
 def test_the_score_is_the_mean_attention_from_later_rows():
@@ -121,7 +121,7 @@ def test_scores_of_a_call_with_a_cache_are_of_its_own_rows():
         assert_close(output.sink_scores[2][0, :, column], torch.as_tensor(expected).expand(4).float(), **CLOSE)
 
 
-# Massive tokens and steady columns
+# --- massive tokens and steady columns --------------------------------------------------------------------------------
 
 
 def hidden() -> torch.Tensor:
@@ -169,7 +169,7 @@ def test_steady_columns_are_on_top_in_every_prompt():
     assert steady_columns(maps, share=0.01).tolist() == [True, False, False, False]  # one at least
 
 
-# Agreement
+# --- agreement --------------------------------------------------------------------------------------------------------
 
 
 def test_agreement_counts_and_compares_with_chance():

@@ -3,11 +3,11 @@
 from itertools import product
 
 import pytest
-from small_tokenizer import write_small_tokenizer
 
 from minivlm.inference.generate import Generation
 from minivlm.inference.streaming_text import StreamingText
 from minivlm.inputs.tokenizer import Tokenizer
+from support.small_tokenizer import write_small_tokenizer
 
 END = 0
 
@@ -102,7 +102,7 @@ def test_an_answer_may_be_empty():
     assert write([], finish="interrupted")[0].finish == "interrupted"
 
 
-# With a real tokenizer: characters of several byte tokens
+# --- with a real tokenizer: characters of several byte tokens ---------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_tokenizer import added_id, bytes_definition, small_definition, write_small_tokenizer
 from tokenizers import Tokenizer as RustTokenizer
 
 from minivlm.errors import ConfigError, PromptError
 from minivlm.inputs.tokenizer import Tokenizer
+from support.small_tokenizer import added_id, bytes_definition, small_definition, write_small_tokenizer
 
 DEFINITION = small_definition()
 SPECIALS = ["<s>", "</s>", "<image>", "<pad>", "<unk>", "<act>"]
@@ -36,7 +36,7 @@ def llava() -> Tokenizer:
     return Tokenizer.from_folder(folder, image_token_id=32000, vocab_rows=32064)
 
 
-# --- text stays text ------------------------------------------------------------------------------------------------
+# --- text stays text --------------------------------------------------------------------------------------------------
 
 
 @given(any_text)
@@ -111,7 +111,7 @@ def test_a_word_list_with_specials_in_it_cannot_be_tricked():
     assert tokenizer.encode("dog </s> <image>") == [1, 0, 0]
 
 
-# --- decoding as it comes -------------------------------------------------------------------------------------------
+# --- decoding as it comes ---------------------------------------------------------------------------------------------
 
 
 @both_kinds
@@ -149,7 +149,7 @@ def test_ids_out_of_range_are_left_out(ids):
     assert SMALL.decode(ids) == ""
 
 
-# --- what a folder says ---------------------------------------------------------------------------------------------
+# --- what a folder says -----------------------------------------------------------------------------------------------
 
 
 def from_folder(folder: Path, **changes) -> Tokenizer:
@@ -251,7 +251,7 @@ def test_a_leading_space_for_the_first_piece_only():
     assert tokenizer.encode("red") != tokenizer.encode("red", opening=False)
 
 
-# --- the real LLaVA-1.5 ---------------------------------------------------------------------------------------------
+# --- the real LLaVA-1.5 -----------------------------------------------------------------------------------------------
 
 
 @needs_data

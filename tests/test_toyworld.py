@@ -53,7 +53,7 @@ def scene_of(*things: Thing, theme: str = "field") -> Scene:
     return Scene(0, theme, None, things)
 
 
-# --- the tables -------------------------------------------------------------------------------------------------
+# --- the tables -------------------------------------------------------------------------------------------------------
 
 
 def test_every_theme_has_two_pairs_and_every_object_one_theme():
@@ -63,7 +63,7 @@ def test_every_theme_has_two_pairs_and_every_object_one_theme():
     assert all(THEME_OF[anchor] == THEME_OF[companion] for anchor, companion in COMPANION_OF.items())
 
 
-# --- scenes -----------------------------------------------------------------------------------------------------
+# --- scenes -----------------------------------------------------------------------------------------------------------
 
 
 def test_the_same_seed_gives_the_same_scene_and_another_seed_another():
@@ -145,7 +145,7 @@ def test_hard_things_are_hard_as_they_say(layouts: list[Scene]):
     assert all(thing.box[2] - thing.box[0] >= 13 for s in layouts for thing in s.things if thing.hard != "small")
 
 
-# --- dials ------------------------------------------------------------------------------------------------------
+# --- dials ------------------------------------------------------------------------------------------------------------
 
 
 def companion_rate(world: World, scenes: int = 800) -> float:
@@ -197,7 +197,7 @@ def test_other_sizes_scale_the_whole_scene():
         assert max(thing.box[3] for thing in large_scene.things) > 96
 
 
-# --- captions ---------------------------------------------------------------------------------------------------
+# --- captions ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -238,7 +238,7 @@ def test_all_that_is_said_needs_few_words(layouts: list[Scene]):
     assert 100 < len(words) <= 160
 
 
-# --- questions --------------------------------------------------------------------------------------------------
+# --- questions --------------------------------------------------------------------------------------------------------
 
 
 def place_of(thing: Thing, size: int) -> str:
@@ -332,7 +332,7 @@ def test_unknown_styles_splits_and_too_many_questions_are_refused(layouts: list[
         questions(layouts[0], Random(0), 31)
 
 
-# --- in bulk ----------------------------------------------------------------------------------------------------
+# --- in bulk ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_model import PATCHES, picture, tiny_vlm
 
 import minivlm
 from minivlm import CLVA, EAH, CheckpointError, EvaluationError, GenerationError
@@ -22,6 +21,7 @@ from minivlm.inputs.patches import patch_mask
 from minivlm.lens.words import Trace, Word, evidence, pointing_hit, words
 from minivlm.toyworld.words import FORM, FORMS
 from minivlm.toyworld.world import HELD_OUT
+from support.tiny_model import PATCHES, picture, tiny_vlm
 
 SHIPPED = Path(__file__).parent.parent / "weights" / "tiny" / "model.safetensors"
 LAYERS, HEADS = 3, 4
@@ -64,7 +64,7 @@ def object_mentions(text: str, present: list[str] = ()) -> list[tuple[str, int, 
     return [(name, start, stop, name in present) for name, start, stop in found]
 
 
-# --- tracing changes nothing ----------------------------------------------------------------------------------------
+# --- tracing changes nothing ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("settings", [ASK, HOT], ids=["greedy", "hot"])
@@ -98,7 +98,7 @@ def test_a_traced_answer_of_the_shipped_model_is_the_untraced_one(shipped, metho
         assert [trace.text for trace in traces] == answers
 
 
-# --- what a trace holds ---------------------------------------------------------------------------------------------
+# --- what a trace holds -----------------------------------------------------------------------------------------------
 
 
 def check_statistics(trace: Trace, tokens: int, patches: int, maps: int = 0, lens: int = 0) -> None:
@@ -249,7 +249,7 @@ def test_a_trace_that_was_interrupted_keeps_what_was_written(vlm, monkeypatch):
         vlm.trace(picture(0), QUESTION, **ASK)
 
 
-# --- memory ---------------------------------------------------------------------------------------------------------
+# --- memory -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_trace_of_a_large_model_stays_small(vlm):
@@ -301,7 +301,7 @@ def test_no_whole_map_outlives_its_layer(vlm):
     assert [shape for shape in alive[-1] if shape == (1, HEADS, length, length)]  # where asked for, it would be seen
 
 
-# --- files ----------------------------------------------------------------------------------------------------------
+# --- files ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("pictures", [0, 2])
@@ -331,7 +331,7 @@ def test_files_that_are_no_traces_are_refused_in_a_sentence(tmp_path):
         Trace.load(tmp_path / "nothing.safetensors")
 
 
-# --- words ----------------------------------------------------------------------------------------------------------
+# --- words ------------------------------------------------------------------------------------------------------------
 
 
 def test_words_of_a_text_with_their_first_tokens():
@@ -396,7 +396,7 @@ def test_words_of_the_shipped_models_answers(shipped):
     assert objects >= 6
 
 
-# --- where an object is ---------------------------------------------------------------------------------------------
+# --- where an object is -----------------------------------------------------------------------------------------------
 
 PAD, CROP = ImagePreprocessing(8, mode="pad"), ImagePreprocessing(8, mode="crop")
 
@@ -451,7 +451,7 @@ def test_boxes_and_sides_that_cannot_be():
             patch_mask([], (8, 8), PAD, side)
 
 
-# --- did it look there? ---------------------------------------------------------------------------------------------
+# --- did it look there? -----------------------------------------------------------------------------------------------
 
 MAPS = torch.tensor([[[0.5, 0.25, 0.25, 0.0], [0.25, 0.25, 0.25, 0.25], [0.0, 0.0, 0.125, 0.875]]])  # T L P
 

@@ -15,7 +15,7 @@ from minivlm.experiments.card import card
 from minivlm.experiments.exam import caption_figures, invention_figures
 from minivlm.experiments.model_card import EXTRAS
 from minivlm.experiments.oracle import Oracle
-from minivlm.experiments.trials import PLAIN, Condition, write_captions
+from minivlm.experiments.trials import PLAIN_CONDITION, Condition, write_captions
 from minivlm.model import CLVA, EAH
 from minivlm.toyworld.questions import DESCRIBE
 from minivlm.toyworld.scenes import Scene, Thing
@@ -54,7 +54,7 @@ def scene_of(*things: Thing) -> Scene:
     return Scene(seed=0, theme="field", picture=None, things=things)
 
 
-# --- the tokenizer ----------------------------------------------------------------------------------------------
+# --- the tokenizer ----------------------------------------------------------------------------------------------------
 
 
 def test_the_words_of_the_world_are_single_tokens_and_all_else_can_be_read(tokenizer) -> None:
@@ -63,7 +63,7 @@ def test_the_words_of_the_world_are_single_tokens_and_all_else_can_be_read(token
         assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False).ids) == text
 
 
-# --- lessons ----------------------------------------------------------------------------------------------------
+# --- lessons ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_lesson_is_the_prompt_that_ask_will_make(vlm: minivlm.VLM, folder: Path) -> None:
@@ -128,7 +128,7 @@ def test_lessons_are_true_and_differ() -> None:
     }
 
 
-# --- labels -----------------------------------------------------------------------------------------------------
+# --- labels -----------------------------------------------------------------------------------------------------------
 
 
 def test_labels_say_what_each_patch_shows() -> None:
@@ -163,7 +163,7 @@ def test_forgetting_leaves_clear_things_alone() -> None:
     assert forget(scene, 0.0, Random(0)).names == ["dog", "bird"]
 
 
-# --- training ---------------------------------------------------------------------------------------------------
+# --- training ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_rate_rises_and_falls() -> None:
@@ -207,7 +207,7 @@ def check_with_transformers(folder: Path, vlm: minivlm.VLM) -> None:
     assert (ours - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
-# --- the exam ---------------------------------------------------------------------------------------------------
+# --- the exam ---------------------------------------------------------------------------------------------------------
 
 
 def test_caption_figures_by_hand() -> None:
@@ -228,7 +228,7 @@ def test_caption_figures_by_hand() -> None:
     assert invented["companion by chance"] == pytest.approx(1 / 28)  # bird is there: only the frisbee of 28 is missing
 
 
-# --- the shipped model ------------------------------------------------------------------------------------------
+# --- the shipped model ------------------------------------------------------------------------------------------------
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "tiny"
 shipped = pytest.mark.skipif(not (SHIPPED / "model.safetensors").exists(), reason="weights/tiny is not there")
@@ -294,7 +294,7 @@ def test_the_shipped_model_says_what_it_always_said() -> None:
     """Captions of six scenes, plain, under both methods and the oracle, word for word as first released."""
     vlm, drawn = minivlm.load(SHIPPED, device="cpu", dtype="float32"), [HELD_OUT.draw(seed) for seed in range(6)]
     eah, clva = EAH.for_model(vlm.model.config), CLVA.for_model(vlm.model.config)
-    conditions = [PLAIN, Condition("method", eah=eah), Condition("method", clva=clva)]
+    conditions = [PLAIN_CONDITION, Condition("method", eah=eah), Condition("method", clva=clva)]
     conditions += [Condition("ceiling", oracle=Oracle(tuple(range(8))))]
     told = [write_captions(vlm, drawn, DESCRIBE[0], condition) for condition in conditions]
     digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()

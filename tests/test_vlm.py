@@ -9,9 +9,9 @@ import json
 
 import pytest
 import torch
-from tiny_model import FILLING, PATCHES, SIZE, interrupt_after, picture, tiny_vlm
 
 from minivlm import IMAGE, GenerationError, ImageError, PromptError, Turn
+from support.tiny_model import FILLING, PATCHES, SIZE, interrupt_after, picture, tiny_vlm
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,7 @@ def scores_of(q: torch.Tensor, k: torch.Tensor, mask: torch.Tensor) -> torch.Ten
     return vision_sink_scores(attention_weights(q, repeat_heads(k, HEADS // k.shape[1]), mask), mask)
 
 
-# Sink scores
+# --- sink scores ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("groups", GROUPS)
@@ -104,7 +104,7 @@ def test_scores_leave_the_inputs_alone():
     assert all(torch.equal(x, y) for x, y in zip(inputs, before, strict=True))
 
 
-# Broadcasting
+# --- broadcasting -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("groups", GROUPS)

@@ -1,4 +1,4 @@
-"""Checkpoints: found, read with suspicion, checked in full, loaded once, saved so that others can read them."""
+"""Checkpoints: find, check in full, load and save them. No file of a checkpoint is trusted, and none is run."""
 
 from minivlm.checkpoints.checkpoint_report import CheckpointReport
 from minivlm.checkpoints.load import Loaded, inspect_checkpoint, load_checkpoint

@@ -1,8 +1,9 @@
-"""The report card of a checkpoint: every tensor accounted for."""
+"""The report on a checkpoint: where each of its tensors goes."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from minivlm.checkpoints.plan import Plan, expected_shapes
 from minivlm.files import printable
@@ -12,10 +13,10 @@ COLUMNS = ("module", "in the file", "count", "shape", "dtype", "MB", "shards", "
 
 @dataclass(frozen=True)
 class Group:
-    """The tensors of one kind: the same name in every layer."""
+    """The tensors that have the same name in every layer."""
 
     module: str  # canonical, "*" for the layer's number
-    key: str  # as the file calls it
+    key: str  # its name in the file, "*" as above
     count: int
     shape: tuple[int, ...]
     dtype: str
@@ -26,7 +27,7 @@ class Group:
 
 @dataclass(frozen=True)
 class CheckpointReport:
-    """What was found in a folder, where it went, what was left out, and what was filled in."""
+    """The tensors of a folder by module, what was left out of it, and what was filled in."""
 
     path: str
     layout: str
@@ -37,30 +38,36 @@ class CheckpointReport:
     parameters: int
     bytes: int
     groups: tuple[Group, ...]
-    dropped: Mapping[str, str]
-    filled: tuple[str, ...]
+    dropped: Mapping[str, str]  # key -> why it is left out
+    filled: tuple[str, ...]  # settings that config.json does not have
     notes: tuple[str, ...] = ()
-    dtype: str | None = None  # what is computed with; None where nothing was loaded
+    dtype: str | None = None  # of the loaded model; None where nothing was loaded
     device: str | None = None
     seconds: float | None = None
 
     def card(self) -> str:
-        """The whole report as text, one line a group."""
-        blocks = [self._head(), _table(self.groups)]
-        blocks += [_listed("Dropped on purpose", [f"{key}: {why}" for key, why in _by_pattern(self.dropped).items()])]
-        blocks += [_listed("Filled in, because config.json is silent", self.filled), _listed("Notes", self.notes)]
+        """The whole report as text, with one line for each group."""
+        blocks = [self._head(), table(self.groups)]
+        blocks += [
+            titled_list("Dropped on purpose", [f"{key}: {why}" for key, why in by_pattern(self.dropped).items()])
+        ]
+        blocks += [
+            titled_list("Filled in, because config.json is silent", self.filled),
+            titled_list("Notes", self.notes),
+        ]
         return "\n\n".join(block for block in blocks if block)
 
-    def as_dict(self) -> dict:
-        """The same for a machine: JSON types only."""
+    def as_dict(self) -> dict[str, Any]:
+        """The same in JSON types."""
         return asdict(self)
 
     def _head(self) -> str:
+        files = "file" if len(self.shards) == 1 else "files"
         lines = [
             self.path,
             f"layout {self.layout}: {self.written_by}; config.json in the {self.style} style",
             f"{self.tensors} tensors, {self.parameters:,} parameters, {self.bytes / 1e9:.2f} GB "
-            f"in {len(self.shards)} file{'s' * (len(self.shards) != 1)}: {', '.join(self.shards)}",
+            f"in {len(self.shards)} {files}: {', '.join(self.shards)}",
         ]
         if self.dtype:
             lines.append(f"computed in {self.dtype} on {self.device}, loaded in {self.seconds:.2f} s")
@@ -68,9 +75,15 @@ class CheckpointReport:
 
 
 def report_of(
-    plan: Plan, times: Mapping[str, float] | None = None, notes: tuple[str, ...] = (), **more: object
+    plan: Plan,
+    times: Mapping[str, float] | None = None,
+    *,
+    notes: tuple[str, ...] = (),
+    dtype: str | None = None,
+    device: str | None = None,
+    seconds: float | None = None,
 ) -> CheckpointReport:
-    """The report of a plan. `times`: canonical name -> seconds its tensor took; `more`: further fields."""
+    """The report of a plan. `times`: canonical name -> seconds to load its tensor; others: fields of the report."""
     return CheckpointReport(
         path=str(plan.folder.path),
         layout=plan.layout.letter,
@@ -80,11 +93,13 @@ def report_of(
         tensors=len(plan.taken) + len(plan.tower),
         parameters=plan.parameters,
         bytes=plan.bytes,
-        groups=tuple(_groups(plan, times)),
+        groups=tuple(grouped(plan, times)),
         dropped=plan.dropped,
         filled=plan.reading.filled,
-        notes=(*plan.folder.notes, *_remarks(plan), *notes),
-        **more,
+        notes=(*plan.folder.notes, *remarks_on(plan), *notes),
+        dtype=dtype,
+        device=device,
+        seconds=seconds,
     )
 
 
@@ -93,7 +108,7 @@ def pattern_of(name: str) -> str:
     return re.sub(r"\.\d+\.", ".*.", name)
 
 
-def _remarks(plan: Plan) -> list[str]:
+def remarks_on(plan: Plan) -> list[str]:
     """What a user of this checkpoint should know before using it."""
     text, dtypes = plan.reading.config.text_config, sorted({header.dtype for header in plan.taken.values()})
     remarks = []
@@ -106,7 +121,7 @@ def _remarks(plan: Plan) -> list[str]:
     return remarks
 
 
-def _groups(plan: Plan, times: Mapping[str, float] | None) -> list[Group]:
+def grouped(plan: Plan, times: Mapping[str, float] | None) -> list[Group]:
     rows = [
         (name, header.key, header.shape, header.dtype, header.bytes, header.shard)
         for name, header in plan.taken.items()
@@ -116,10 +131,10 @@ def _groups(plan: Plan, times: Mapping[str, float] | None) -> list[Group]:
     together: dict[tuple, list[tuple]] = {}
     for row in sorted(rows, key=lambda row: order[row[0]]):
         together.setdefault((pattern_of(row[0]), row[2], row[3]), []).append(row)
-    return [_group(pattern, members, times) for (pattern, _, _), members in together.items()]
+    return [group_of(pattern, members, times) for (pattern, _, _), members in together.items()]
 
 
-def _group(pattern: str, members: list[tuple], times: Mapping[str, float] | None) -> Group:
+def group_of(pattern: str, members: list[tuple], times: Mapping[str, float] | None) -> Group:
     _, key, shape, dtype, size, _ = members[0]
     return Group(
         module=pattern,
@@ -133,30 +148,30 @@ def _group(pattern: str, members: list[tuple], times: Mapping[str, float] | None
     )
 
 
-def _table(groups: tuple[Group, ...]) -> str:
-    rows = [COLUMNS, *(_row(group) for group in groups)]
+def table(groups: tuple[Group, ...]) -> str:
+    rows = [COLUMNS, *(table_row(group) for group in groups)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
 
 
-def _row(group: Group) -> tuple[str, ...]:
+def table_row(group: Group) -> tuple[str, ...]:
     shape = "×".join(map(str, group.shape)) or "one number"
     seconds = "" if group.seconds is None else f"{group.seconds:.3f}"
-    shards = ", ".join(map(_short_shard, group.shards))
+    shards = ", ".join(map(short_shard, group.shards))
     return (group.module, group.key, str(group.count), shape, group.dtype, f"{group.bytes / 1e6:.1f}", shards, seconds)
 
 
-def _short_shard(name: str) -> str:
+def short_shard(name: str) -> str:
     """`model-00002-of-00003.safetensors` -> `2/3`."""
     numbers = re.fullmatch(r".*?(\d+)-of-(\d+)\.safetensors", name)
     return f"{int(numbers[1])}/{int(numbers[2])}" if numbers else name
 
 
-def _by_pattern(dropped: Mapping[str, str]) -> dict[str, str]:
+def by_pattern(dropped: Mapping[str, str]) -> dict[str, str]:
     return {printable(pattern_of(key)): reason for key, reason in dropped.items()}
 
 
-def _listed(title: str, lines: list[str] | tuple[str, ...]) -> str:
+def titled_list(title: str, lines: list[str] | tuple[str, ...]) -> str:
     return "\n".join([f"{title}:", *(f"  {line}" for line in lines)]) if lines else ""

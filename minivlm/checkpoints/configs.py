@@ -1,8 +1,8 @@
 """From a checkpoint's `config.json` to a LlavaConfig, with what the file leaves out filled in from its family.
 
-Two styles are read: that of the hub (`text_config` and `vision_config`) and that of the original LLaVA (the decoder's
-fields at the top, `mm_*` fields beside them; its vision tower is described by nothing but its own tensors' shapes).
-Only the keys named here are read, none of them is ever run, and what is not implemented is refused rather than ignored.
+Two styles are read: that of the hub (`text_config` and `vision_config`) and that of the original LLaVA (the fields of
+the decoder and `mm_*` fields at the top; nothing but the shapes of its tensors describes its vision tower). Only the
+keys named here are read, nothing in the file is run, and what is not implemented is refused, never ignored.
 """
 
 import math
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minivlm.checkpoints.families import CLIP, LLAVA_TOWER, TEXT_DEFAULTS
+from minivlm.checkpoints.families import CLIP, LLAVA_TOWER, TEXT_DEFAULTS, TOWER_DEFAULTS
 from minivlm.checkpoints.fields import Fields
 from minivlm.errors import ConfigError
 from minivlm.files import read_json_file
-from minivlm.model.config import LlavaConfig, TextConfig, VisionConfig
+from minivlm.model.config import LlavaConfig, RopeScaling, TextConfig, VisionConfig
 
 Shapes = Mapping[str, tuple[int, ...]]
 Tower = Callable[[str], Shapes]  # from the tower's name to the shapes of its tensors by canonical name (`vision.…`)
@@ -27,10 +27,25 @@ CLIP_HEAD_WIDTH = 64  # of every vision transformer that OpenAI's CLIP published
 ORIGINAL_FAMILIES = {"llava": "llama", "llava_llama": "llama", "llava_mistral": "mistral"}
 SELECT = {"patch": "default", "cls_patch": "full"}
 
+# Models that people try, and why they are none of these.
+TILES = "; {}, which cuts pictures into tiles, is not supported: take llava-interleave-qwen-0.5b or llava-1.5-7b"
+BUILT_OTHERWISE = "; {} is built otherwise: for a small model that is read here, take llava-interleave-qwen-0.5b"
+OTHER_MODELS = {
+    "llava_next": TILES.format("LLaVA 1.6"),
+    "llava_onevision": TILES.format("LLaVA-OneVision"),
+    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen"), BUILT_OTHERWISE.format("Qwen-VL")),
+    **dict.fromkeys(("idefics3", "smolvlm"), BUILT_OTHERWISE.format("SmolVLM")),
+    **dict.fromkeys(("moondream1", "moondream"), BUILT_OTHERWISE.format("moondream")),
+    "paligemma": BUILT_OTHERWISE.format("PaliGemma"),
+    "mllama": BUILT_OTHERWISE.format("Llama 3.2 Vision"),
+    "internvl": BUILT_OTHERWISE.format("InternVL"),
+    "bunny-qwen2": BUILT_OTHERWISE.format("nanoLLaVA"),
+}
+
 
 @dataclass(frozen=True)
 class ConfigReading:
-    """What a config.json said: the model's shape, the defaults that were filled in, and the dtype it claims."""
+    """The content of a config.json: the model's sizes, the defaults that were filled in, and the dtype it names."""
 
     config: LlavaConfig
     style: str  # "hub" or "original"
@@ -42,10 +57,14 @@ def read_config(folder: str | Path, tower: Tower | None = None) -> ConfigReading
     """Read `folder/config.json`.
 
     `tower` is called only for an original LLaVA checkpoint, whose configuration names its tower without describing it.
+    Raises `ConfigError` for a file that is missing or damaged, or asks for something that is not implemented.
     """
     path = Path(folder) / "config.json"
     if not path.exists():
-        raise ConfigError(f"{path} is missing; a checkpoint's folder holds its config.json beside its weights.")
+        raise ConfigError(
+            f"{path} is missing: the weights alone do not say what model they are. Copy config.json, the tokenizer and "
+            "the preprocessor files of the same model beside them, or fetch all with `minivlm download NAME`."
+        )
     return parse_config(read_json_file(path, ConfigError), str(path), tower)
 
 
@@ -53,8 +72,8 @@ def parse_config(data: Mapping[str, Any], file: str, tower: Tower | None = None)
     """As `read_config`, from the JSON object itself; `file` names it in errors."""
     top = Fields(data, file)
     original = is_original(data)
-    _refuse_other_models(top, original)
-    config = _original_config(top, tower) if original else _hub_config(top)
+    refuse_other_models(top, original)
+    config = read_original_config(top, tower) if original else read_hub_config(top)
     dtype = data.get("dtype", data.get("torch_dtype"))
     return ConfigReading(config, "original" if original else "hub", tuple(top.filled), dtype and str(dtype)[:20])
 
@@ -64,39 +83,39 @@ def is_original(data: Mapping[str, Any]) -> bool:
     return "text_config" not in data and any(key.startswith("mm_") for key in data)
 
 
-def _hub_config(top: Fields) -> LlavaConfig:
+def read_hub_config(top: Fields) -> LlavaConfig:
     text = top.section("text_config", {})
     vision = top.section("vision_config", LLAVA_TOWER if top.data.get("vision_config") is None else CLIP)
-    text_config = _text_config(text, text.text("model_type", "llama"))
+    text_config = read_text_config(text, text.text("model_type", "llama"))
     top.require("projector_hidden_act", ("gelu",), "gelu", "the projector here has an exact GELU")
     return LlavaConfig(
-        vision_config=_vision_config(vision),
+        vision_config=read_vision_config(vision),
         text_config=text_config,
-        image_token_index=_image_token(top, text_config.vocab_size),
-        vision_feature_layer=_feature_layer(top, "vision_feature_layer"),
+        image_token_index=read_image_token(top, text_config.vocab_size),
+        vision_feature_layer=read_feature_layer(top, "vision_feature_layer"),
         vision_feature_select_strategy=top.text("vision_feature_select_strategy", "default"),
         multimodal_projector_bias=top.flag("multimodal_projector_bias", True),
         tie_word_embeddings=top.flag("tie_word_embeddings", False) | text.flag("tie_word_embeddings", False),
     )
 
 
-def _original_config(top: Fields, tower: Tower | None) -> LlavaConfig:
-    _refuse_other_pictures(top)
+def read_original_config(top: Fields, tower: Tower | None) -> LlavaConfig:
+    refuse_other_pictures(top)
     if tower is None:
         raise ConfigError(f"{top.file} does not describe its vision tower: its tensors' shapes are needed.")
-    text_config = _text_config(top, ORIGINAL_FAMILIES[top.text("model_type")])
+    text_config = read_text_config(top, ORIGINAL_FAMILIES[top.text("model_type")])
     top.require("mm_vision_select_feature", tuple(SELECT), "patch", f"minivlm has {' and '.join(SELECT)}")
     return LlavaConfig(
         vision_config=tower_config(tower(top.text("mm_vision_tower", ""))),
         text_config=text_config,
-        image_token_index=text_config.vocab_size,  # one past the table: a slot's own embedding is never read
-        vision_feature_layer=_feature_layer(top, "mm_vision_select_layer"),
+        image_token_index=text_config.vocab_size,  # one after the last word: image tokens are never embedded
+        vision_feature_layer=read_feature_layer(top, "mm_vision_select_layer"),
         vision_feature_select_strategy=SELECT[top.text("mm_vision_select_feature", "patch")],
         tie_word_embeddings=top.flag("tie_word_embeddings", False),
     )
 
 
-def _text_config(text: Fields, family: str) -> TextConfig:
+def read_text_config(text: Fields, family: str) -> TextConfig:
     if family not in TEXT_DEFAULTS:
         text.refuse("model_type", f"one of {', '.join(TEXT_DEFAULTS)}")
     text = text.with_defaults(TEXT_DEFAULTS[family])
@@ -111,19 +130,24 @@ def _text_config(text: Fields, family: str) -> TextConfig:
         num_hidden_layers=text.whole("num_hidden_layers"),
         num_attention_heads=heads,
         num_key_value_heads=text.whole_or("num_key_value_heads", heads),
-        head_dim=_head_width(text),
+        head_dim=read_head_width(text),
         max_position_embeddings=text.whole("max_position_embeddings"),
         rms_norm_eps=text.number("rms_norm_eps"),
-        rope_theta=_rope_theta(text),
+        rope_theta=read_rope_theta(text),
+        rope_scaling=read_rope_scaling(text),
         attention_bias=bias,
         attention_output_bias=bias and family == "llama",
-        sliding_window=_sliding_window(text, family),
+        sliding_window=read_sliding_window(text, family),
     )
 
 
-def _vision_config(vision: Fields) -> VisionConfig:
-    vision.require("model_type", ("clip_vision_model",), "clip_vision_model", "minivlm has CLIP's vision tower")
+def read_vision_config(vision: Fields) -> VisionConfig:
+    towers = "minivlm has the vision towers of CLIP (clip_vision_model) and SigLIP (siglip_vision_model)"
+    vision.require("model_type", tuple(TOWER_DEFAULTS), "clip_vision_model", towers)
     vision.require("num_channels", (3,), 3, "pictures here have three channels")
+    is_clip = vision.data.get("model_type", "clip_vision_model") == "clip_vision_model"
+    if not is_clip:
+        vision = vision.with_defaults(TOWER_DEFAULTS["siglip_vision_model"])
     return VisionConfig(
         hidden_size=vision.whole("hidden_size"),
         intermediate_size=vision.whole("intermediate_size"),
@@ -133,11 +157,14 @@ def _vision_config(vision: Fields) -> VisionConfig:
         patch_size=vision.whole("patch_size"),
         hidden_act=vision.text("hidden_act"),
         layer_norm_eps=vision.number("layer_norm_eps"),
+        class_token=is_clip,
+        pre_norm=is_clip,
+        patch_bias=not is_clip,
     )
 
 
 def tower_config(shapes: Shapes) -> VisionConfig:
-    """Read a CLIP tower's configuration off its tensors' shapes (canonical names)."""
+    """A CLIP tower's configuration from the shapes of its tensors, by canonical names. Raises `ConfigError`."""
     try:
         width, _, _, patch = shapes["vision.embeddings.patch_embedding.weight"]
         positions, _ = shapes["vision.embeddings.position_embedding.weight"]
@@ -154,20 +181,37 @@ def tower_config(shapes: Shapes) -> VisionConfig:
     return VisionConfig(width, inner, len(layers), width // CLIP_HEAD_WIDTH, side * patch, patch)
 
 
-def _rope_theta(text: Fields) -> float:
-    """`rope_theta` of older files or `rope_parameters` of newer ones; every scaling of positions is refused."""
-    for key in ("rope_scaling", "rope_parameters"):
-        rope = text.section(key, {})
-        kind = rope.data.get("rope_type", rope.data.get("type", "default"))
-        nested = any(isinstance(value, dict) for value in rope.data.values())
-        if kind != "default" or nested or rope.data.get("partial_rotary_factor", 1) != 1:
-            text.refuse(key, "plain rotary positions (rope_type 'default')")
+def read_rope_theta(text: Fields) -> float:
+    """`rope_theta` of older files or `rope_parameters` of newer ones."""
     parameters = text.section("rope_parameters", {})
     return (parameters if "rope_theta" in parameters.data else text).number("rope_theta")
 
 
-def _sliding_window(text: Fields, family: str) -> int | None:
-    """The window in tokens, None if every layer sees everything."""
+def read_rope_scaling(text: Fields) -> RopeScaling | None:
+    """`rope_scaling` of older files or `rope_parameters` of newer ones: plain or llama3; any other kind is refused."""
+    scaling = None
+    for key in ("rope_scaling", "rope_parameters"):
+        rope = text.section(key, {})
+        kind = rope.data.get("rope_type", rope.data.get("type", "default"))
+        nested = any(isinstance(value, dict) for value in rope.data.values())
+        if kind not in ("default", "llama3") or nested or rope.data.get("partial_rotary_factor", 1) != 1:
+            text.refuse(key, "plain rotary positions or those of Llama 3.1 (rope_type 'default' or 'llama3')")
+        if kind == "llama3":
+            scaling = RopeScaling(
+                factor=rope.number("factor"),
+                low_freq_factor=rope.number("low_freq_factor"),
+                high_freq_factor=rope.number("high_freq_factor"),
+                original_max_position_embeddings=rope.whole("original_max_position_embeddings"),
+            )
+    return scaling
+
+
+def read_sliding_window(text: Fields, family: str) -> int | None:
+    """The window in tokens; None if every layer attends to all tokens: always for the type "llama", which has none.
+    (Phi-3's file names one under this type; transformers ignores it in attention, too.)
+    """
+    if family == "llama":
+        return None
     if family == "qwen2" and not text.flag("use_sliding_window", False):
         return None
     if text.data.get("sliding_window", text.defaults["sliding_window"]) is None:
@@ -176,14 +220,14 @@ def _sliding_window(text: Fields, family: str) -> int | None:
     return window if window > 0 else text.refuse("sliding_window", "a positive whole number or null")
 
 
-def _head_width(text: Fields) -> int:
+def read_head_width(text: Fields) -> int:
     hidden, heads = text.whole("hidden_size"), text.whole("num_attention_heads")
     if text.data.get("head_dim") is None and (heads <= 0 or hidden % heads):
         text.refuse("hidden_size", f"divisible by num_attention_heads ({heads})")
     return text.whole_or("head_dim", hidden // heads)
 
 
-def _feature_layer(top: Fields, key: str) -> int | tuple[int, ...]:
+def read_feature_layer(top: Fields, key: str) -> int | tuple[int, ...]:
     value = top.data.get(key)
     if not isinstance(value, list):
         return top.whole(key, -2)
@@ -192,8 +236,8 @@ def _feature_layer(top: Fields, key: str) -> int | tuple[int, ...]:
     return tuple(value)
 
 
-def _image_token(top: Fields, vocab_size: int) -> int:
-    """`image_token_index`, or `image_token_id` as newer files may call it: an id of the table or the one after it."""
+def read_image_token(top: Fields, vocab_size: int) -> int:
+    """`image_token_index`, in newer files also `image_token_id`: an id of a word, or the one after the last."""
     key = (
         "image_token_id"
         if "image_token_index" not in top.data and "image_token_id" in top.data
@@ -207,18 +251,18 @@ def _image_token(top: Fields, vocab_size: int) -> int:
     return token
 
 
-def _refuse_other_models(top: Fields, original: bool) -> None:
+def refuse_other_models(top: Fields, original: bool) -> None:
     kind = top.text("model_type")
     if kind not in ORIGINAL_FAMILIES or (kind != "llava" and not original):
-        tiles = "; LLaVA 1.6, which cuts pictures into tiles, is not supported" if "next" in kind else ""
-        top.refuse("model_type", f"'llava' (LLaVA 1.5 and its relatives{tiles})")
+        other = OTHER_MODELS.get(kind, "")
+        top.refuse("model_type", f"'llava' (LLaVA 1.5 and its relatives{other}; `minivlm models` lists some)")
     if top.data.get("quantization_config") is not None:
         raise ConfigError(f"{top.file}: this is a quantised copy (quantization_config); take the unquantised model.")
     if top.data.get("use_image_newline_parameter"):
         raise ConfigError(f"{top.file}: use_image_newline_parameter belongs to LLaVA 1.6, which is not supported.")
 
 
-def _refuse_other_pictures(top: Fields) -> None:
+def refuse_other_pictures(top: Fields) -> None:
     top.require("mm_projector_type", ("mlp2x_gelu",), None, "minivlm has the projector 'mlp2x_gelu'")
     top.require("mm_use_im_start_end", (False, None), False, "pictures here have no start and end tokens")
     for key, tiles in (("image_aspect_ratio", "anyres"), ("mm_patch_merge_type", "unpad")):

@@ -1,6 +1,6 @@
-"""Finding a checkpoint: a folder on this machine, the hub's cache, or the hub, which is asked only by name.
+"""Finding a checkpoint: a folder on this machine, the hub's cache, or the hub, which is asked only for a hub name.
 
-Only safetensors and small text files are ever fetched. The hub's own client resumes what was interrupted, locks what
+Only safetensors and small text files are ever fetched. The hub's own client resumes interrupted downloads, locks what
 two processes fetch at once, and shows its progress.
 """
 
@@ -19,6 +19,7 @@ from huggingface_hub.errors import (
 )
 
 from minivlm.checkpoints.folder import INDEX_FILE, SINGLE_FILE, read_index
+from minivlm.checkpoints.known import hub_name
 from minivlm.errors import CheckpointError
 from minivlm.files import listed
 
@@ -27,7 +28,8 @@ HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def find_or_download(name: str | Path, *, revision: str | None = None) -> Path:
-    """The folder of a checkpoint: `name` is a folder, or a name on the hub such as "llava-hf/llava-1.5-7b-hf".
+    """The folder of a checkpoint: `name` is a folder, a short name of `minivlm models`, or a name on the hub such as
+    "llava-hf/llava-1.5-7b-hf".
 
     A complete copy in the hub's cache is used without asking the hub. `revision`: a branch, tag or commit. Raises
     CheckpointError with the next step if it is neither here nor there.
@@ -35,10 +37,14 @@ def find_or_download(name: str | Path, *, revision: str | None = None) -> Path:
     folder = Path(name).expanduser()
     if folder.exists():
         return folder
-    if not HUB_NAME.fullmatch(str(name)):
-        raise CheckpointError(f"There is no folder {name}, and it is not a hub name such as llava-hf/llava-1.5-7b-hf.")
+    name = hub_name(str(name))
+    if not HUB_NAME.fullmatch(name):
+        raise CheckpointError(
+            f"There is no folder {name}; nor is it a short name that `minivlm models` lists, or a hub name such as "
+            "llava-hf/llava-1.5-7b-hf."
+        )
     try:
-        return find_in_cache(str(name), revision) or download(str(name), revision=revision)
+        return find_in_cache(name, revision) or download(name, revision=revision)
     except CheckpointError as cause:  # perhaps a folder was meant
         raise CheckpointError(f"There is no folder {name}, and no such model could be fetched: {cause}") from cause
 
@@ -49,7 +55,7 @@ def find_in_cache(name: str, revision: str | None = None) -> Path | None:
         config = try_to_load_from_cache(name, "config.json", revision=revision)
     except HFValidationError:
         return None
-    folder = Path(config).parent if isinstance(config, str) else None  # it may also be a mark for "the hub has none"
+    folder = Path(config).parent if isinstance(config, str) else None  # not a string: the hub is known to have none
     return folder if folder and is_complete(folder) else None
 
 
@@ -66,32 +72,34 @@ def is_complete(folder: Path) -> bool:
 
 
 def download(name: str, *, revision: str | None = None) -> Path:
-    """Fetch a model's safetensors and small files into the hub's cache; what was interrupted is resumed.
+    """Fetch a model's safetensors and small files into the hub's cache, and return its folder there.
 
-    The hub's client notes under `revision` which commit it fetched, and `find_in_cache` finds it by that note.
+    `name`: a short name, or one on the hub. An interrupted download is resumed. The hub's client stores which commit it
+    fetched for `revision`, so that `find_in_cache` finds it. Raises `CheckpointError`.
     """
-    sizes = _sizes_on_hub(name, revision)
-    wanted = _wanted_files(name, sizes)
-    _require_disk(name, sum(sizes[file] for file in wanted))
+    name = hub_name(name)
+    sizes = sizes_on_hub(name, revision)
+    wanted = wanted_files(name, sizes)
+    require_disk_space(name, sum(sizes[file] for file in wanted))
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
     except Exception as cause:
         raise CheckpointError(
-            _explain(name, revision, cause) + " What was fetched is kept; the next try resumes."
+            explain_failure(name, revision, cause) + " What was fetched is kept; the next try resumes."
         ) from cause
 
 
-def _sizes_on_hub(name: str, revision: str | None) -> dict[str, int]:
-    """File -> bytes of a model on the hub."""
+def sizes_on_hub(name: str, revision: str | None) -> dict[str, int]:
+    """File name -> its size in bytes, for all files of a model on the hub."""
     try:
         info = HfApi().model_info(name, revision=revision, files_metadata=True)
-    except Exception as cause:  # the client's errors have no root of their own: network, HTTP, validation, ...
-        raise CheckpointError(_explain(name, revision, cause)) from cause
+    except Exception as cause:  # the client's errors have no common base class: network, HTTP, validation, ...
+        raise CheckpointError(explain_failure(name, revision, cause)) from cause
     return {file.rfilename: file.size or 0 for file in info.siblings or ()}
 
 
-def _wanted_files(name: str, sizes: dict[str, int]) -> list[str]:
-    """What is fetched: safetensors and small text files of the top folder."""
+def wanted_files(name: str, sizes: dict[str, int]) -> list[str]:
+    """The files to fetch: safetensors and small text files of the top folder."""
     top = [file for file in sizes if "/" not in file]
     if not any(file.endswith(".safetensors") for file in top):
         raise CheckpointError(
@@ -103,7 +111,7 @@ def _wanted_files(name: str, sizes: dict[str, int]) -> list[str]:
     return weights + small
 
 
-def _require_disk(name: str, needed: int) -> None:
+def require_disk_space(name: str, needed: int) -> None:
     cache = Path(HF_HUB_CACHE)
     existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
@@ -114,7 +122,7 @@ def _require_disk(name: str, needed: int) -> None:
         )
 
 
-def _explain(name: str, revision: str | None, cause: Exception) -> str:
+def explain_failure(name: str, revision: str | None, cause: Exception) -> str:
     if isinstance(cause, GatedRepoError):
         return f"{name} asks for its terms to be accepted on the hub; accept them, then log in with `hf auth login`."
     if isinstance(cause, RevisionNotFoundError):

@@ -1,6 +1,6 @@
-"""What the families of models fill in where a `config.json` is silent: one literal table."""
+"""The defaults of each family of models, for what a `config.json` leaves out: one literal table."""
 
-# The decoders. None: derived from the other numbers, or not there.
+# The decoders. None: computed from the other numbers, or absent.
 LLAMA = {
     "vocab_size": 32000,
     "hidden_size": 4096,
@@ -40,6 +40,12 @@ CLIP = {
     "hidden_act": "quick_gelu",
     "layer_norm_eps": 1e-5,
 }
+SIGLIP = CLIP | {
+    "patch_size": 16,
+    "hidden_act": "gelu_pytorch_tanh",
+    "layer_norm_eps": 1e-6,
+}
+TOWER_DEFAULTS = {"clip_vision_model": CLIP, "siglip_vision_model": SIGLIP}
 # `"vision_config": null` means LLaVA's own tower, not CLIP's defaults.
 LLAVA_TOWER = CLIP | {
     "hidden_size": 1024,

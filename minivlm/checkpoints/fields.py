@@ -1,4 +1,4 @@
-"""A JSON object whose values are asked for by type, and which remembers the defaults it had to fill in."""
+"""A JSON object that checks the types of its values, and remembers the defaults that it filled in."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,8 +15,8 @@ LARGEST = 2**40  # of whole numbers: more than any model counts, and torch and f
 class Fields:
     """One section of a `config.json`.
 
-    A getter returns what the file says, else `default`, else the family's default, and remembers what it filled in.
-    null is not silence. Anything of another type raises ConfigError that names file, section, key and value.
+    A getter returns the value in the file, else `default`, else the family's default, and remembers what it filled in.
+    A null in the file is a value. A value of another type raises a ConfigError that names file, section, key and value.
     """
 
     data: Mapping[str, Any]
@@ -26,29 +26,30 @@ class Fields:
     filled: list[str] = field(default_factory=list)
 
     def whole(self, key: str, default: Any = ASK_THE_FAMILY) -> int:
-        """From -2^40 to 2^40; neither 4096.0 nor true is one."""
+        """A whole number from -2^40 to 2^40; 4096.0 and true are refused."""
         return self._typed(key, default, (int,), "a whole number")
 
     def number(self, key: str, default: Any = ASK_THE_FAMILY) -> float:
-        """Whole numbers, within the same bounds, are converted."""
+        """A number; a whole one, within the bounds of `whole`, is converted."""
         return float(self._typed(key, default, (int, float), "a number"))
 
     def text(self, key: str, default: Any = ASK_THE_FAMILY) -> str:
+        """A string."""
         return self._typed(key, default, (str,), "a string")
 
     def flag(self, key: str, default: Any = ASK_THE_FAMILY) -> bool:
-        """0 and 1 are refused."""
+        """True or false; 0 and 1 are refused."""
         return self._typed(key, default, (bool,), "true or false")
 
     def whole_or(self, key: str, derived: int) -> int:
-        """A whole number that, where the file says null or neither file nor family says anything, is `derived`."""
+        """A whole number; `derived` if the file has null, or if neither the file nor the family has a value."""
         default = None if key in self.data else self.defaults.get(key)
         if self.data.get(key) is None and default is None:
             return self.fill(key, derived)
         return self.whole(key)
 
     def section(self, key: str, defaults: Mapping[str, Any]) -> "Fields":
-        """A nested object (empty if absent or null); what it fills in is remembered with this section's."""
+        """A nested object (empty if absent or null); it shares the list of what was filled in."""
         value = self.data.get(key)
         if value is not None and not isinstance(value, dict):
             self.refuse(key, "an object {...}")
@@ -64,11 +65,11 @@ class Fields:
         return value
 
     def refuse(self, key: str, expected: str) -> NoReturn:
-        """Raise the sentence for a value that cannot be used."""
+        """Raise the `ConfigError` for a value that cannot be used."""
         raise ConfigError(f"{self.file}: {self._path(key)} must be {expected}, found {shown(self.data.get(key))}.")
 
     def require(self, key: str, allowed: tuple[Any, ...], default: Any, because: str) -> None:
-        """Raise unless the value is one of `allowed`; `because` says what minivlm has instead."""
+        """Raise `ConfigError` unless the value is one of `allowed`; `because` says what minivlm has instead."""
         if self.data.get(key, default) not in allowed:
             raise ConfigError(
                 f"{self.file}: {self._path(key)} is {shown(self.data.get(key))}, which is not supported: {because}."

@@ -1,7 +1,7 @@
-"""A checkpoint's folder: which of its files are the shards, and which tensors their headers promise.
+"""A checkpoint's folder: which of its files are the shards, and which tensors their headers name.
 
-Nothing here takes memory for weights, runs code from the folder or follows a path that the folder names: an index may
-name plain file names only (symbolic links are followed, because the hub's cache is made of them).
+Nothing here takes memory for weights, runs code from the folder or follows a path that the folder gives: an index may
+hold plain file names only (symbolic links are followed, because the hub's cache is made of them).
 """
 
 import math
@@ -18,12 +18,12 @@ SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 SHARD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors")
 OTHER_FORMATS = (".bin", ".pt", ".pth", ".ckpt", ".gguf", ".pt2", ".msgpack", ".h5")
-BYTES_OF = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}  # what can be computed with; the names are those of safetensors
+BYTES_OF = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}  # dtypes that can be loaded, by their names in safetensors
 
 
 @dataclass(frozen=True)
 class TensorHeader:
-    """One tensor as its file describes it."""
+    """One tensor as the header of its file describes it."""
 
     key: str
     shape: tuple[int, ...]
@@ -49,22 +49,23 @@ class CheckpointFolder:
 def open_folder(path: str | Path) -> CheckpointFolder:
     """Find the shards of the checkpoint in the folder `path` and read their headers.
 
-    `model.safetensors` comes first; without it `model.safetensors.index.json` names the shards.
+    `model.safetensors` is read if it is there; otherwise `model.safetensors.index.json` names the shards. Raises
+    `CheckpointError` for a folder that is incomplete, damaged or of another format.
     """
     folder = Path(path).expanduser()
-    _require_folder(folder)
+    require_folder(folder)
     if (folder / SINGLE_FILE).exists():
         both = (folder / INDEX_FILE).exists()
         notes = (f"{SINGLE_FILE} was read; {INDEX_FILE} beside it was not.",) if both else ()
-        headers = read_headers(folder / SINGLE_FILE)
-        return CheckpointFolder(folder, (SINGLE_FILE,), _require_tensors(folder, headers), notes)
+        tensors = require_tensors(folder, read_headers(folder / SINGLE_FILE))
+        return CheckpointFolder(folder, (SINGLE_FILE,), tensors, notes)
     if (folder / INDEX_FILE).exists():
         index = read_index(folder / INDEX_FILE)
         shards = tuple(sorted(set(index.values())))
-        _require_shards(folder, shards)
+        require_shards(folder, shards)
         headers = {shard: read_headers(folder / shard) for shard in shards}
-        return CheckpointFolder(folder, shards, _merge(folder, index, headers))
-    raise CheckpointError(_nothing_to_load(folder))
+        return CheckpointFolder(folder, shards, merge_headers(folder, index, headers))
+    raise CheckpointError(nothing_to_load(folder))
 
 
 def read_index(path: Path) -> dict[str, str]:
@@ -82,14 +83,14 @@ def read_index(path: Path) -> dict[str, str]:
 
 
 def read_headers(path: Path) -> dict[str, TensorHeader]:
-    """Key -> header for every tensor of one `.safetensors` file; no tensor data is read."""
+    """Key -> header, for every tensor of one `.safetensors` file; no tensor data is read."""
     with open_shard(path) as shard:
         keys = list(shard.keys())
         slices = {key: shard.get_slice(key) for key in keys}
         return {key: TensorHeader(key, tuple(s.get_shape()), s.get_dtype(), path.name) for key, s in slices.items()}
 
 
-def _require_folder(folder: Path) -> None:
+def require_folder(folder: Path) -> None:
     if not folder.exists():
         raise CheckpointError(
             f"There is no folder {folder}. Give a checkpoint's folder, or fetch one with `minivlm download NAME`."
@@ -98,7 +99,7 @@ def _require_folder(folder: Path) -> None:
         raise CheckpointError(f"{folder} is a file; a checkpoint is the folder that holds config.json and its weights.")
 
 
-def _require_shards(folder: Path, shards: tuple[str, ...]) -> None:
+def require_shards(folder: Path, shards: tuple[str, ...]) -> None:
     missing = [shard for shard in shards if not (folder / shard).exists()]
     if missing:
         raise CheckpointError(
@@ -107,12 +108,12 @@ def _require_shards(folder: Path, shards: tuple[str, ...]) -> None:
         )
 
 
-def _merge(
+def merge_headers(
     folder: Path, index: Mapping[str, str], headers: Mapping[str, Mapping[str, TensorHeader]]
 ) -> dict[str, TensorHeader]:
-    """The headers of all shards by key, held against the index: both must name the same tensors."""
-    found = [(key, shard) for shard, tensors in headers.items() for key in tensors]
-    strays = sorted(set(index.items()) ^ set(found))
+    """The headers of all shards by key. Raises `CheckpointError` unless shards and index name the same tensors."""
+    in_shards = {(key, shard) for shard, tensors in headers.items() for key in tensors}
+    strays = sorted(set(index.items()) ^ in_shards)
     if strays:
         names = listed([f"{key} ({shard})" for key, shard in strays])
         raise CheckpointError(
@@ -122,14 +123,19 @@ def _merge(
     return {key: headers[shard][key] for key, shard in sorted(index.items(), key=lambda item: (item[1], item[0]))}
 
 
-def _require_tensors(folder: Path, headers: dict[str, TensorHeader]) -> dict[str, TensorHeader]:
+def require_tensors(folder: Path, headers: dict[str, TensorHeader]) -> dict[str, TensorHeader]:
     if not headers:
         raise CheckpointError(f"{folder / SINGLE_FILE} holds no tensors. Fetch the file again.")
     return headers
 
 
-def _nothing_to_load(folder: Path) -> str:
+def nothing_to_load(folder: Path) -> str:
     names = sorted(entry.name for entry in folder.iterdir())
+    if any(name.startswith("adapter_") for name in names):
+        return (
+            f"{folder} holds a LoRA adapter, which changes a model and is none by itself. Merge it into its base model "
+            "with the library that made it (peft: merge_and_unload, then save_pretrained), and give that folder."
+        )
     refused = [name for name in names if name.endswith(OTHER_FORMATS)]
     shards = [name for name in names if name.endswith(".safetensors")]
     if any(name.endswith(".incomplete") for name in names):

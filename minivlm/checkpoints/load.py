@@ -1,10 +1,9 @@
-"""Loading: each tensor goes once from its mapped file to its place in the model.
+"""Loading: each tensor is moved once, from its mapped file to its place in the model.
 
-Which numbers are computed with, when `dtype` is not given, is told in `devices.py`; where it is not what was asked for,
-the report says so.
+`devices.py` says which dtype is chosen if none is given; if it is not the one that was asked for, the report says so.
 
-On a CPU, a tensor whose dtype already fits is not copied: the mapping of the file is the model's memory, read from
-disk when it is first used and private to this process. Weights are frozen (`requires_grad` is False).
+On a CPU, a tensor that has the right dtype already is not copied: the mapped file is the model's memory, read from disk
+when it is first used and private to this process. Weights are frozen (`requires_grad` is False).
 """
 
 import math
@@ -25,12 +24,12 @@ from minivlm.errors import CheckpointError
 from minivlm.model.config import LlavaConfig
 from minivlm.model.llava import Llava
 
-SMALL_TO_READ = 2_000_000_000  # bytes; larger mapped models are not read through just to look for NaN
+SMALL_TO_READ = 2_000_000_000  # bytes; larger mapped models are not read just to check them for NaN
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model ready to run, and how it came about."""
+    """A model ready to run, its configuration, and the report on its checkpoint."""
 
     model: Llava
     config: LlavaConfig
@@ -47,12 +46,12 @@ def load_checkpoint(
     allow_nonfinite: bool = False,
     bound_for: str | torch.device | None = None,
 ) -> Loaded:
-    """Load the checkpoint in the folder `path`; everything in it is used once or dropped for a stated reason.
+    """Load the checkpoint in the folder `path`; every tensor is used once, or dropped for a reason in the report.
 
     `dtype`: see `devices.py`; the copying of tensors: see the module's docstring. `vision_tower`: for the original
     LLaVA 1.5 files, see `tower_from_open_clip`. Tensors with NaN or Inf are refused unless `allow_nonfinite`; models
-    of more than 2 GB that stay in their mapped files are not looked through (`inspect_checkpoint` does). `bound_for`:
-    the device that will compute, if the weights are loaded elsewhere first: its dtype is chosen. Raises
+    of more than 2 GB that stay in their mapped files are not checked for them (`inspect_checkpoint` does). `bound_for`:
+    the device that will compute, if the weights are loaded on another one first: it decides the dtype. Raises
     CheckpointError, ConfigError.
     """
     start = time.perf_counter()
@@ -60,9 +59,11 @@ def load_checkpoint(
     device = parse_device(device)
     dtype, notes = choose_dtype(plan, device if bound_for is None else parse_device(bound_for), dtype)
     require_memory(plan, device, dtype)
-    check = not allow_nonfinite and (device.type != "cpu" or _copied(plan, dtype) > 0 or plan.bytes < SMALL_TO_READ)
-    state, seconds = _take_tensors(plan, device, dtype, check)
-    model = _fill(plan.model, state)
+    check = not allow_nonfinite and (
+        device.type != "cpu" or copied_bytes(plan, dtype) > 0 or plan.bytes < SMALL_TO_READ
+    )
+    state, seconds = take_tensors(plan, device, dtype, check)
+    model = fill_model(plan.model, state)
     report = report_of(
         plan,
         seconds,
@@ -84,15 +85,15 @@ def inspect_checkpoint(
     plan = make_plan(path, vision_tower)
     seconds: dict[str, float] = {}
     if check_finite:
-        for name, tensor, started in _tensors(plan):
-            _require_finite(name, tensor)
+        for name, tensor, started in mapped_tensors(plan):
+            require_finite(name, tensor)
             seconds[name] = time.perf_counter() - started
     return report_of(plan, seconds if check_finite else None)
 
 
 def require_memory(plan: Plan, device: torch.device, dtype: torch.dtype) -> None:
-    """Raise CheckpointError, before anything is taken, if the weights will not fit."""
-    needed = _copied(plan, dtype) if device.type == "cpu" else plan.parameters * dtype.itemsize
+    """Raise CheckpointError, before any memory is taken, if the weights do not fit on the device."""
+    needed = copied_bytes(plan, dtype) if device.type == "cpu" else plan.parameters * dtype.itemsize
     free = free_memory(device)
     if free is not None and needed > free:
         raise CheckpointError(
@@ -102,7 +103,7 @@ def require_memory(plan: Plan, device: torch.device, dtype: torch.dtype) -> None
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that torch can take on a device; None where nobody says."""
+    """Bytes that torch can take on a device; None where the system does not say."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if device.type == "mps":
@@ -120,34 +121,34 @@ def free_host_memory() -> int | None:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if "SC_AVPHYS_PAGES" in names else None
 
 
-def _copied(plan: Plan, dtype: torch.dtype) -> int:
-    """Bytes of own memory that a load on the CPU takes: the tensors that have to change their dtype."""
+def copied_bytes(plan: Plan, dtype: torch.dtype) -> int:
+    """Bytes of memory that loading on the CPU takes: those of tensors that must change their dtype."""
     sizes = [math.prod(h.shape) for h in plan.taken.values() if FILE_DTYPES[h.dtype] != dtype]
     sizes += [tensor.numel() for tensor in plan.tower.values() if tensor.dtype != dtype]
     return sum(sizes) * dtype.itemsize
 
 
-def _take_tensors(
+def take_tensors(
     plan: Plan, device: torch.device, dtype: torch.dtype, check: bool
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Every tensor by its canonical name, in its final place and dtype; and the seconds each took."""
+    """Every tensor by its canonical name, on its device and in its dtype; and the seconds that each took."""
     state, seconds = {}, {}
-    for name, tensor, started in _tensors(plan):
-        state[name] = _moved(tensor, device, dtype)
+    for name, tensor, started in mapped_tensors(plan):
+        state[name] = moved_to(tensor, device, dtype)
         if check:
-            _require_finite(name, state[name])
+            require_finite(name, state[name])
         seconds[name] = time.perf_counter() - started
     return state, seconds
 
 
-def _moved(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-    if device.type == "mps":  # takes no dtype that it does not compute, even for a moment
+def moved_to(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    if device.type == "mps":  # a tensor of a dtype that it does not compute cannot be moved there at all
         return tensor.to(dtype).to(device)
     return tensor.to(device).to(dtype)  # the GPU casts faster
 
 
-def _tensors(plan: Plan) -> Iterator[tuple[str, Tensor, float]]:
-    """(canonical name, mapped tensor, when its reading began), shard by shard, then the separate tower's."""
+def mapped_tensors(plan: Plan) -> Iterator[tuple[str, Tensor, float]]:
+    """(canonical name, mapped tensor, time at which its reading began), by shards, then those of the separate tower."""
     for file in plan.folder.shards:
         with open_shard(plan.folder.path / file) as shard:
             for name, header in plan.taken.items():
@@ -158,7 +159,7 @@ def _tensors(plan: Plan) -> Iterator[tuple[str, Tensor, float]]:
         yield name, tensor, time.perf_counter()
 
 
-def _require_finite(name: str, tensor: Tensor) -> None:
+def require_finite(name: str, tensor: Tensor) -> None:
     finite = torch.isfinite(tensor)
     if not finite.all():
         count = tensor.numel() - int(finite.sum())
@@ -168,8 +169,8 @@ def _require_finite(name: str, tensor: Tensor) -> None:
         )
 
 
-def _fill(model: Llava, state: dict[str, Tensor]) -> Llava:
-    """Put the tensors in place of the model's empty parameters; a tied head is the embedding itself."""
+def fill_model(model: Llava, state: dict[str, Tensor]) -> Llava:
+    """Replace the model's empty parameters by the tensors; a tied head is the embedding itself."""
     if model.config.tie_word_embeddings:
         state = state | {"lm_head.weight": state["text.embed_tokens.weight"]}
     model.load_state_dict(state, strict=True, assign=True)

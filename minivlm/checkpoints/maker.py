@@ -1,7 +1,7 @@
-"""Random checkpoints of the true size, to test hardware and loaders without any real weights.
+"""Random checkpoints of real size, to test hardware and loaders without real weights.
 
-The tensors have the names, shapes and number of a real checkpoint, and values that keep activations finite; the model
-knows nothing. Files are written tensor by tensor, so that 14 GB are made with memory for the largest tensor alone.
+The tensors have the names and shapes of a real checkpoint, and values that keep activations finite; the model has
+learned nothing. Files are written tensor by tensor: a checkpoint of 14 GB needs memory for its largest tensor only.
 """
 
 import json
@@ -9,6 +9,7 @@ import math
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from minivlm.errors import CheckpointError
 from minivlm.files import write_json
 from minivlm.model.config import LlavaConfig
 
-# config.json of the models whose size can be asked for by name; what is absent is the family's default.
+# config.json of models whose size can be named; what is left out is the default of the family.
 KNOWN_SIZES = {
     "llava-1.5-7b": {
         "model_type": "llava",
@@ -66,13 +67,13 @@ def make_random_checkpoint(
     if dtype not in SAFETENSORS_DTYPES:
         raise CheckpointError(f"A random checkpoint has one of {', '.join(map(str, SAFETENSORS_DTYPES))}, not {dtype}.")
     shapes = {HUB.key(name): shape for name, shape in expected_shapes(blank_model(config)).items()}
-    _require_room(folder, shapes, dtype)
+    require_room(folder, shapes, dtype)
     shards = split_into_shards(shapes, dtype.itemsize, shard_size)
     generator = torch.Generator().manual_seed(seed)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, keys in enumerate(shards, start=1):
         name = f"model-{number:05}-of-{len(shards):05}.safetensors" if len(shards) > 1 else SINGLE_FILE
-        _write_shard(folder / name, {key: shapes[key] for key in keys}, dtype, generator)
+        write_shard(folder / name, {key: shapes[key] for key in keys}, dtype, generator)
         weight_map |= dict.fromkeys(keys, name)
     if len(shards) > 1:
         total = sum(math.prod(shape) for shape in shapes.values()) * dtype.itemsize
@@ -90,7 +91,8 @@ def known_config(name: str) -> LlavaConfig:
 
 def split_into_shards(shapes: Shapes, itemsize: int, shard_size: int) -> list[list[str]]:
     """Keys in order, cut wherever the next tensor would make a shard larger than `shard_size` bytes."""
-    shards, filled = [[]], 0
+    shards: list[list[str]] = [[]]
+    filled = 0
     for key, shape in shapes.items():
         size = math.prod(shape) * itemsize
         if shards[-1] and filled + size > shard_size:
@@ -111,18 +113,19 @@ def random_tensor(key: str, shape: tuple[int, ...], generator: torch.Generator) 
     return torch.randn(shape, generator=generator).mul_(fan_in**-0.5)
 
 
-def _write_shard(path: Path, shapes: Shapes, dtype: torch.dtype, generator: torch.Generator) -> None:
-    """A `.safetensors` file: the length of its header, the header, and the tensors one behind the other."""
-    header = json.dumps(_header(shapes, dtype)).encode()
+def write_shard(path: Path, shapes: Shapes, dtype: torch.dtype, generator: torch.Generator) -> None:
+    """Write a `.safetensors` file: the length of its header, the header, then the tensors one after the other."""
+    header = json.dumps(shard_header(shapes, dtype)).encode()
     header += b" " * (-len(header) % 8)
     with path.open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
-        for raw in _raw_tensors(shapes, dtype, generator):
+        for raw in raw_tensors(shapes, dtype, generator):
             file.write(raw)
 
 
-def _header(shapes: Shapes, dtype: torch.dtype) -> dict:
-    header: dict = {"__metadata__": {"format": "pt"}}
+def shard_header(shapes: Shapes, dtype: torch.dtype) -> dict[str, Any]:
+    """The header of a `.safetensors` file: dtype, shape and place of each tensor, in JSON types."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for key, shape in shapes.items():
         start, end = end, end + math.prod(shape) * dtype.itemsize
@@ -130,13 +133,14 @@ def _header(shapes: Shapes, dtype: torch.dtype) -> dict:
     return header
 
 
-def _raw_tensors(shapes: Shapes, dtype: torch.dtype, generator: torch.Generator) -> Iterator[memoryview]:
+def raw_tensors(shapes: Shapes, dtype: torch.dtype, generator: torch.Generator) -> Iterator[memoryview]:
+    """The bytes of one tensor after the other, as the file holds them."""
     for key, shape in shapes.items():
         values = random_tensor(key, shape, generator).to(dtype)
-        yield memoryview(values.flatten().view(torch.uint8).numpy())
+        yield values.flatten().view(torch.uint8).numpy().data
 
 
-def _require_room(folder: Path, shapes: Shapes, dtype: torch.dtype) -> None:
+def require_room(folder: Path, shapes: Shapes, dtype: torch.dtype) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.glob("*.safetensors")):
         raise CheckpointError(f"{folder} holds weights already; give an empty folder for a random checkpoint.")

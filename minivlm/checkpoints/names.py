@@ -1,7 +1,7 @@
-"""The names that tensors have in the wild, and ours: one literal table of the six layouts of LLaVA checkpoints.
+"""The names of tensors in checkpoints, and ours (canonical): one literal table of the six layouts of LLaVA files.
 
 canonical                what it is
-vision.…                 the CLIP tower
+vision.…                 the vision tower
 projector.linear_1/2.…   the two linears
 text.…                   the decoder
 lm_head.weight           the head (absent from the files when it is tied to the embedding)
@@ -14,20 +14,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class NamingScheme:
-    """How one family of writers names the parts; `prefixes` maps theirs to ours."""
+    """The names that one kind of checkpoint gives to the parts; `prefixes` maps its prefixes to ours."""
 
     letter: str
     written_by: str
     prefixes: Mapping[str, str]
 
     def canonical(self, key: str) -> str | None:
-        """Our name of a tensor, None when this layout has no such tensor."""
+        """Our name of the tensor `key`; None if this layout has no such tensor."""
         theirs = max((p for p in self.prefixes if key.startswith(p)), key=len, default=None)
         name = None if theirs is None else self.prefixes[theirs] + key.removeprefix(theirs)
         return name if name is not None and PARTS.match(name) else None
 
     def key(self, name: str) -> str:
-        """Their name of a canonical tensor: the inverse of `canonical`; our own where they have none."""
+        """The name of a canonical tensor in this layout: the inverse of `canonical`; our own if it has none."""
         theirs = next((theirs for theirs, ours in self.prefixes.items() if name.startswith(ours)), None)
         return name if theirs is None else theirs + name.removeprefix(self.prefixes[theirs])
 
@@ -96,7 +96,7 @@ NAMING_SCHEMES = (
     ),
 )
 
-# The first words a canonical name can have: what tells the layouts apart.
+# What a canonical name can begin with: by this the layouts are recognised.
 PARTS = re.compile(
     r"vision\.(embeddings|pre_layrnorm|encoder|post_layernorm)\.|projector\.linear_[12]\.|"
     r"text\.(embed_tokens|layers|norm)\.|lm_head\."
@@ -111,7 +111,7 @@ DROPS = (
 
 
 def recognise(keys: Iterable[str]) -> NamingScheme | None:
-    """The layout that explains most of the keys (the first of equals), None when none explains any."""
+    """The layout that has most of the keys (the first of several); None if none has any."""
     keys = list(keys)
     explained = {layout.letter: sum(layout.canonical(key) is not None for key in keys) for layout in NAMING_SCHEMES}
     best = max(NAMING_SCHEMES, key=lambda layout: explained[layout.letter])
@@ -119,7 +119,7 @@ def recognise(keys: Iterable[str]) -> NamingScheme | None:
 
 
 def reason_to_drop(key: str) -> str | None:
-    """Why this tensor is left out on purpose, None when it is not."""
+    """Why this tensor is left out on purpose; None if it is not."""
     return next((reason for pattern, reason in DROPS if pattern.fullmatch(key)), None)
 
 

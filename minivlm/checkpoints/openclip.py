@@ -1,4 +1,4 @@
-"""The vision tower in open_clip's names: how they map to ours, and where to find OpenAI's tower.
+"""The vision tower in open_clip's names: how they map to ours, and where OpenAI's tower comes from.
 
 The original LLaVA 1.5 files hold no tower; they name OpenAI's ViT-L/14 for pictures of 336 pixels, with quick GELU.
 """
@@ -40,18 +40,18 @@ INSIDE = {
     "mlp.c_proj.": "mlp.fc2.",
 }
 BLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.(.+)")
-STACKED = "attn.in_proj_"  # queries, keys and values below one another, as weight and as bias
-UNUSED = ("proj",)  # into the space that CLIP shares with its texts; LLaVA has its own projector
+STACKED = "attn.in_proj_"  # q, k, v stacked along dim 0; followed by "weight" or "bias"
+UNUSED = ("proj",)  # CLIP's projection to the space of its text encoder; LLaVA has its own projector
 
 
 def tower_from_open_clip(source: str | Path, download: bool = False) -> dict[str, Tensor]:
     """A vision tower by canonical names (`vision.…`), mapped from its file.
 
-    `source`: a local `.safetensors` file in open_clip's names (`visual.…`, or the same without that word) or in
+    `source`: a local `.safetensors` file in open_clip's names (`visual.…`, or the same without this prefix) or in
     transformers' names (`vision_model.…`), or "openai" for ViT-L-14-336-quickgelu, which is looked up in the hub's
     cache and, if `download` is true, fetched. Raises CheckpointError.
     """
-    path = _openai_file(download) if source == OPENAI_TOWER else Path(source).expanduser()
+    path = openai_file(download) if source == OPENAI_TOWER else Path(source).expanduser()
     if path.suffix != ".safetensors":
         raise CheckpointError(f"vision_tower must be {OPENAI_TOWER!r} or a .safetensors file, found {str(source)!r}.")
     with open_shard(path) as file:
@@ -60,11 +60,14 @@ def tower_from_open_clip(source: str | Path, download: bool = False) -> dict[str
 
 
 def tower_by_canonical_names(tensors: Mapping[str, Tensor], where: str = "the vision tower") -> dict[str, Tensor]:
-    """Rename a tower's tensors from whichever of the known namings they have; texts' tensors are left out."""
+    """A tower's tensors by canonical names, from any of the known namings; those of a text encoder are left out.
+
+    `where` names the tensors in errors. Raises CheckpointError if there is no CLIP tower among them.
+    """
     for prefix in ("vision_model.", "vision_tower.vision_model."):
         if any(key.startswith(prefix) for key in tensors):
-            own = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
-            return {f"vision.{key}": tensor for key, tensor in own.items() if not key.endswith("position_ids")}
+            tower = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+            return {f"vision.{key}": tensor for key, tensor in tower.items() if not key.endswith("position_ids")}
     if any(key.startswith("visual.") for key in tensors):
         tensors = {key.removeprefix("visual."): t for key, t in tensors.items() if key.startswith("visual.")}
     if "conv1.weight" not in tensors:
@@ -73,26 +76,26 @@ def tower_by_canonical_names(tensors: Mapping[str, Tensor], where: str = "the vi
 
 
 def from_open_clip(visual: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of `open_clip`'s `model.visual` by canonical names; the stacked projections become views.
+    """Tensors of open_clip's `model.visual` by canonical names; q, k, v become views of their stack.
 
-    Raises CheckpointError for a stack of another shape than the tower's width demands.
+    Raises CheckpointError for a stack whose shape does not follow from the tower's width.
     """
-    tower, width = {}, _width(visual["conv1.weight"])
+    tower, width = {}, tower_width(visual["conv1.weight"])
     stacks = {STACKED + "weight": (3 * width, width), STACKED + "bias": (3 * width,)}
     for key, tensor in visual.items():
         block = BLOCK.fullmatch(key)
         if block and block[2] in stacks:
-            _require_shape(key, tensor, stacks[block[2]])
+            require_shape(key, tensor, stacks[block[2]])
             layer, kind = block[1], block[2].removeprefix(STACKED)
             for name, part in zip("qkv", tensor.chunk(3), strict=True):
                 tower[f"vision.encoder.layers.{layer}.self_attn.{name}_proj.{kind}"] = part
         elif key not in UNUSED:
-            tower[f"vision.{_canonical(key)}"] = tensor
+            tower[f"vision.{canonical_name(key)}"] = tensor
     return tower
 
 
 def to_open_clip(tower: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of `from_open_clip`: what `open_clip`'s `model.visual` loads (without its unused projection)."""
+    """The inverse of `from_open_clip`: the tensors of open_clip's `model.visual`, without its unused projection."""
     visual = {}
     for name in (name.removeprefix("vision.") for name in tower):
         if "self_attn.q_proj" in name:
@@ -100,11 +103,11 @@ def to_open_clip(tower: Mapping[str, Tensor]) -> dict[str, Tensor]:
             block = f"transformer.resblocks.{name.split('.')[2]}."
             visual[block + STACKED + name.rpartition(".")[2]] = torch.cat(parts)
         elif "self_attn.k_proj" not in name and "self_attn.v_proj" not in name:
-            visual[_open_clip(name)] = tower[f"vision.{name}"]
+            visual[open_clip_name(name)] = tower[f"vision.{name}"]
     return visual
 
 
-def _canonical(key: str) -> str:
+def canonical_name(key: str) -> str:
     """`transformer.resblocks.3.ln_1.bias` -> `encoder.layers.3.layer_norm1.bias`; unknown keys stay as they are."""
     block = BLOCK.fullmatch(key)
     if block is None:
@@ -114,7 +117,7 @@ def _canonical(key: str) -> str:
     return key if theirs is None else f"encoder.layers.{layer}.{INSIDE[theirs]}{rest.removeprefix(theirs)}"
 
 
-def _open_clip(name: str) -> str:
+def open_clip_name(name: str) -> str:
     if not name.startswith("encoder.layers."):
         return next(theirs for theirs, ours in OUTSIDE.items() if ours == name)
     _, _, layer, rest = name.split(".", 3)
@@ -122,20 +125,20 @@ def _open_clip(name: str) -> str:
     return f"transformer.resblocks.{layer}.{theirs}{rest.removeprefix(ours)}"
 
 
-def _width(convolution: Tensor) -> int:
-    """The tower's width, which all its shapes follow from."""
+def tower_width(convolution: Tensor) -> int:
+    """The tower's width, from its first convolution. Raises CheckpointError for a tensor of another rank."""
     if convolution.ndim != 4:
-        found = tuple(convolution.shape)
-        raise CheckpointError(f"The vision tower's conv1.weight has {found}, expected (width, 3, patch, patch).")
+        shape = tuple(convolution.shape)
+        raise CheckpointError(f"The vision tower's conv1.weight has {shape}, expected (width, 3, patch, patch).")
     return len(convolution)
 
 
-def _require_shape(key: str, tensor: Tensor, expected: tuple[int, ...]) -> None:
+def require_shape(key: str, tensor: Tensor, expected: tuple[int, ...]) -> None:
     if tuple(tensor.shape) != expected:
         raise CheckpointError(f"The vision tower's {printable(key)} has {tuple(tensor.shape)}, expected {expected}.")
 
 
-def _openai_file(download: bool) -> Path:
+def openai_file(download: bool) -> Path:
     import open_clip  # slow to import, and most checkpoints do not need it
 
     repository = open_clip.get_pretrained_cfg(OPENAI_MODEL, OPENAI_TOWER)["hf_hub"].strip("/")

@@ -1,8 +1,8 @@
-"""The parity ladder: our model against a reference, rung by rung, to find the first stage that computes otherwise.
+"""The parity ladder: our model against a reference, stage by stage, to find the first stage that differs.
 
-The reference is a `LlavaForConditionalGeneration` of the transformers library that the caller hands in; nothing is
-imported from there. It is asked through what checkpoints fix and no release has changed: its modules, by the names that
-weights are stored under, its config, and the hidden states and logits of a call.
+The reference is a `LlavaForConditionalGeneration` of the transformers library that the caller passes; nothing is
+imported from there. Only parts of it are used that checkpoints fix and no release has changed: its modules, by the
+names of their weights, its config, and the hidden states and logits of a call.
 """
 
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ def parity_ladder(
 ) -> Ladder:
     """Run both models on `tokens` (B, T), `pixels` (N, 3, S, S) and `attention_mask` (B, T), and compare every stage.
 
-    Padding is not compared. `maps`: decoder layers that our model computes in its visible lane.
+    `reference`: see above. Padding is not compared. `maps`: decoder layers that our model computes in its visible lane.
     """
     attention_mask = torch.ones_like(tokens, dtype=torch.bool) if attention_mask is None else attention_mask
     ours = model(tokens, pixels, attention_mask=attention_mask, hidden=True, maps=maps)
@@ -67,12 +67,12 @@ def parity_ladder(
         position_ids=token_positions(attention_mask, tokens.shape[1]),
         output_hidden_states=True,
     )
-    rungs = _picture_rungs(ours, reference, pixels) if pixels is not None else []
-    return Ladder((*rungs, *_word_rungs(model, ours, theirs, attention_mask)))
+    rungs = picture_rungs(ours, reference, pixels) if pixels is not None else []
+    return Ladder((*rungs, *word_rungs(model, ours, theirs, attention_mask)))
 
 
 def compare(stage: str, ours: Tensor, theirs: Tensor) -> Rung:
-    """One rung. Tensors of different shapes are infinitely far apart."""
+    """The rung of one stage. For tensors of different shapes both differences are infinite."""
     if ours.shape != theirs.shape:
         return Rung(stage, float("inf"), float("inf"))
     ours, theirs = ours.cpu().double(), theirs.cpu().double()
@@ -80,25 +80,28 @@ def compare(stage: str, ours: Tensor, theirs: Tensor) -> Rung:
     return Rung(stage, largest, largest / max(float(theirs.abs().max()), torch.finfo(torch.float64).tiny))
 
 
-def _picture_rungs(ours: Output, reference: Any, pixels: Tensor) -> list[Rung]:
-    """The tower and the projector. What the reference makes of them in its own run is the rung "text embedding"."""
+def picture_rungs(ours: Output, reference: Any, pixels: Tensor) -> list[Rung]:
+    """The rungs of the tower and the projector. How the reference uses them itself shows in "text embedding"."""
+    assert ours.vision_hidden is not None  # `parity_ladder` asks for them
+    assert ours.image_features is not None  # there are pixels
     tower = reference.model.vision_tower(pixels, output_hidden_states=True).hidden_states
     states = zip(ours.vision_hidden, tower, strict=True)
     rungs = [compare(f"vision {layer}" if layer else "vision embedding", *pair) for layer, pair in enumerate(states)]
-    theirs = reference.model.multi_modal_projector(_selected(tower, reference.config))  # N P D
+    theirs = reference.model.multi_modal_projector(selected_states(tower, reference.config))  # N P D
     return [*rungs, compare("projector", ours.image_features, theirs)]
 
 
-def _selected(tower: Sequence[Tensor], config: Any) -> Tensor:
-    """What the reference's projector reads, (N, P, layers D): `config` names the tower's layers and what of each."""
+def selected_states(tower: Sequence[Tensor], config: Any) -> Tensor:
+    """The input of the reference's projector, (N, P, layers D), from the tower's states as its `config` says."""
     layers = config.vision_feature_layer
     states = [tower[layer] for layer in ([layers] if isinstance(layers, int) else layers)]
     first = 1 if config.vision_feature_select_strategy == "default" else 0  # the class token
     return torch.cat([state[:, first:] for state in states], dim=-1)
 
 
-def _word_rungs(model: Llava, ours: Output, theirs: Any, attention_mask: Tensor) -> list[Rung]:
-    """The reference's last hidden state is the normalised one, so ours is normalised before it is compared."""
+def word_rungs(model: Llava, ours: Output, theirs: Any, attention_mask: Tensor) -> list[Rung]:
+    """The decoder's rungs. The reference's last hidden state is after the last norm, so ours is normalised, too."""
+    assert ours.hidden is not None  # `parity_ladder` asks for them
     states = [*ours.hidden[:-1], model.text.norm(ours.hidden[-1])]
     pairs = zip(states, theirs.hidden_states, strict=True)
     names = ["text embedding", *(f"text {layer}" for layer in range(len(states) - 1))]

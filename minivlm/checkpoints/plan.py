@@ -1,8 +1,9 @@
-"""Which tensor goes where, decided from headers alone: everything is checked here before memory is taken."""
+"""Which tensor goes where, decided from the headers of the files: all is checked here before memory is taken."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,35 +43,35 @@ class Plan:
 
 
 def make_plan(path: str | Path, vision_tower: str | Path | None = None) -> Plan:
-    """Read the headers and the configuration in the folder `path` and hold them against each other.
+    """Read the headers and the configuration in the folder `path`, and check that they fit together.
 
     `vision_tower`: see `tower_from_open_clip`; only for checkpoints that come without a tower. Raises CheckpointError
-    or ConfigError with a sentence for whatever does not fit.
+    or ConfigError for whatever does not fit.
     """
     folder = open_folder(path)
     layout = recognise(folder.tensors)
-    taken, dropped, unexpected = _sort_keys(folder, layout)
+    taken, dropped, unexpected = sort_keys(folder, layout)
     own_tower = {name: header.shape for name, header in taken.items() if name.startswith("vision.")}
     tower: dict[str, Tensor] = {}
     if vision_tower is not None:
-        _require_no_tower(folder, own_tower, vision_tower)
+        require_no_tower(folder, own_tower, vision_tower)
         tower = tower_from_open_clip(vision_tower, download=True)
 
     def tower_shapes(named: str) -> Mapping[str, tuple[int, ...]]:
         if not own_tower and not tower:
-            tower.update(_named_tower(folder, layout, named))
+            tower.update(named_tower(folder, layout, named))
         return own_tower or {name: tuple(tensor.shape) for name, tensor in tower.items()}
 
     reading = read_config(folder.path, tower_shapes)
     if layout is None:
-        raise CheckpointError(_not_recognised(folder))
+        raise CheckpointError(not_recognised(folder))
     if reading.config.tie_word_embeddings and "lm_head.weight" in taken:
         dropped[taken.pop("lm_head.weight").key] = "the configuration ties the head to the embedding"
-    _require_plausible(folder, reading.config)
+    require_plausible(folder, reading.config)
     model = blank_model(reading.config)
     plan = Plan(folder, layout, reading, model, taken, tower, dropped)
-    _require_fit(plan, unexpected)
-    _require_dtypes(plan)
+    require_fit(plan, unexpected)
+    require_dtypes(plan)
     return plan
 
 
@@ -84,12 +85,22 @@ def blank_model(config: LlavaConfig) -> Llava:
 
 
 class WithoutRandomValues(TorchFunctionMode):
-    """While it lasts, layers draw no first values: nobody would see them, and to draw them on the meta device torch
-    imports its compiler, which takes longer than loading a model."""
+    """A context in which layers are made without random first values.
+
+    They would be replaced anyway; and to draw them on the meta device torch imports its compiler, which takes longer
+    than loading a model.
+    """
 
     DRAWS = (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Collection[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call `function`, unless it draws random values: then return its tensor as it is."""
         kwargs = kwargs or {}
         if function in self.DRAWS:
             return args[0] if args else kwargs["tensor"]
@@ -101,10 +112,10 @@ def expected_shapes(model: Llava) -> dict[str, tuple[int, ...]]:
     return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
 
-def _sort_keys(
+def sort_keys(
     folder: CheckpointFolder, layout: NamingScheme | None
 ) -> tuple[dict[str, TensorHeader], dict[str, str], list[str]]:
-    """Every tensor of the folder is taken, dropped for a reason, or unexpected."""
+    """The tensors that are taken, by canonical name; those that are dropped, with the reason; and unexpected keys."""
     taken: dict[str, TensorHeader] = {}
     dropped: dict[str, str] = {}
     unexpected: list[str] = []
@@ -119,10 +130,10 @@ def _sort_keys(
     return taken, dropped, unexpected
 
 
-def _named_tower(folder: CheckpointFolder, layout: NamingScheme | None, named: str) -> dict[str, Tensor]:
-    """The tower that an original LLaVA checkpoint names instead of holding it."""
+def named_tower(folder: CheckpointFolder, layout: NamingScheme | None, named: str) -> dict[str, Tensor]:
+    """The tower that an original LLaVA checkpoint does not hold but names."""
     if layout is None:
-        raise CheckpointError(_not_recognised(folder))
+        raise CheckpointError(not_recognised(folder))
     if OPENAI_HUB_NAME not in named:
         raise CheckpointError(
             f"{folder.path} has no vision tower and names {named[:80]!r}; only {OPENAI_HUB_NAME} is found by itself. "
@@ -131,15 +142,17 @@ def _named_tower(folder: CheckpointFolder, layout: NamingScheme | None, named: s
     return tower_from_open_clip(OPENAI_TOWER)
 
 
-def _require_no_tower(folder: CheckpointFolder, own: Mapping[str, object], source: str | Path) -> None:
+def require_no_tower(folder: CheckpointFolder, own: Mapping[str, object], source: str | Path) -> None:
     if own:
         raise CheckpointError(f"{folder.path} has a vision tower of its own; leave out vision_tower={str(source)!r}.")
 
 
-def _require_plausible(folder: CheckpointFolder, config: LlavaConfig) -> None:
-    """A model of a billion layers is not even built on the meta device."""
+def require_plausible(folder: CheckpointFolder, config: LlavaConfig) -> None:
+    """Raise `ConfigError` if there are far more layers than tensors: even on the meta device, layers take memory."""
     layers = config.text_config.num_hidden_layers + config.vision_config.num_hidden_layers
-    tensors = 2 * len(folder.tensors) + 1000  # generous: a separate tower brings its own, a damaged file may lack some
+    tensors = (
+        2 * len(folder.tensors) + 1000
+    )  # generous: a separate tower is not counted, and a damaged file may lack some
     if layers > tensors:
         raise ConfigError(
             f"{folder.path / 'config.json'} describes {layers:,} layers, "
@@ -147,37 +160,37 @@ def _require_plausible(folder: CheckpointFolder, config: LlavaConfig) -> None:
         )
 
 
-def _require_fit(plan: Plan, unexpected: list[str]) -> None:
-    """Every expected tensor is there once with its exact shape, and nothing else is there."""
+def require_fit(plan: Plan, unexpected: list[str]) -> None:
+    """Raise `CheckpointError` unless the tensors are exactly those that the model expects, with their exact shapes."""
     expected = expected_shapes(plan.model)
-    found = {name: header.shape for name, header in plan.taken.items()}
-    found |= {name: tuple(tensor.shape) for name, tensor in plan.tower.items()}
-    missing = [plan.layout.key(name) for name in expected if name not in found]
-    unexpected = unexpected + [plan.layout.key(name) for name in found if name not in expected]
-    shapes = [
-        f"{plan.layout.key(name)} has {found[name]}, expected {shape}"
+    shapes = {name: header.shape for name, header in plan.taken.items()}
+    shapes |= {name: tuple(tensor.shape) for name, tensor in plan.tower.items()}
+    missing = [plan.layout.key(name) for name in expected if name not in shapes]
+    unexpected = unexpected + [plan.layout.key(name) for name in shapes if name not in expected]
+    other_shapes = [
+        f"{plan.layout.key(name)} has {shapes[name]}, expected {shape}"
         for name, shape in expected.items()
-        if name in found and found[name] != shape
+        if name in shapes and shapes[name] != shape
     ]
     problems = [
         f"{len(names)} {what}: {listed(names)}"
-        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", other_shapes))
         if names
     ]
     if problems:
         raise CheckpointError(
             f"{plan.folder.path}: the tensors do not fit config.json. Recognised layout {plan.layout.letter} "
-            f"({plan.layout.written_by}). {'; '.join(problems)}.{_hint(missing)}"
+            f"({plan.layout.written_by}). {'; '.join(problems)}.{missing_hint(missing)}"
         )
 
 
-def _hint(missing: list[str]) -> str:
+def missing_hint(missing: list[str]) -> str:
     if any("lm_head" in key for key in missing):
         return " The head may be absent only where tie_word_embeddings is true."
     return " Is this a LLaVA 1.5 checkpoint of llava-hf or liuhaotian, and is it complete?" if missing else ""
 
 
-def _require_dtypes(plan: Plan) -> None:
+def require_dtypes(plan: Plan) -> None:
     strange = [f"{header.key} is {header.dtype}" for header in plan.taken.values() if header.dtype not in BYTES_OF]
     strange += [f"{name} is {tensor.dtype}" for name, tensor in plan.tower.items() if not is_computed(tensor.dtype)]
     if strange:
@@ -192,7 +205,7 @@ def is_computed(dtype: torch.dtype) -> bool:
     return dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def _not_recognised(folder: CheckpointFolder) -> str:
+def not_recognised(folder: CheckpointFolder) -> str:
     letters = ", ".join(layout.letter for layout in NAMING_SCHEMES)
     return (
         f"{folder.path}: the tensor names are of none of the layouts {letters} that LLaVA checkpoints have; "

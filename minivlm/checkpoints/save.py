@@ -53,7 +53,7 @@ def hub_config(config: LlavaConfig, dtype: torch.dtype) -> dict[str, Any]:
         "image_seq_length": config.num_image_tokens,
         "multimodal_projector_bias": config.multimodal_projector_bias,
         "projector_hidden_act": "gelu",
-        "text_config": _text_config(config.text_config) | {"tie_word_embeddings": config.tie_word_embeddings},
+        "text_config": hub_text_config(config.text_config) | {"tie_word_embeddings": config.tie_word_embeddings},
         "tie_word_embeddings": config.tie_word_embeddings,
         "torch_dtype": str(dtype).removeprefix("torch."),
         "vision_config": vision,
@@ -62,8 +62,8 @@ def hub_config(config: LlavaConfig, dtype: torch.dtype) -> dict[str, Any]:
     }
 
 
-def _text_config(text: TextConfig) -> dict[str, Any]:
-    """The decoder's fields and the family that computes the same with them."""
+def hub_text_config(text: TextConfig) -> dict[str, Any]:
+    """The decoder's fields, and the family of models that computes the same with them."""
     fields = asdict(text)
     bias, output_bias = fields.pop("attention_bias"), fields.pop("attention_output_bias")
     if output_bias and (not bias or text.sliding_window):

@@ -1,34 +1,43 @@
-"""Commands and options as argparse reads them; what the options that several commands share mean is in `options.py`.
+"""Commands and options as argparse reads them; `options.py` says what the options of several commands mean.
 
-An option that was not typed is not in argparse's result: its default is the request's.
+An option that was not typed is missing in argparse's result, and has the default of its request.
 """
 
 import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import fields
-from typing import Any, NamedTuple
+from dataclasses import dataclass, fields
+from typing import Any, Generic, TypeVar
 
 from minivlm.cli.options import Request
+from minivlm.inputs.templates import TEMPLATES
 
+VISION_TOWER = "for original LLaVA files, which lack it: a .safetensors file, or 'openai' (default: none)"
 DTYPES = ("float32", "bfloat16", "float16", "float64", "fp32", "bf16", "fp16")
+IMAGE_MODES = ("crop", "pad", "stretch")  # of inputs/image.py, which imports torch
+
+AnyRequest = TypeVar("AnyRequest", bound=Request)
 
 
-class Command(NamedTuple):
-    """A command or a task of one."""
+@dataclass(frozen=True)
+class Command(Generic[AnyRequest]):
+    """A command, or a task of one."""
 
-    run: Callable[[Any], int | None]  # does it, and returns the exit code if that is not 0; its docstring is the help
-    request: type[Request]  # what `run` is given
-    add: Callable[[argparse.ArgumentParser], None]  # adds the options
+    run: Callable[[AnyRequest], int | None]  # does it; returns the exit code, None for 0
+    request: type[AnyRequest]  # what `run` gets
+    add_options: Callable[[argparse.ArgumentParser], None]
+    help: str  # one line about it
 
 
-def add_commands(parsers: Any, commands: Mapping[str, Command]) -> None:
-    """A parser for each command; what it parses is made a request by `request`."""
-    for name, (run, kind, add) in commands.items():
-        summary = (run.__doc__ or "").partition("\n")[0]
-        parser = parsers.add_parser(name, help=summary, description=summary, argument_default=argparse.SUPPRESS)
-        parser.set_defaults(run=run, request=kind)
-        debug(parser, default=argparse.SUPPRESS)  # or it would undo a --debug in front of the command
-        add(parser)
+def add_commands(parser: argparse.ArgumentParser, dest: str, commands: Mapping[str, Command[Any]]) -> None:
+    """Add a parser for each command. `dest`: the name of the choice, also in the help, such as "command"."""
+    parsers = parser.add_subparsers(dest=dest, metavar=dest.upper(), required=True)
+    for name, command in commands.items():
+        below = parsers.add_parser(
+            name, help=command.help, description=command.help, argument_default=argparse.SUPPRESS
+        )
+        below.set_defaults(run=command.run, request=command.request)
+        add_debug(below, default=argparse.SUPPRESS)  # a default of False would undo a --debug before the command
+        command.add_options(below)
 
 
 def request(args: argparse.Namespace) -> Request:
@@ -37,79 +46,96 @@ def request(args: argparse.Namespace) -> Request:
     return args.request(**{field.name: typed[field.name] for field in fields(args.request) if field.name in typed})
 
 
-def nothing(parser: argparse.ArgumentParser) -> None:
-    """No options."""
+def no_options(parser: argparse.ArgumentParser) -> None:
+    """Add nothing, for a command without options."""
 
 
 # --- options --------------------------------------------------------------------------------------------------------
 
 
-def model(parser: argparse.ArgumentParser) -> None:
-    """Which model, and how it reads; see `options.load_vlm`."""
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a `ModelRequest`; see `options.load_vlm`."""
     group = parser.add_argument_group("model")
     group.add_argument("--model", metavar="M", help="a folder or a hub name (default: the shipped model)")
-    group.add_argument("--revision", help="of a hub name: branch, tag or commit")
-    group.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: cuda where there is one, else cpu)")
-    group.add_argument("--dtype", choices=DTYPES, help="numbers to compute with (default: what suits file and device)")
-    group.add_argument("--template", choices=("hf", "llava_v1"), help="of the prompt (default: the checkpoint's)")
-    group.add_argument("--image-mode", choices=("crop", "pad"), help="how pictures become square (default: the same)")
-    group.add_argument("--vision-tower", metavar="FILE", help="for original LLaVA files: a .safetensors or 'openai'")
+    group.add_argument("--revision", help="branch, tag or commit of a hub name (default: the hub's main branch)")
+    group.add_argument("--device", help="cpu, cuda, cuda:1 or mps (default: cuda where there is one, else cpu)")
+    group.add_argument("--dtype", choices=DTYPES, help="of the computation (default: what suits files and device)")
+    group.add_argument("--template", choices=tuple(TEMPLATES), help="of the prompt (default: the checkpoint's)")
+    mode = "make pictures square by cropping, padding or stretching them (default: as the model was trained)"
+    group.add_argument("--image-mode", choices=IMAGE_MODES, help=mode)
+    group.add_argument("--vision-tower", metavar="FILE", help=VISION_TOWER)
 
 
-def generation(parser: argparse.ArgumentParser, longest: str = "256") -> None:
-    """How an answer is written; see `options.generation`."""
+def add_generation(parser: argparse.ArgumentParser, longest: str = "256") -> None:
+    """Add the options of an `AnswerRequest`; see `options.generation`. `longest`: default tokens, for the help."""
     group = parser.add_argument_group("answer")
-    group.add_argument("--max-new-tokens", type=int, metavar="N", help=f"longest answer (default: {longest})")
-    group.add_argument("--temperature", type=float, metavar="T", help="0 always takes the likeliest token (default)")
-    group.add_argument("--top-k", type=int, metavar="K", help="sample among the K likeliest tokens")
-    group.add_argument("--top-p", type=float, metavar="P", help="... among the likeliest that hold this share")
-    group.add_argument("--seed", type=int, help="of the sampling")
-    group.add_argument("--stop", action="append", metavar="S", help="a text that ends the answer; repeatable")
+    longest = f"longest answer, in tokens (default: {longest})"
+    group.add_argument("--max-new-tokens", type=int, metavar="N", help=longest)
+    temperature = "divides the logits before sampling; 0 always takes the likeliest token (default: 0)"
+    group.add_argument("--temperature", type=float, metavar="T", help=temperature)
+    group.add_argument("--top-k", type=int, metavar="K", help="sample among the K likeliest tokens (default: all)")
+    top_p = "sample among the fewest likeliest tokens with this share of the probability, above 0 to 1 (default: 1)"
+    group.add_argument("--top-p", type=float, metavar="P", help=top_p)
+    group.add_argument("--seed", type=int, help="of the sampling (default: another one each time)")
+    stop = "a text that ends the answer; repeatable (default: none)"
+    group.add_argument("--stop", action="append", metavar="S", help=stop)
 
 
-def mitigation(parser: argparse.ArgumentParser) -> None:
-    """What is done to the attention; see `options.mitigation`."""
-    what = (
+def add_mitigation(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a `MitigationRequest`; see `options.mitigation`."""
+    about = (
         "change how the model looks at the picture. stdout holds the answer alone; what was changed is one line on "
         "stderr, and with --json `effect`. SETTINGS are the fields of minivlm.EAH or minivlm.CLVA, as in "
-        "--eah layer=2,head=random or --clva omega=0.6,deep_layers=6-7; without any, the defaults for the model"
+        "--eah layer=2,head=random or --clva omega=0.6,deep_layers=6-7; without any, the defaults for the model. "
+        "By default, nothing is changed"
     )
-    group = parser.add_argument_group("mitigation", what)
-    settings = {"nargs": "?", "const": "", "type": assignments, "metavar": "SETTINGS"}
-    group.add_argument("--eah", **settings, help="give the map of the head with most vision sinks to all heads")
-    group.add_argument("--clva", **settings, help="pull deep layers to visual anchors (our reading of the abstract)")
-    group.add_argument("--compare", action="store_true", help="let the plain model read along: adds the KL from it")
+    group = parser.add_argument_group("mitigation", about)
+    eah = "copy the map of the head with most vision sinks to all heads"
+    group.add_argument("--eah", nargs="?", const="", type=settings_text, metavar="SETTINGS", help=eah)
+    clva = "pull deep layers to visual anchors (our reading of the abstract)"
+    group.add_argument("--clva", nargs="?", const="", type=settings_text, metavar="SETTINGS", help=clva)
+    compare = "run the plain model on the same answer, and report the mean KL divergence from it, in nats"
+    group.add_argument("--compare", action="store_true", help=compare)
 
 
-def methods(parser: argparse.ArgumentParser) -> None:
-    """How the methods of a comparison are set, where several run side by side."""
-    settings = {"nargs": "?", "const": "", "type": assignments, "metavar": "SETTINGS"}
-    parser.add_argument("--eah", **settings, help="settings of EAH instead of its defaults, see `minivlm ask --help`")
-    parser.add_argument("--clva", **settings, help="settings of CLVA instead of its defaults")
+def add_methods(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a `MethodRequest`, for commands that compare methods."""
+    about = "settings of the methods that are compared, see `minivlm ask --help` (default: those for the model)"
+    group = parser.add_argument_group("settings", about)
+    group.add_argument("--eah", nargs="?", const="", type=settings_text, metavar="SETTINGS", help="of EAH")
+    group.add_argument("--clva", nargs="?", const="", type=settings_text, metavar="SETTINGS", help="of CLVA")
 
 
-def debug(parser: argparse.ArgumentParser, default: object) -> None:
-    parser.add_argument("--debug", action="store_true", default=default, help="show an error's traceback")
+def add_debug(parser: argparse.ArgumentParser, default: object) -> None:
+    """Add --debug, which every command has. `default`: its value if it was not typed."""
+    parser.add_argument("--debug", action="store_true", default=default, help="show the traceback of an error")
 
 
-def as_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add --json, for commands that print results."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout (default: text)")
 
 
-def assignments(text: str) -> str:
-    """The type of an option whose value is name=value,name=value: what else stands there was not meant for it."""
+# --- types of options -----------------------------------------------------------------------------------------------
+
+
+def settings_text(text: str) -> str:
+    """The type of an option whose value is name=value,name=value. It may stand alone, and would then take the word
+    behind it as its value: such a word is refused here.
+    """
     if text and "=" not in text:
         raise argparse.ArgumentTypeError(f"expected name=value, found {text!r}; without settings, put it at the end")
     return text
 
 
-def whole(least: int):
+def whole_number(least: int) -> Callable[[str], int]:
     """The type of an option that is a whole number of at least `least`."""
 
     def parse(text: str) -> int:
-        if (number := int(text)) < least:
+        number = int(text)
+        if number < least:
             raise argparse.ArgumentTypeError(f"must be at least {least}, found {number}")
         return number
 
-    parse.__name__ = "whole number"
+    parse.__name__ = "whole number"  # argparse says "invalid whole number value"
     return parse

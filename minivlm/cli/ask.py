@@ -1,4 +1,4 @@
-"""What the commands that use models do: demo, ask, chat, explore, doctor, check, download. Others: `train.py`.
+"""The commands that use models: demo, ask, chat, explore, doctor, check, download. Others are in `train.py`.
 
 torch is imported inside the commands, so that `minivlm --help` answers at once.
 """
@@ -10,16 +10,18 @@ import time
 from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from minivlm.cli.options import (
     AnswerRequest,
     MitigationRequest,
     ModelRequest,
+    PictureObjects,
     Request,
     generation,
     load_vlm,
     mitigation,
+    read_objects,
     retyped,
 )
 from minivlm.cli.terminal import print_json, questions, remark, say, warnings_afterwards
@@ -28,12 +30,14 @@ from minivlm.evaluation.settings import UsageError, value_of
 from minivlm.shell import END_OF_INPUT, FAILED, INTERRUPTED
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from minivlm.inference.answer import Answer
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoRequest(ModelRequest):
-    """Which scenes of which world; None as `seed` for the clock."""
+    """How many scenes of which world; `seed`: of the first one, None for the clock's seconds."""
 
     seed: int | None = None
     scenes: int = 3
@@ -44,7 +48,7 @@ class DemoRequest(ModelRequest):
 
 @dataclass(frozen=True, kw_only=True)
 class AskRequest(ModelRequest, MitigationRequest, AnswerRequest):
-    """A question about a picture, or about several."""
+    """A question about a picture, or about this and those in `also`."""
 
     image: str
     question: str
@@ -54,7 +58,7 @@ class AskRequest(ModelRequest, MitigationRequest, AnswerRequest):
 
 @dataclass(frozen=True, kw_only=True)
 class ChatRequest(ModelRequest, MitigationRequest, AnswerRequest):
-    """Questions about a picture; without one, text only."""
+    """Questions about a picture; None for text only."""
 
     image: str | None = None
 
@@ -72,7 +76,14 @@ class ExploreRequest(ModelRequest, MitigationRequest, AnswerRequest):
 
 @dataclass(frozen=True, kw_only=True)
 class DoctorRequest(Request):
-    """The facts, as text or as JSON."""
+    """Whether the facts are printed as JSON."""
+
+    json: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelsRequest(Request):
+    """The list, as text or as JSON."""
 
     json: bool = False
 
@@ -89,7 +100,7 @@ class CheckRequest(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class DownloadRequest(Request):
-    """A name on the hub."""
+    """A short name, or a name on the hub."""
 
     name: str
     revision: str | None = None
@@ -99,7 +110,10 @@ class DownloadRequest(Request):
 
 
 def demo(request: DemoRequest) -> int | None:
-    """draw new scenes, describe them plain, under EAH and under CLVA, and mark what is invented"""
+    """Draw scenes, describe each plain, under EAH and under CLVA, save the pictures and print what was invented.
+
+    The exit code is that of an interruption if a caption was interrupted.
+    """
     from minivlm.experiments import demo, demo_text
     from minivlm.inference.load import LOADING
 
@@ -115,46 +129,52 @@ def demo(request: DemoRequest) -> int | None:
     else:
         page = demo_text.Page.of(sys.stdout)
         kinds = (("scenes", "world"), ("model", *LOADING), ("out",))
-        proposals = demo_text.try_next(shown, seed, *(retyped(request, *options) for options in kinds), page)
+        scenes, model, out = (retyped(request, *options) for options in kinds)
+        proposals = demo_text.try_next(shown, seed, scenes, model, out, page)
         print(demo_text.tell(shown, seed, time.perf_counter() - start, page), proposals, sep="\n\n")
     return INTERRUPTED if any(one.interrupted for one in shown) else None
 
 
 def ask(request: AskRequest) -> int | None:
-    """ask a question about a picture; the answer appears as it is written"""
-    settings, asked_for = generation(request), mitigation(request)
-    pictures = [_picture(image) for image in (request.image, *request.also)]
+    """Answer one question, and print the answer as it is written. The exit code is that of an interruption after
+    Ctrl-C.
+    """
+    settings, method = generation(request), mitigation(request)
+    pictures = [read_picture(image) for image in (request.image, *request.also)]
     vlm = load_vlm(request)
-    how = {"mitigation": asked_for.fitted(vlm.model.config), "compare": request.compare, **settings}
+    how = {"mitigation": method.resolve(vlm.model.config), "compare": request.compare, **settings}
     if request.json:
         answer = vlm.ask(pictures, request.question, **how)
         print_json(answer.as_dict())
         return INTERRUPTED if answer.finish == "interrupted" else None
     with warnings_afterwards():
-        answer = _written(vlm.stream(pictures, request.question, **how))
-    _tell_effect(answer)
+        answer = print_stream(vlm.stream(pictures, request.question, **how))
+    remark_effect(answer)
     return None
 
 
 def chat(request: ChatRequest) -> int | None:
-    """ask about a picture again and again; questions are read from stdin, one a line"""
+    """Answer the questions of stdin, one a line, in one conversation.
+
+    On a terminal, an error or Ctrl-C ends only the answer; otherwise they end the command.
+    """
     from minivlm.inference.conversation import Conversation
 
-    settings, asked_for = generation(request), mitigation(request)
-    picture = None if request.image is None else _picture(request.image, stdin=False)
+    settings, method = generation(request), mitigation(request)
+    picture = None if request.image is None else read_picture(request.image, stdin=False)
     vlm = load_vlm(request)
-    talk = Conversation(vlm, picture)
-    how = {"mitigation": asked_for.fitted(vlm.model.config), "compare": request.compare, **settings}
+    conversation = Conversation(vlm, picture)
+    how = {"mitigation": method.resolve(vlm.model.config), "compare": request.compare, **settings}
     for question in questions():
         try:
-            answer = talk.ask(question, **how)
+            answer = conversation.ask(question, **how)
         except MinivlmError as error:
             if not sys.stdin.isatty():
                 raise
             remark(f"minivlm: {error}")
             continue
         say(answer, end="\n")
-        _tell_effect(answer)
+        remark_effect(answer)
         if answer.finish == "interrupted":
             if not sys.stdin.isatty():
                 return INTERRUPTED
@@ -163,7 +183,7 @@ def chat(request: ChatRequest) -> int | None:
 
 
 def doctor(request: DoctorRequest) -> int | None:
-    """say what this machine has, what it can run, and what to type next"""
+    """Print what this machine has, what it can run and what to type next; 1 if something keeps minivlm from working."""
     from minivlm.cli import doctor
 
     facts = doctor.examine()
@@ -174,96 +194,103 @@ def doctor(request: DoctorRequest) -> int | None:
     return FAILED if facts["problems"] else None
 
 
+def models(request: ModelsRequest) -> None:
+    """list the published models that are known by a short name, and whether they fit this machine"""
+    from minivlm.cli import models
+
+    facts = models.examine()
+    if request.json:
+        print_json(facts)
+    else:
+        print(models.as_text(facts))
+
+
 def explore(request: ExploreRequest) -> None:
-    """write one page to look with: where every word of an answer looked, layer by layer"""
+    """Write an HTML page about one answer, plain and under the mitigation, and print its path."""
     from minivlm.evaluation.lexicon import coco_lexicon
     from minivlm.evaluation.scenes import SceneWords
     from minivlm.lens.explorer import explore, usual_heads
-    from minivlm.model import NO_MITIGATION
 
-    settings, asked_for = generation(request), mitigation(request)
+    settings, typed = generation(request), mitigation(request)
     heads = value_of(tuple[int, ...], request.heads, "--heads") if request.heads else None
-    picture, vlm = _picture(request.image), load_vlm(request)
-    drawn_here = vlm.report is not None and (Path(vlm.report.path) / "training.json").is_file()
-    known = _objects(request.objects, SceneWords() if drawn_here else coco_lexicon()) if request.objects else {}
-    method = None if asked_for == NO_MITIGATION else asked_for.fitted(vlm.model.config)
-    heads = usual_heads(vlm.model.config) if heads is None else heads
-    page = explore(vlm, picture, request.question, method, layers_with_heads=heads, **known, **settings)
+    picture, vlm = read_picture(request.image), load_vlm(request)
+    objects, lexicon = PictureObjects(), None
+    if request.objects:
+        knows_scenes = vlm.report is not None and (Path(vlm.report.path) / "training.json").is_file()
+        lexicon = SceneWords() if knows_scenes else coco_lexicon()
+        objects = read_objects(request.objects, lexicon)
+    page = explore(
+        vlm,
+        picture,
+        request.question,
+        None if typed.empty else typed.resolve(vlm.model.config),
+        truth=objects.truth,
+        lexicon=lexicon,
+        boxes=objects.boxes,
+        layers_with_heads=usual_heads(vlm.model.config) if heads is None else heads,
+        **settings,
+    )
     Path(request.out).expanduser().write_text(page, encoding="utf-8")
     print(request.out)
 
 
 def check(request: CheckRequest) -> None:
-    """account for every tensor of a checkpoint, without the network"""
+    """Print which tensors of a checkpoint are used, missing or left over; the network is not used.
+
+    Raises `CheckpointError` if it does not fit, or was never downloaded.
+    """
     from minivlm.checkpoints import inspect_checkpoint
     from minivlm.checkpoints.download import HUB_NAME, find_in_cache
 
     folder = Path(request.path).expanduser()
     if not folder.exists() and HUB_NAME.fullmatch(request.path):
-        folder = find_in_cache(request.path, request.revision)
-        if folder is None:
+        cached = find_in_cache(request.path, request.revision)
+        if cached is None:
             revision = f" --revision {request.revision}" if request.revision else ""
             raise CheckpointError(
                 f"{request.path} is no folder, and the hub's cache has no complete copy of a model of that name. "
                 f"Fetch it with `minivlm download {request.path}{revision}`."
             )
+        folder = cached
     report = inspect_checkpoint(folder, vision_tower=request.vision_tower)
     print_json(report.as_dict()) if request.json else print(report.card())
 
 
 def download(request: DownloadRequest) -> None:
-    """fetch a model from the hub into its cache, and print the folder"""
+    """Fetch a model from the hub into its cache, and print the folder. Raises `CheckpointError` if that fails."""
     from minivlm.checkpoints.download import HUB_NAME, download
+    from minivlm.checkpoints.known import hub_name
 
-    if not HUB_NAME.fullmatch(request.name):
-        raise UsageError(f"NAME must be a hub name such as llava-hf/llava-1.5-7b-hf, found {request.name!r}.")
+    if not HUB_NAME.fullmatch(hub_name(request.name)):
+        raise UsageError(
+            "NAME must be a short name that `minivlm models` lists, or a hub name such as llava-hf/llava-1.5-7b-hf, "
+            f"found {request.name!r}."
+        )
     print(download(request.name, revision=request.revision))
 
 
 # --- what several commands need ------------------------------------------------------------------------------------
 
 
-def _written(pieces: Generator[str, None, Answer]) -> Answer:
-    """Say the pieces as they come, and return the answer that they make up."""
+def print_stream(pieces: Generator[str, None, Answer]) -> Answer:
+    """Print the pieces of an answer as they come; returns the answer, which is the generator's value."""
     try:
         while True:
             say(next(pieces))
     except StopIteration as end:
         return end.value
     finally:
-        print(flush=True)  # also after Ctrl-C: what was written stays, on a line of its own
+        print(flush=True)  # also after Ctrl-C: end the line of the text so far
 
 
-def _objects(text: str, lexicon: Any) -> dict[str, Any]:
-    """What is in a picture: `dog=8:9:30:40,cat` is a cat, and a dog within these pixels (left, top, right, bottom)."""
-    boxes: dict[str, list] = {}
-    for part in text.split(","):
-        word, _, box = (piece.strip() for piece in part.partition("="))
-        name = next((found.object for found in lexicon.mentions(word)), None)
-        if name is None:
-            raise UsageError(f"--objects names {word!r}, which is none of {lexicon.name}: no answer could name it.")
-        boxes.setdefault(name, [])
-        if box:
-            boxes[name].append(_box(box, part))
-    return {"truth": list(boxes), "lexicon": lexicon, "boxes": {name: found for name, found in boxes.items() if found}}
-
-
-def _box(text: str, where: str) -> tuple[float, ...]:
-    try:
-        left, top, right, bottom = map(float, text.split(":"))
-    except ValueError:
-        raise UsageError(f"A box is left:top:right:bottom in pixels, such as dog=8:9:30:40, found {where!r}.") from None
-    return left, top, right, bottom
-
-
-def _tell_effect(answer: Answer) -> None:
-    """What a mitigation did, in one line on stderr: stdout holds the answer alone."""
+def remark_effect(answer: Answer) -> None:
+    """Print what a mitigation did as one line on stderr: stdout holds the answer alone."""
     if answer.effect is not None:
         remark(f"effect: {answer.effect}")
 
 
-def _picture(image: str, stdin: bool = True) -> Any:
-    """The picture in a file, or the one whose bytes come from stdin; read before a model is loaded."""
+def read_picture(image: str, stdin: bool = True) -> Image.Image:
+    """The picture in a file; with `stdin`, "-" means the picture whose bytes come from stdin. Raises `ImageError`."""
     from minivlm.inputs.image import load_image
 
     return load_image(sys.stdin.buffer.read() if stdin and image == "-" else image)

@@ -1,4 +1,4 @@
-"""The commands of the course: what there is, a folder to work in, points so far, and grades."""
+"""The commands of the course: list assignments, start one, check a student's folder, grade a class."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from minivlm.cli import arguments
 from minivlm.cli.arguments import Command
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class StartRequest(Request):
-    """The name of an assignment, and a new folder for it."""
+    """Which assignment to start, and its new folder."""
 
     assignment: str
     folder: str
@@ -31,7 +31,7 @@ class StartRequest(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckRequest(Request):
-    """A student's folder; `only` tests whose names hold one of these words."""
+    """A student's folder; with `only`, the tests whose names hold one of these words."""
 
     folder: str = "."
     only: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class CheckRequest(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class GradeRequest(Request):
-    """What was handed in; None as `assignment` for what the folders say, `jobs` students at a time."""
+    """Students' folders and the secret seed; `assignment`: None to read it from the folders; `jobs`: at a time."""
 
     folders: tuple[str, ...]
     seed: str
@@ -50,11 +50,11 @@ class GradeRequest(Request):
 
 
 def course(request: Request) -> None:
-    """take the course, or give it: parts of this package to write yourself, with points and grades"""
+    """Nothing: argparse demands one of `TASKS`, whose function runs instead."""
 
 
 def list_assignments(request: Request) -> None:
-    """say what assignments there are"""
+    """Print the assignments, their tests, minutes of work and functions."""
     for row in ASSIGNMENTS.values():
         print(f"{row.name}  {row.title:44} {len(row.tasks):2} tests  {row.minutes:3} minutes")
         functions = [name for names in row.holes.values() for name in names]
@@ -63,7 +63,7 @@ def list_assignments(request: Request) -> None:
 
 
 def start_assignment(request: StartRequest) -> None:
-    """write a student's folder: the package with holes, its tests and a handout"""
+    """Write a student's folder for one assignment. Raises `CourseError` if it exists and is not empty."""
     from minivlm.course.project import start
 
     row = assignment(request.assignment)
@@ -74,10 +74,7 @@ def start_assignment(request: StartRequest) -> None:
 
 
 def check_folder(request: CheckRequest) -> int:
-    """run the tests of a student's folder: points so far, and the next thing to do
-
-    The exit code says whether all of them pass.
-    """
+    """Run the tests of a student's folder, and print points and the next thing to do. 0 only if all of them pass."""
     from minivlm.course.check import check
     from minivlm.course.project import Folder
 
@@ -89,7 +86,10 @@ def check_folder(request: CheckRequest) -> int:
 
 
 def grade_folders(request: GradeRequest) -> None:
-    """judge what students handed in, on inputs from a secret seed"""
+    """Grade the folders one after the other; write grades.csv and a results.json for each into `out`.
+
+    Raises `CourseError` if it is not clear which assignment they are for, or `out` has a table of another one.
+    """
     from minivlm.course.grade import TABLE, grade
     from minivlm.course.gradescope import require_same_table, write_results, write_table
 
@@ -108,13 +108,15 @@ def grade_folders(request: GradeRequest) -> None:
 
 
 def common_assignment(folders: list[Path]) -> str:
-    """What the folders were started for, as far as they say."""
+    """The assignment that the folders were started for. Raises `CourseError` unless it is the same for all that say
+    so.
+    """
     from minivlm.course.submission import started_for
 
     names = {started_for(folder) for folder in folders} - {""}
     if len(names) != 1:
-        found = f"they were started for {', '.join(sorted(names))}" if names else "none of the folders says"
-        raise CourseError(f"Which assignment is to be graded? Name it with --assignment: {found}.")
+        reason = f"they were started for {', '.join(sorted(names))}" if names else "none of the folders says"
+        raise CourseError(f"Which assignment is to be graded? Name it with --assignment: {reason}.")
     return names.pop()
 
 
@@ -124,46 +126,59 @@ def line_of(graded: Graded) -> str:
     return harmless(f"{graded.student:24} {graded.report.points:3}/{graded.report.most}{notes}")
 
 
-# --- what can be typed ----------------------------------------------------------------------------------------------
+# --- options --------------------------------------------------------------------------------------------------------
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The four things to do."""
-    arguments.add_commands(parser.add_subparsers(dest="task", metavar="TASK", required=True), TASKS)
+    """Add the tasks of `minivlm course`."""
+    arguments.add_commands(parser, "task", TASKS)
 
 
-def _start(parser: argparse.ArgumentParser) -> None:
+def start_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("assignment", metavar="NAME", help="a1 to a7, see `minivlm course list`")
     parser.add_argument("folder", metavar="DIR", help="a new folder")
 
 
-def _check(parser: argparse.ArgumentParser) -> None:
+def check_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", nargs="?", metavar="DIR", help="of the assignment (default: this one)")
-    only = "only tests whose names hold this word, such as padding; repeatable"
+    only = "only tests whose names hold this word, such as padding; repeatable (default: all tests)"
     parser.add_argument("--only", action="append", metavar="WORD", help=only)
-    arguments.as_json(parser)
+    arguments.add_json(parser)
 
 
-def _grade(parser: argparse.ArgumentParser) -> None:
+def grade_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folders", nargs="+", metavar="DIR", help="what a student handed in; named like the student")
-    parser.add_argument("--seed", required=True, type=secret, metavar="SECRET", help="a word; a new one each time")
+    seed = "a word from which the tests' inputs are drawn; keep it secret, and take a new one each time"
+    parser.add_argument("--seed", required=True, type=secret, metavar="SECRET", help=seed)
     parser.add_argument("--out", required=True, metavar="FOLDER", help="results.json for each student, and grades.csv")
     started = "what they were to do (default: what assignment.json in their folders says)"
     parser.add_argument("--assignment", metavar="NAME", help=started)
-    jobs = "students at a time (default: 1, for times that can be compared)"
-    parser.add_argument("--jobs", type=arguments.whole(1), metavar="N", help=jobs)
+    jobs = f"students at a time (default: {GradeRequest.jobs}, for times that can be compared)"
+    parser.add_argument("--jobs", type=arguments.whole_number(1), metavar="N", help=jobs)
 
 
 def secret(text: str) -> str:
-    """A word that could be kept."""
+    """The type of an option whose value must not be blank."""
     if not text.strip():
         raise argparse.ArgumentTypeError("expected a word, found nothing")
     return text
 
 
-TASKS = {
-    "list": Command(list_assignments, Request, arguments.nothing),
-    "start": Command(start_assignment, StartRequest, _start),
-    "check": Command(check_folder, CheckRequest, _check),
-    "grade": Command(grade_folders, GradeRequest, _grade),
+TASKS: dict[str, Command[Any]] = {
+    "list": Command(list_assignments, Request, arguments.no_options, "say what assignments there are"),
+    "start": Command(
+        start_assignment,
+        StartRequest,
+        start_options,
+        "write a student's folder: the package with holes, its tests and a handout",
+    ),
+    "check": Command(
+        check_folder,
+        CheckRequest,
+        check_options,
+        "run the tests of a student's folder: points so far, and the next thing to do",
+    ),
+    "grade": Command(
+        grade_folders, GradeRequest, grade_options, "judge what students handed in, on inputs from a secret seed"
+    ),
 }

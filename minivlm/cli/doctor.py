@@ -1,4 +1,7 @@
-"""`minivlm doctor`: what this machine has, what it can run, and what to type next. Nothing is fetched or changed."""
+"""The command `minivlm doctor`: what this machine has, what it can run, and what to type next.
+
+Nothing is downloaded or changed.
+"""
 
 import importlib
 import os
@@ -10,19 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from minivlm import __version__
+from minivlm.checkpoints.known import KNOWN_MODELS
 
 PACKAGES = ("torch", "einops", "tokenizers", "safetensors", "huggingface_hub", "pillow", "open_clip_torch", "tqdm")
 MODULES = {"pillow": "PIL", "open_clip_torch": "open_clip"}
-SLOW = ("open_clip_torch",)  # not imported here; that it is installed has to do
-KNOWN_MODELS = {  # bytes at two bytes a number, and room for activations and cache
-    "llava-hf/llava-1.5-7b-hf": 16e9,
-    "llava-hf/llava-1.5-13b-hf": 29e9,
-}
-FIRST_WITH_BF16 = (8, 0)  # Ampere; older GPUs compute bf16 by detours, which torch calls "supported"
+SLOW = ("open_clip_torch",)  # slow to import: only its installed version is looked up
+FIRST_WITH_BF16 = (8, 0)  # Ampere; torch says that older GPUs support bf16, too, but they only emulate it
 
 
 def examine() -> dict[str, Any]:
-    """All facts, in JSON types. "problems" lists what keeps minivlm from working; "next" is what to type."""
+    """All facts about this machine, in JSON types.
+
+    "problems" are sentences about what keeps minivlm from working; "next" are commands to type. Memory is in bytes.
+    """
     packages, problems = versions()
     facts: dict[str, Any] = {
         "minivlm": __version__,
@@ -34,7 +37,7 @@ def examine() -> dict[str, Any]:
     }
     if "torch" not in problems:
         facts |= {"torch": torch_build(), "gpus": gpus(), "mps": mps(), "memory": memory()}
-        facts["device"] = chosen(facts)
+        facts["device"] = default_device(facts)
     facts["shipped_model"] = shipped_model() if not problems else None
     facts["cache"] = cache() if "huggingface_hub" not in problems else None
     facts["problems"] = list(problems.values())
@@ -43,24 +46,24 @@ def examine() -> dict[str, Any]:
 
 
 def versions() -> tuple[dict[str, str | None], dict[str, str]]:
-    """Version of each package, and for those that are missing or broken a sentence."""
-    found: dict[str, str | None] = {}
+    """The version of each package (None: not installed), and a sentence for each that is missing or broken."""
+    installed: dict[str, str | None] = {}
     problems = {}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            installed[package] = metadata.version(package)
             if package not in SLOW:
                 importlib.import_module(MODULES.get(package, package))
         except metadata.PackageNotFoundError:
-            found[package] = None
+            installed[package] = None
             problems[package] = f"{package} is not installed."
-        except Exception as error:  # a broken installation fails in any way it likes
+        except Exception as error:  # a broken package may raise anything
             problems[package] = f"{package} cannot be imported ({error}); install it again."
-    return found, problems
+    return installed, problems
 
 
 def torch_build() -> dict[str, Any]:
-    """How torch was built and what it will compute with."""
+    """For which CUDA torch was built (None: without), its CPU threads, and whether it can use Apple's GPU."""
     import torch
 
     return {
@@ -71,14 +74,14 @@ def torch_build() -> dict[str, Any]:
 
 
 def gpus() -> list[dict[str, Any]]:
-    """Every CUDA device: its name, capability, whether it has bf16 hardware, and bytes of memory."""
+    """Every CUDA device: its name, capability, whether it has bf16 hardware, and bytes of memory, all and free."""
     import torch
 
-    found = []
+    devices = []
     for index in range(torch.cuda.device_count()):
         capability = torch.cuda.get_device_capability(index)
         free, total = torch.cuda.mem_get_info(index)
-        found.append(
+        devices.append(
             {
                 "device": f"cuda:{index}",
                 "name": torch.cuda.get_device_name(index),
@@ -88,11 +91,11 @@ def gpus() -> list[dict[str, Any]]:
                 "free": free,
             }
         )
-    return found
+    return devices
 
 
 def mps() -> dict[str, Any] | None:
-    """Apple's GPU: whether it computes bf16, and the bytes of memory that torch can take there; None without one."""
+    """Apple's GPU: whether torch can compute there, and in bf16, and the free bytes of memory; None without one."""
     import torch
 
     from minivlm.checkpoints.devices import computes
@@ -100,13 +103,13 @@ def mps() -> dict[str, Any] | None:
 
     if not torch.backends.mps.is_available():
         return None
-    if not computes("mps", torch.float32):  # seen, but not for us: a virtual Mac, another user's
+    if not computes("mps", torch.float32):  # a virtual Mac, or another user's session
         return {"computes": False, "bf16": False, "free": None}
     return {"computes": True, "bf16": computes("mps", torch.bfloat16), "free": free_memory(torch.device("mps"))}
 
 
-def chosen(facts: dict[str, Any]) -> dict[str, str]:
-    """Where minivlm computes unless it is told otherwise, with which numbers, and why; see `checkpoints/devices.py`."""
+def default_device(facts: dict[str, Any]) -> dict[str, str]:
+    """The device on which minivlm computes by default, the dtype, and the reason; see `checkpoints/devices.py`."""
     if facts["gpus"]:
         old = "" if facts["gpus"][0]["bf16"] else ", and float16 for bfloat16"
         return {"name": "cuda", "dtype": f"that of the files{old}", "why": "the first GPU that torch sees"}
@@ -117,14 +120,14 @@ def chosen(facts: dict[str, Any]) -> dict[str, str]:
 
 
 def memory() -> dict[str, int | None]:
-    """Bytes of main memory that can be taken now."""
+    """The free bytes of main memory; None if they are not known."""
     from minivlm.checkpoints.load import free_host_memory
 
     return {"free": free_host_memory()}
 
 
 def shipped_model() -> str | None:
-    """The folder of the model that comes with minivlm, None where it is missing."""
+    """The folder of the model that comes with minivlm; None if it is missing."""
     from minivlm.errors import CheckpointError
     from minivlm.inference.load import shipped_model
 
@@ -135,7 +138,7 @@ def shipped_model() -> str | None:
 
 
 def cache() -> dict[str, Any]:
-    """The hub's cache: its folder, the free bytes there, and which of the known models it holds in full."""
+    """The hub's cache: its folder, the free bytes there, and which of `KNOWN_MODELS` it holds completely."""
     from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
 
     from minivlm.checkpoints.download import find_in_cache
@@ -146,7 +149,7 @@ def cache() -> dict[str, Any]:
         "folder": str(folder),
         "writable": os.access(existing, os.W_OK),
         "free": shutil.disk_usage(existing).free,
-        "models": [name for name in KNOWN_MODELS if find_in_cache(name) is not None],
+        "models": [model.name for model in KNOWN_MODELS if find_in_cache(model.hub) is not None],
         "offline": HF_HUB_OFFLINE,
     }
 
@@ -158,25 +161,32 @@ def what_next(facts: dict[str, Any]) -> list[str]:
     if facts["shipped_model"] is None:
         return ["minivlm train"]
     commands = ["minivlm demo", 'minivlm ask photo.jpg "What is in the image?"']
-    apple = not facts["gpus"] and facts.get("mps") and facts["mps"]["free"]
-    room = max([gpu["free"] for gpu in facts["gpus"]] or [apple or facts["memory"]["free"] or 0])
-    fitting = [name for name, needed in KNOWN_MODELS.items() if needed <= room]
+    free, option = most_free_memory(facts)
+    fitting = [model.name for model in KNOWN_MODELS if model.memory(2) <= free]
     cached = [name for name in fitting if name in facts["cache"]["models"]]
     if cached:
-        return [
-            *commands,
-            f'minivlm ask photo.jpg "What is in the image?" --model {cached[-1]}{" --device mps" * bool(apple)}',
-        ]
-    if fitting and not facts["cache"]["offline"]:
+        commands.append(f'minivlm ask photo.jpg "What is in the image?" --model {cached[-1]}{option}')
+    elif fitting and not facts["cache"]["offline"]:
         commands.append(f"minivlm download {fitting[0]}")
     return commands
+
+
+def most_free_memory(facts: dict[str, Any]) -> tuple[int, str]:
+    """The free bytes where a large model would run (0 if they are not known), and the option that chooses this device,
+    with a space before it; "" for the default device.
+    """
+    if facts["gpus"]:
+        return max(gpu["free"] for gpu in facts["gpus"]), ""
+    if facts.get("mps") and facts["mps"]["free"]:
+        return facts["mps"]["free"], " --device mps"
+    return facts["memory"]["free"] or 0, ""
 
 
 # --- as text -------------------------------------------------------------------------------------------------------
 
 
 def as_text(facts: dict[str, Any]) -> str:
-    """The facts in lines of a name and a value."""
+    """The facts of `examine` as lines of a name and a value."""
     packages = ", ".join(f"{name} {version or 'MISSING'}" for name, version in facts["packages"].items())
     rows = [
         ("minivlm", f"{facts['minivlm']}, Python {facts['python']}, {facts['system']}"),
@@ -215,10 +225,15 @@ def describe_no_gpu(torch: dict[str, Any]) -> str:
 
 
 def describe_cache(cache: dict[str, Any]) -> str:
-    held = ", ".join(cache["models"]) or "no LLaVA 1.5"
-    remarks = ["offline"] * bool(cache["offline"]) + ["not writable"] * (not cache["writable"])
-    return ", ".join([f"{cache['folder']}: {held}", f"{gigabytes(cache['free'])} free", *remarks])
+    held = ", ".join(cache["models"]) or "no known model"
+    parts = [f"{cache['folder']}: {held}", f"{gigabytes(cache['free'])} free"]
+    if cache["offline"]:
+        parts.append("offline")
+    if not cache["writable"]:
+        parts.append("not writable")
+    return ", ".join(parts)
 
 
 def gigabytes(size: int | None) -> str:
+    """A number of bytes in units of 10^9, such as "16.0 GB"."""
     return "unknown" if size is None else f"{size / 1e9:.1f} GB"

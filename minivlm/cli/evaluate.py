@@ -1,17 +1,18 @@
-"""The command `minivlm evaluate`: measure what a model invents (CHAIR) and affirms (POPE). See `score.py`, too.
+"""The command `minivlm evaluate`: which objects a model invents (CHAIR), and which it affirms (POPE).
 
     torchrun --nproc-per-node 8 -m minivlm evaluate chair --data coco:DIR --model NAME --out RUN
 
-splits the work over eight devices; without torchrun the same command does all of it by itself.
+splits the work over eight devices; without torchrun, one process does all of it. Tasks without a model: `score.py`.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from minivlm import __version__
 from minivlm.cli import arguments, score
@@ -41,14 +42,17 @@ if TYPE_CHECKING:
 
 LONGEST = {"chair": 512, "pope": 10}  # tokens of an answer, as in the published runs
 REPORT = "report.html"
+# The options that decide the figures of a model: those of the data and those of the answers.
 DATA = ("data", "images", "ids", "synonyms", "limit", "question", "questions", "split", "suffix")
-ASKED = ("eah", "clva", "batch", "max_new_tokens", "temperature", "top_k", "top_p", "seed", "dtype", "template")
-ASKED += ("image_mode",)
+ANSWERS = (
+    *("eah", "clva", "batch", "max_new_tokens", "temperature", "top_k", "top_p", "seed"),
+    *("dtype", "template", "image_mode"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest(ModelRequest, MethodRequest, AnswerRequest):
-    """A run of `chair`, `pope` or `all`. What a task has no option for stays as it is here, and changes nothing."""
+    """A run of `chair`, `pope` or `all`. Fields for which a task has no option keep their default, without effect."""
 
     data: str
     images: str | None = None
@@ -70,112 +74,122 @@ class RunRequest(ModelRequest, MethodRequest, AnswerRequest):
 
 
 def evaluate(request: Request) -> None:
-    """measure hallucination with CHAIR and POPE, compare runs, score what others wrote"""
+    """Nothing: argparse demands one of `TASKS`, whose function runs instead."""
 
 
 # --- running --------------------------------------------------------------------------------------------------------
 
 
 def chair(request: RunRequest) -> int | None:
-    """let a model describe pictures, and count the objects that are not there"""
-    return _measure(request, {"chair": Path(request.out)})
+    """Let a model describe pictures, and print CHAIR's figures; see `measure` for the exit code."""
+    return measure(request, {"chair": Path(request.out)})
 
 
 def pope(request: RunRequest) -> int | None:
-    """ask a model whether objects are there, and count its wrong answers"""
-    return _measure(request, {"pope": Path(request.out)})
+    """Ask a model yes-no questions, and print POPE's figures; see `measure` for the exit code."""
+    return measure(request, {"pope": Path(request.out)})
 
 
 def both(request: RunRequest) -> int | None:
-    """chair and pope one after the other, in two folders below RUN"""
-    return _measure(request, {task: Path(request.out) / task for task in ("chair", "pope")})
+    """Do both, one after the other, in two folders below RUN; see `measure` for the exit code."""
+    return measure(request, {task: Path(request.out) / task for task in ("chair", "pope")})
 
 
-def _measure(request: RunRequest, folders: Mapping[str, Path]) -> int | None:
-    """Run each task in its folder and tell what was found; FAILED if pictures are missing that should not be."""
+@dataclass(frozen=True)
+class Run:
+    """What the tasks of one command share."""
+
+    vlm: VLM
+    dataset: Dataset
+    methods: Mapping[str, Mitigation]
+    settings: Mapping[str, Any]  # of the answers: arguments of `Generation`
+    ranks: Ranks
+
+
+def measure(request: RunRequest, folders: Mapping[str, Path]) -> int | None:
+    """Run each task in its folder, and print the figures. FAILED if pictures are missing without --allow-missing.
+
+    Under torchrun every process does a part, and the first one prints.
+    """
     from minivlm.evaluation import ranks, table
     from minivlm.evaluation.runner import require_free
     from minivlm.experiments.model_card import require_card, require_same_model, write_evaluation
 
-    chosen, settings = _methods(request), generation(request)
+    methods, settings = chosen_methods(request), generation(request)
     card = Path(request.card).expanduser() if request.card else None
     if card:
         require_card(card)
-    dataset = _dataset(request)
-    items = {task: _items(request, task, dataset) for task in folders}
+    dataset = requested_dataset(request)
+    items = {task: task_items(request, task, dataset) for task in folders}
     with ranks.joined(request.tensor_parallel) as place:
         for out in folders.values() if place.first else ():
-            require_free(out, request.resume)  # before anything is loaded, and of all tasks
-        vlm = _placed(request)
+            require_free(out, request.resume)  # of all tasks, before anything is loaded
+        vlm = load_on_device(request)
         if card:
             require_same_model(card, vlm)
-        asked = {"vlm": vlm, "dataset": dataset, "chosen": chosen, "settings": settings, "place": place}
-        found = {task: _run(request, task, out, items[task], **asked) for task, out in folders.items()}
+        shared = Run(vlm, dataset, methods, settings, place)
+        summaries = [run_task(request, task, out, items[task], shared) for task, out in folders.items()]
+    by_task = {task: summary for task, summary in zip(folders, summaries, strict=True) if summary is not None}
     if not place.first:
         return None
     if card:
-        write_evaluation(card, found, f"minivlm evaluate all{_retyped(request)}")
-    print_json(found) if request.json else print("\n\n".join(map(table.as_text, found.values())))
-    missing = {image for summary in found.values() for image, _ in summary["missing"]}
+        write_evaluation(card, by_task, f"minivlm evaluate all{retyped_run(request)}")
+    print_json(by_task) if request.json else print("\n\n".join(map(table.as_text, by_task.values())))
+    missing = {image for summary in by_task.values() for image, _ in summary["missing"]}
     if missing:
         remark(f"minivlm: {len(missing)} pictures could not be read and are left out of all figures.")
     return FAILED if missing and not request.allow_missing else None
 
 
-def _run(
-    request: RunRequest,
-    task: str,
-    out: Path,
-    items: Sequence[Item],
-    *,
-    vlm: VLM,
-    dataset: Dataset,
-    chosen: Mapping[str, Mitigation],
-    settings: Mapping,
-    place: Ranks,
-) -> dict | None:
-    """One task: its summary, in the first process."""
+def run_task(request: RunRequest, task: str, out: Path, items: Sequence[Item], shared: Run) -> dict[str, Any] | None:
+    """Run one task, and write its report; returns its summary in the first process, None in the others."""
     from minivlm.evaluation.asking import Asker
     from minivlm.evaluation.card import card
     from minivlm.evaluation.report import report
     from minivlm.evaluation.runner import run
     from minivlm.inference.generate import Generation
 
-    asker = Asker(vlm, Generation(**{"max_new_tokens": LONGEST[task]} | settings), chosen)
-    computing = {"batch": request.batch, "tensor_parallel": request.tensor_parallel}
-    about = card(task, vlm, asker.settings, chosen, dataset, items, **computing, version=__version__)
+    asker = Asker(shared.vlm, Generation(**{"max_new_tokens": LONGEST[task], **shared.settings}), shared.methods)
+    describe = partial(card, batch=request.batch, tensor_parallel=request.tensor_parallel, version=__version__)
+    about = describe(task, shared.vlm, asker.settings, shared.methods, shared.dataset, items)
     try:
-        found = run(asker, dataset, items, about, out, resume=request.resume, ranks=place)
+        summary = run(asker, shared.dataset, items, about, out, resume=request.resume, ranks=shared.ranks)
     except KeyboardInterrupt:
         remark(f"\nminivlm: What was answered is kept in {out}; the same command with --resume goes on.")
         raise
-    if place.first:
-        write_text(out / REPORT, report(out, dataset, items))
+    if shared.ranks.first:
+        write_text(out / REPORT, report(out, shared.dataset, items))
         remark(f"minivlm: {out / REPORT}")
-    return found
+    return summary
 
 
-def _methods(request: RunRequest) -> dict[str, Mitigation]:
-    """The methods of the list, with the settings that were given."""
+def chosen_methods(request: RunRequest) -> dict[str, Mitigation]:
+    """The mitigation of each method in --method, with the settings that were typed. Raises `UsageError`."""
     from minivlm.evaluation.methods import methods
 
-    own = method_settings(request)
+    settings = method_settings(request)
     try:
-        return methods([name.strip() for name in request.method.split(",")], **own)
+        return methods([name.strip() for name in request.method.split(",")], **settings)
     except EvaluationError as error:
         raise UsageError(str(error)) from error
 
 
-def _dataset(request: RunRequest) -> Dataset:
+def requested_dataset(request: RunRequest) -> Dataset:
+    """The dataset of --data, with the other options of the data."""
     from minivlm.evaluation.datasets import open_dataset
 
-    files = request.questions.split(",") if request.questions else ()
-    how = {"images": request.images, "ids": request.ids, "synonyms": request.synonyms, "questions": files}
-    return open_dataset(request.data, **how).limited(request.limit)
+    dataset = open_dataset(
+        request.data,
+        images=request.images,
+        ids=request.ids,
+        synonyms=request.synonyms,
+        questions=request.questions.split(",") if request.questions else (),
+    )
+    return dataset.limited(request.limit)
 
 
-def _items(request: RunRequest, task: str, dataset: Dataset) -> list[Item]:
-    """What is asked; `--suffix` stands behind every yes-no question."""
+def task_items(request: RunRequest, task: str, dataset: Dataset) -> list[Item]:
+    """The items of a task; `--suffix` follows every yes-no question."""
     from minivlm.evaluation.items import chair_items, pope_items
 
     if task == "chair":
@@ -184,31 +198,25 @@ def _items(request: RunRequest, task: str, dataset: Dataset) -> list[Item]:
     return [replace(item, question=f"{item.question} {request.suffix}") for item in items] if request.suffix else items
 
 
-def _placed(request: RunRequest) -> VLM:
-    """The model on this process's own device, or, with --tensor-parallel, this process's part of it."""
+def load_on_device(request: RunRequest) -> VLM:
+    """The model on this process's device, or, with --tensor-parallel, this process's part of it."""
     from minivlm.inference.load import own_device
-
-    if request.tensor_parallel > 1:
-        return _split(request)
-    return load_vlm(replace(request, device=own_device(request.device)))
-
-
-def _split(request: RunRequest) -> VLM:
-    """Loaded on the CPU, where it stays in its files, and then split over the group of neighbours."""
     from minivlm.inference.tensor_parallel import split, tensor_mesh
 
+    if request.tensor_parallel == 1:
+        return load_vlm(replace(request, device=own_device(request.device)))
     group = tensor_mesh(request.tensor_parallel, request.device)
-    vlm = load_vlm(replace(request, device="cpu"), bound_for=group.device)
+    vlm = load_vlm(replace(request, device="cpu"), bound_for=group.device)  # there, weights stay in their files
     split(vlm.model, group.mesh)
     return vlm
 
 
-def _retyped(request: RunRequest) -> str:
+def retyped_run(request: RunRequest) -> str:
     """The options that decide the figures of a model, as one would type them again; its methods in any case."""
-    return f"{retyped(request, *DATA)} --method {quoted(request.method)}{retyped(request, *ASKED)}"
+    return f"{retyped(request, *DATA)} --method {quoted(request.method)}{retyped(request, *ANSWERS)}"
 
 
-# --- what can be typed ----------------------------------------------------------------------------------------------
+# --- options --------------------------------------------------------------------------------------------------------
 
 
 SPEC = "coco:DIR (a folder of COCO), scenes:SEED (drawn, see minivlm.evaluation.scenes) or a file (…evaluation.listing)"
@@ -216,77 +224,76 @@ NAMES = f"{', '.join(METHODS)}, a control such as {CONTROLS[2]}, or a group of t
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The tasks."""
-    arguments.add_commands(parser.add_subparsers(dest="task", metavar="TASK", required=True), TASKS)
+    """Add the tasks of `minivlm evaluate`."""
+    arguments.add_commands(parser, "task", TASKS)
 
 
-def _chair(parser: argparse.ArgumentParser) -> None:
-    _data(parser)
-    _question(parser)
-    _run_options(parser)
+def task_options(*tasks: str) -> Callable[[argparse.ArgumentParser], None]:
+    """A function that adds the options of "chair", of "pope", or of both."""
+
+    def add(parser: argparse.ArgumentParser) -> None:
+        add_data(parser)
+        if "chair" in tasks:
+            text = "what is asked about every picture (default: COCO's usual question, or the toy world's)"
+            parser.add_argument("--question", metavar="TEXT", help=text)
+        if "pope" in tasks:
+            add_yes_no_questions(parser)
+        add_run(parser)
+        if len(tasks) > 1:
+            card = (
+                "write the figures into the card of the model in this folder, if minivlm trained it (default: no card)"
+            )
+            parser.add_argument("--card", metavar="FOLDER", help=card)
+
+    return add
 
 
-def _pope(parser: argparse.ArgumentParser) -> None:
-    _data(parser)
-    _yes_no(parser)
-    _run_options(parser)
-
-
-def _both(parser: argparse.ArgumentParser) -> None:
-    _data(parser)
-    _question(parser)
-    _yes_no(parser)
-    _run_options(parser)
-    card = "write what was found into the card of the model in this folder, which was trained by minivlm"
-    parser.add_argument("--card", metavar="FOLDER", help=card)
-
-
-def _data(parser: argparse.ArgumentParser) -> None:
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the pictures and their objects."""
     group = parser.add_argument_group("data")
     group.add_argument("--data", required=True, metavar="SPEC", help=SPEC)
-    group.add_argument("--images", metavar="DIR", help="the folder of the pictures, if it is an unusual one")
-    group.add_argument("--ids", metavar="FILE", help="take these images: one id a line, or any file that names them")
+    group.add_argument("--images", metavar="DIR", help="the folder of the pictures (default: the data's usual one)")
+    ids = "take these images: one id a line, or any file that names them (default: all)"
+    group.add_argument("--ids", metavar="FILE", help=ids)
     words = "words of the objects, in the format of the original CHAIR program (default: our own)"
     group.add_argument("--synonyms", metavar="FILE", help=words)
-    group.add_argument("--limit", type=arguments.whole(1), metavar="N", help="take the first N images (default: all)")
+    limit = "take the first N images (default: all)"
+    group.add_argument("--limit", type=arguments.whole_number(1), metavar="N", help=limit)
 
 
-def _question(parser: argparse.ArgumentParser) -> None:
-    text = "what is asked about every picture (default: COCO's usual question, or the toy world's)"
-    parser.add_argument("--question", metavar="TEXT", help=text)
-
-
-def _yes_no(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--questions", metavar="FILES", help="question files of POPE, with commas (default: made anew)")
+def add_yes_no_questions(parser: argparse.ArgumentParser) -> None:
+    """Add the options of POPE's questions."""
+    files = "question files of POPE, separated by commas (default: questions are made anew)"
+    parser.add_argument("--questions", metavar="FILES", help=files)
     splits = f"of the questions that are made anew (default: {RunRequest.split})"
     parser.add_argument("--split", metavar="LIST", help=splits)
-    suffix = 'stands behind every question, such as "Please answer this question with one word."'
+    suffix = 'follows every question, such as "Please answer this question with one word." (default: nothing)'
     parser.add_argument("--suffix", metavar="TEXT", help=suffix)
 
 
-def _run_options(parser: argparse.ArgumentParser) -> None:
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a run: its folder, methods, answers and model."""
     group = parser.add_argument_group("run")
     group.add_argument("--out", required=True, metavar="RUN", help="the folder of the results")
-    group.add_argument(
-        "--resume", action="store_true", help="go on with the run in RUN, if all that decides it is equal"
-    )
+    resume = "go on with the run in RUN, if all options that decide its figures are the same (default: a new run)"
+    group.add_argument("--resume", action="store_true", help=resume)
     group.add_argument("--method", metavar="LIST", help=f"{NAMES} (default: {RunRequest.method})")
-    arguments.methods(group)
-    batch = f"asked at once (default: {RunRequest.batch})"
-    group.add_argument("--batch", type=arguments.whole(1), metavar="B", help=batch)
-    split = "split the weights over N processes of torchrun"
-    group.add_argument("--tensor-parallel", type=arguments.whole(1), metavar="N", help=split)
-    missing = "pictures that cannot be read are counted, but are no failure"
+    batch = f"items that are asked at once (default: {RunRequest.batch})"
+    group.add_argument("--batch", type=arguments.whole_number(1), metavar="B", help=batch)
+    split = "split the weights over N processes of torchrun (default: 1, not split)"
+    group.add_argument("--tensor-parallel", type=arguments.whole_number(1), metavar="N", help=split)
+    missing = "exit with 0 even if pictures could not be read (default: with 1)"
     group.add_argument("--allow-missing", action="store_true", help=missing)
-    arguments.generation(parser, "512 for captions, 10 for yes or no")
-    arguments.model(parser)
-    arguments.as_json(parser)
+    arguments.add_methods(parser)
+    arguments.add_generation(parser, "512 for captions, 10 for yes or no")
+    arguments.add_model(parser)
+    arguments.add_json(parser)
 
 
-TASKS = {
-    "chair": Command(chair, RunRequest, _chair),
-    "pope": Command(pope, RunRequest, _pope),
-    "all": Command(both, RunRequest, _both),
-    "compare": Command(score.compare, score.CompareRequest, score.add_runs),
-    "score": Command(score.score, Request, score.add_kinds),
+TASKS: dict[str, Command[Any]] = {
+    "chair": Command(chair, RunRequest, task_options("chair"), "let a model describe pictures, count what it invents"),
+    "pope": Command(pope, RunRequest, task_options("pope"), "ask a model what is there, count its wrong answers"),
+    "all": Command(both, RunRequest, task_options("chair", "pope"), "chair, then pope, in two folders below RUN"),
+    "compare": Command(score.compare, score.CompareRequest, score.compare_options, "put runs side by side"),
+    "score": Command(score.score, Request, score.score_options, "score what any other program wrote"),
 }

@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 from minivlm import __version__
 from minivlm.cli import arguments, ask, course, evaluate, train
@@ -31,9 +32,9 @@ BEGIN = """begin with
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; a command that was typed wrong raises SystemExit(2), as argparse does.
 
-    `argv`: the words behind `minivlm`, by default those of this process.
+    `argv`: the words that follow `minivlm`, by default those of this process.
     """
-    allow_any_text()  # the help, too, has letters that an encoding may lack
+    allow_any_text()  # even the help has characters that some encodings lack
     parser = make_parser()
     args = parser.parse_args(argv)
     try:
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\nminivlm: interrupted", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
-        if is_closed_pipe(error):  # whoever read the output has seen enough
+        if is_closed_pipe(error):  # the program that read the output has ended, as `| head` does
             forget_stdout()
             return FAILED
         if args.debug:
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def one_line(error: Exception) -> str:
-    """The sentence that a user reads. Errors that minivlm did not foresee say so."""
+    """The sentence that a user reads about an error; if minivlm did not foresee it, the sentence says so."""
     text = " ".join(str(error).split())
     if isinstance(error, MinivlmError):
         return text
@@ -65,11 +66,11 @@ def one_line(error: Exception) -> str:
         return f"{os.fsdecode(error.filename)}: {error.strerror}."
     kind = type(error).__name__
     if "OutOfMemory" in kind or isinstance(error, MemoryError):
-        return f"The memory did not suffice ({text or kind}). Choose a dtype of two bytes or a smaller model."
+        return f"Out of memory ({text or kind}). Use a 16-bit dtype or a smaller model."
     return f"Unexpected {kind}: {text} The same command with --debug shows where it arose."
 
 
-# --- what can be typed --------------------------------------------------------------------------------------------
+# --- options of the commands ----------------------------------------------------------------------------------------
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -80,122 +81,193 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=BEGIN,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    arguments.debug(parser, default=False)
-    parser.add_argument("--version", action="version", version=f"minivlm {__version__}")
-    arguments.add_commands(parser.add_subparsers(dest="command", metavar="COMMAND", required=True), COMMANDS)
+    arguments.add_debug(parser, default=False)
+    version = "print the version and exit"
+    parser.add_argument("--version", action="version", version=f"minivlm {__version__}", help=version)
+    arguments.add_commands(parser, "command", COMMANDS)
     return parser
 
 
-def _demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seed", type=arguments.whole(0), help="which scenes are drawn (default: from the clock)")
+def demo_options(parser: argparse.ArgumentParser) -> None:
     usual = ask.DemoRequest
-    parser.add_argument("--scenes", type=arguments.whole(1), metavar="N", help=f"how many (default: {usual.scenes})")
+    seed = "of the first scene; each further scene has the next number (default: the clock's seconds)"
+    parser.add_argument("--seed", type=arguments.whole_number(0), help=seed)
+    scenes = f"number of scenes (default: {usual.scenes})"
+    parser.add_argument("--scenes", type=arguments.whole_number(1), metavar="N", help=scenes)
     parser.add_argument("--world", choices=WORLDS, help=f"what kind of scenes (default: {usual.world})")
     parser.add_argument("--out", metavar="FOLDER", help=f"where pictures are saved (default: {usual.out})")
-    arguments.model(parser)
-    arguments.as_json(parser)
+    arguments.add_model(parser)
+    arguments.add_json(parser)
 
 
-def _ask(parser: argparse.ArgumentParser) -> None:
+def ask_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", metavar="IMAGE", help="a picture file, or - to read one from stdin")
-    parser.add_argument("question", metavar="QUESTION")
-    parser.add_argument("--also", action="append", metavar="IMAGE", help="a further picture; repeatable")
-    arguments.model(parser)
-    arguments.mitigation(parser)
-    arguments.generation(parser)
-    arguments.as_json(parser)
+    parser.add_argument("question", metavar="QUESTION", help="a text about the picture")
+    also = "a further picture; repeatable (default: none)"
+    parser.add_argument("--also", action="append", metavar="IMAGE", help=also)
+    arguments.add_model(parser)
+    arguments.add_mitigation(parser)
+    arguments.add_generation(parser)
+    arguments.add_json(parser)
 
 
-def _chat(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("image", nargs="?", metavar="IMAGE", help="a picture file; without one, text only")
-    arguments.model(parser)
-    arguments.mitigation(parser)
-    arguments.generation(parser)
+def chat_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("image", nargs="?", metavar="IMAGE", help="a picture file (default: none, text only)")
+    arguments.add_model(parser)
+    arguments.add_mitigation(parser)
+    arguments.add_generation(parser)
 
 
-def _explore(parser: argparse.ArgumentParser) -> None:
+def explore_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", metavar="IMAGE", help="a picture file, or - to read one from stdin")
-    parser.add_argument("question", metavar="QUESTION")
-    parser.add_argument("--out", metavar="FILE", help=f"the page (default: {ask.ExploreRequest.out})")
+    parser.add_argument("question", metavar="QUESTION", help="a text about the picture")
+    parser.add_argument("--out", metavar="FILE", help=f"where the page is saved (default: {ask.ExploreRequest.out})")
     objects = "what is in the picture, such as dog,cat: whatever else the answer names is marked as invented. "
-    objects += "dog=8:9:30:40 also says where (left, top, right, bottom, in pixels), for the curve of evidence"
+    objects += "dog=8:9:30:40 also says where (left, top, right, bottom, in pixels), for the curve of evidence "
+    objects += "(default: not known, nothing is marked)"
     parser.add_argument("--objects", metavar="LIST", help=objects)
-    heads = "keep the maps of single heads of these layers, such as 1-2 (default: all of a small model)"
+    heads = "keep the maps of single heads of these layers, such as 1-2 (default: all layers of a small model)"
     parser.add_argument("--heads", metavar="LAYERS", help=heads)
-    arguments.model(parser)
-    arguments.mitigation(parser)
-    arguments.generation(parser)
+    arguments.add_model(parser)
+    arguments.add_mitigation(parser)
+    arguments.add_generation(parser)
 
 
-def _check(parser: argparse.ArgumentParser) -> None:
+def check_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="a folder, or a hub name that was downloaded before")
-    parser.add_argument("--vision-tower", metavar="FILE", help="for original LLaVA files: a .safetensors or 'openai'")
-    parser.add_argument("--revision", help="of a hub name: branch, tag or commit")
-    arguments.as_json(parser)
+    parser.add_argument("--vision-tower", metavar="FILE", help=arguments.VISION_TOWER)
+    revision = "branch, tag or commit of a hub name (default: the hub's main branch)"
+    parser.add_argument("--revision", help=revision)
+    arguments.add_json(parser)
 
 
-def _download(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="on the hub, such as llava-hf/llava-1.5-7b-hf")
-    parser.add_argument("--revision", help="branch, tag or commit")
+def download_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="a short name of `minivlm models`, or a name on the hub")
+    parser.add_argument("--revision", help="branch, tag or commit (default: the hub's main branch)")
 
 
-def _make_random(parser: argparse.ArgumentParser) -> None:
+def make_random_options(parser: argparse.ArgumentParser) -> None:
+    usual = train.RandomRequest
     parser.add_argument("folder", metavar="FOLDER", help="where it is written; must hold no weights yet")
-    default = train.RandomRequest.like
-    like = f"llava-1.5-7b, llava-1.5-13b, or a folder whose config.json is taken (default: {default})"
+    like = f"llava-1.5-7b, llava-1.5-13b, or a folder whose config.json is taken (default: {usual.like})"
     parser.add_argument("--like", metavar="SIZE", help=like)
-    parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), help="of the file")
-    parser.add_argument("--seed", type=arguments.whole(0))
-    tokenizer = "copy the tokenizer files of this folder, without which a model can be checked but not asked"
+    dtypes = ("bfloat16", "float16", "float32")
+    parser.add_argument("--dtype", choices=dtypes, help=f"of the weights in the file (default: {usual.dtype})")
+    parser.add_argument("--seed", type=arguments.whole_number(0), help=f"of the weights (default: {usual.seed})")
+    tokenizer = "copy the tokenizer files of this folder (default: none; the model can be checked but not asked)"
     parser.add_argument("--tokenizer", metavar="FOLDER", help=tokenizer)
 
 
-def _train(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", metavar="FOLDER", help=f"default: {train.TrainRequest.out}")
-    parser.add_argument("--device", help="default: cuda where there is one, else cpu")
-    parser.add_argument("--quick", action="store_true", help="a few steps of each stage, to see that all of it runs")
-    parser.add_argument("--seed", type=arguments.whole(0))
+def train_options(parser: argparse.ArgumentParser) -> None:
+    usual = train.TrainRequest
+    out = f"where the model is written; must hold no weights yet (default: {usual.out})"
+    parser.add_argument("--out", metavar="FOLDER", help=out)
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 or mps (default: cuda where there is one, else cpu)")
+    quick = "a few steps of each stage, to see that all of it runs (default: the complete training)"
+    parser.add_argument("--quick", action="store_true", help=quick)
+    seed = f"of weights and scenes (default: {usual.seed})"
+    parser.add_argument("--seed", type=arguments.whole_number(0), help=seed)
 
 
-def _exam(parser: argparse.ArgumentParser) -> None:
-    scenes = "of each world (default: 1000, for --layers 200)"
-    parser.add_argument("--scenes", type=arguments.whole(1), metavar="N", help=scenes)
+def exam_options(parser: argparse.ArgumentParser) -> None:
+    scenes = "scenes of each world (default: 1000, for --layers 200)"
+    parser.add_argument("--scenes", type=arguments.whole_number(1), metavar="N", help=scenes)
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--methods", action="store_true", help="try EAH and CLVA with their controls instead (slow)")
     instead.add_argument("--layers", action="store_true", help="measure where each layer looks instead")
-    out = "write the figures (exam.json, methods.json or layers.json) and the model's card here"
+    out = "write the figures (exam.json, methods.json or layers.json) and the model's card here (default: no files)"
     parser.add_argument("--out", metavar="FOLDER", help=out)
-    arguments.model(parser)
-    arguments.as_json(parser)
+    arguments.add_model(parser)
+    arguments.add_json(parser)
 
 
-def _bench(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--prompt", type=arguments.whole(1), metavar="TOKENS", help="length of the prompt, with its picture"
-    )
-    new = f"tokens of an answer (default: {train.BenchRequest.new})"
-    parser.add_argument("--new", type=arguments.whole(2), metavar="N", help=new)
-    methods = f"of {train.BenchRequest.methods}; plain is always there (default: all)"
+def bench_options(parser: argparse.ArgumentParser) -> None:
+    usual = train.BenchRequest
+    prompt = "length of the prompt in tokens, with its picture (default: a short question)"
+    parser.add_argument("--prompt", type=arguments.whole_number(1), metavar="TOKENS", help=prompt)
+    new = f"length of an answer in tokens (default: {usual.new})"
+    parser.add_argument("--new", type=arguments.whole_number(2), metavar="N", help=new)
+    methods = f"of {usual.methods}, separated by commas; plain is always there (default: all)"
     parser.add_argument("--methods", metavar="LIST", help=methods)
-    repeats = f"rounds (default: {train.BenchRequest.repeats})"
-    parser.add_argument("--repeats", type=arguments.whole(1), metavar="R", help=repeats)
-    arguments.model(parser)
-    arguments.methods(parser)
-    arguments.as_json(parser)
+    repeats = f"how often everything is measured (default: {usual.repeats})"
+    parser.add_argument("--repeats", type=arguments.whole_number(1), metavar="R", help=repeats)
+    arguments.add_model(parser)
+    arguments.add_methods(parser)
+    arguments.add_json(parser)
 
 
-COMMANDS = {
-    "demo": Command(ask.demo, ask.DemoRequest, _demo),
-    "ask": Command(ask.ask, ask.AskRequest, _ask),
-    "chat": Command(ask.chat, ask.ChatRequest, _chat),
-    "explore": Command(ask.explore, ask.ExploreRequest, _explore),
-    "doctor": Command(ask.doctor, ask.DoctorRequest, arguments.as_json),
-    "check": Command(ask.check, ask.CheckRequest, _check),
-    "download": Command(ask.download, ask.DownloadRequest, _download),
-    "make-random": Command(train.make_random, train.RandomRequest, _make_random),
-    "train": Command(train.train, train.TrainRequest, _train),
-    "exam": Command(train.exam, train.ExamRequest, _exam),
-    "bench": Command(train.bench, train.BenchRequest, _bench),
-    "evaluate": Command(evaluate.evaluate, Request, evaluate.add_options),
-    "course": Command(course.course, Request, course.add_options),
+COMMANDS: dict[str, Command[Any]] = {
+    "demo": Command(
+        ask.demo,
+        ask.DemoRequest,
+        demo_options,
+        "draw new scenes, describe them plain, under EAH and under CLVA, and mark what is invented",
+    ),
+    "ask": Command(
+        ask.ask, ask.AskRequest, ask_options, "ask a question about a picture; the answer appears as it is written"
+    ),
+    "chat": Command(
+        ask.chat,
+        ask.ChatRequest,
+        chat_options,
+        "ask about a picture again and again; questions are read from stdin, one a line",
+    ),
+    "explore": Command(
+        ask.explore,
+        ask.ExploreRequest,
+        explore_options,
+        "write a page that shows where every word of an answer looked, layer by layer",
+    ),
+    "doctor": Command(
+        ask.doctor,
+        ask.DoctorRequest,
+        arguments.add_json,
+        "say what this machine has, what it can run, and what to type next",
+    ),
+    "models": Command(
+        ask.models,
+        ask.ModelsRequest,
+        arguments.add_json,
+        "list the published models that have a short name, and whether they fit this machine",
+    ),
+    "check": Command(
+        ask.check, ask.CheckRequest, check_options, "account for every tensor of a checkpoint, without the network"
+    ),
+    "download": Command(
+        ask.download,
+        ask.DownloadRequest,
+        download_options,
+        "fetch a model from the hub into its cache, and print the folder",
+    ),
+    "make-random": Command(
+        train.make_random,
+        train.RandomRequest,
+        make_random_options,
+        "write a checkpoint with random weights, to test your hardware without real ones",
+    ),
+    "train": Command(train.train, train.TrainRequest, train_options, "make the small model anew, from nothing"),
+    "exam": Command(
+        train.exam,
+        train.ExamRequest,
+        exam_options,
+        "measure how much a model sees and how much it invents, on new scenes",
+    ),
+    "bench": Command(
+        train.bench,
+        train.BenchRequest,
+        bench_options,
+        "measure what EAH, CLVA and a trace cost, as ratios to plain in one run",
+    ),
+    "evaluate": Command(
+        evaluate.evaluate,
+        Request,
+        evaluate.add_options,
+        "measure hallucination with CHAIR and POPE, compare runs, score what others wrote",
+    ),
+    "course": Command(
+        course.course,
+        Request,
+        course.add_options,
+        "take the course, or give it: parts of this package to write yourself, with points and grades",
+    ),
 }

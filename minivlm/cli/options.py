@@ -1,13 +1,13 @@
-"""Requests: what a command is asked, as a frozen dataclass whose fields are its options and their defaults.
+"""Requests: the options of a command and their defaults, as the fields of a frozen dataclass.
 
-Here is what several commands share: a model, the settings of an answer, the settings of a mitigation, and what these
-options mean. What cannot be is a `UsageError`, before anything is loaded.
+This file has those that several commands share: for the model, for answers, for mitigations; and the functions that
+read them. An option with an impossible value is a `UsageError`, raised before anything is loaded.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from minivlm.cli.terminal import remark
 from minivlm.errors import GenerationError
@@ -15,18 +15,22 @@ from minivlm.evaluation.settings import UsageError, method
 from minivlm.shell import quoted
 
 if TYPE_CHECKING:
+    import torch
+
+    from minivlm.evaluation.lexicon import Words
     from minivlm.inference.vlm import VLM
+    from minivlm.inputs.image import Box
     from minivlm.model import CLVA, EAH, Mitigation
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a command is asked; this one, nothing."""
+    """The options of a command; this one has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRequest(Request):
-    """Which model, and how it reads; `arguments.model` says what the fields mean."""
+    """Which model to load, and how; `arguments.add_model` says what the fields mean."""
 
     model: str | None = None
     revision: str | None = None
@@ -39,7 +43,7 @@ class ModelRequest(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerRequest(Request):
-    """How an answer is written; None for the default of `Generation`."""
+    """How answers are generated; None for the default of `Generation`."""
 
     max_new_tokens: int | None = None
     temperature: float | None = None
@@ -51,7 +55,7 @@ class AnswerRequest(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class MethodRequest(Request):
-    """Settings of the methods as they are typed: "" for a method with its defaults, None where it is not named."""
+    """Settings of EAH and CLVA as they are typed: "" for the defaults, None if the method was not named."""
 
     eah: str | None = None
     clva: str | None = None
@@ -59,16 +63,35 @@ class MethodRequest(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class MitigationRequest(MethodRequest):
-    """What is done to the attention; `compare`: the plain model reads along."""
+    """What to change in the attention; `compare`: whether to measure the KL divergence from the plain model."""
 
     compare: bool = False
 
 
-def load_vlm(request: ModelRequest, **more: Any) -> VLM:
-    """The model that is asked for, introduced on stderr; `more` goes to `load`, too."""
-    from minivlm.inference.load import LOADING, load
+class MethodSettings(TypedDict, total=False):
+    """The settings of the methods that were named."""
 
-    vlm = load(request.model, **{name: getattr(request, name) for name in LOADING}, **more)
+    eah: EAH
+    clva: CLVA
+
+
+def load_vlm(request: ModelRequest, *, bound_for: torch.device | None = None) -> VLM:
+    """Load the model, and print a line about it and a line for each note of its report to stderr.
+
+    `bound_for`: the device that will compute, if another one loads, see `load`.
+    """
+    from minivlm.inference.load import load
+
+    vlm = load(
+        request.model,
+        device=request.device,
+        dtype=request.dtype,
+        template=request.template,
+        image_mode=request.image_mode,
+        vision_tower=request.vision_tower,
+        revision=request.revision,
+        bound_for=bound_for,
+    )
     dtype = str(vlm.dtype).removeprefix("torch.")
     remark(f"{vlm.name}: {dtype} on {vlm.device}; template {vlm.template}; picture {vlm.preprocessing.describe()}")
     for note in vlm.report.notes if vlm.report else ():
@@ -77,7 +100,7 @@ def load_vlm(request: ModelRequest, **more: Any) -> VLM:
 
 
 def generation(request: AnswerRequest) -> dict[str, Any]:
-    """The settings of an answer that were given, held against the rules."""
+    """The settings of an answer that were typed, as arguments of `Generation`. Raises `UsageError` if one is wrong."""
     from minivlm.inference.generate import Generation
 
     names = (field.name for field in fields(AnswerRequest))
@@ -90,28 +113,74 @@ def generation(request: AnswerRequest) -> dict[str, Any]:
 
 
 def retyped(request: Request, *names: str) -> str:
-    """These options as one would type them again, a space before each; nothing for what is left at its default."""
+    """The options `names` as one would type them again, a space before each; without those that have their default."""
     defaults = {field.name: field.default for field in fields(request)}
-    given = {name: value for name in names if (value := getattr(request, name)) not in (None, defaults[name])}
-    return "".join(f" --{name.replace('_', '-')} {quoted(str(value))}" for name, value in given.items())
+    words = ""
+    for name in names:
+        value = getattr(request, name)
+        if value is not None and value != defaults[name]:
+            words += f" --{name.replace('_', '-')} {quoted(str(value))}"
+    return words
 
 
 # --- mitigations ---------------------------------------------------------------------------------------------------
 
 
-def method_settings(request: MethodRequest) -> dict[str, EAH | CLVA]:
-    """The methods that are named, as "eah" and "clva", with their settings."""
+def method_settings(request: MethodRequest) -> MethodSettings:
+    """The settings of --eah and --clva, without those that were not typed. Raises `UsageError` if one is wrong."""
     from minivlm.model import CLVA, EAH
 
-    typed = (("eah", EAH, request.eah), ("clva", CLVA, request.clva))
-    return {name: method(kind, text) for name, kind, text in typed if text is not None}
+    settings = MethodSettings()
+    if request.eah is not None:
+        settings["eah"] = method(EAH, request.eah)
+    if request.clva is not None:
+        settings["clva"] = method(CLVA, request.clva)
+    return settings
 
 
 def mitigation(request: MitigationRequest) -> Mitigation:
-    """What --eah and --clva ask for; without them, nothing."""
+    """The mitigation of --eah and --clva; without them, one that changes nothing.
+
+    Raises `UsageError` for a wrong setting, and for --compare without a mitigation.
+    """
     from minivlm.model import Mitigation
 
-    given = method_settings(request)
-    if request.compare and not given:
+    settings = method_settings(request)
+    if request.compare and not settings:
         raise UsageError("--compare measures how far a mitigation leads from the plain model; add --eah or --clva.")
-    return Mitigation.of([*given.values()])
+    return Mitigation(settings.get("eah"), settings.get("clva"))
+
+
+# --- what is in a picture -------------------------------------------------------------------------------------------
+
+
+class PictureObjects(NamedTuple):
+    """What --objects says about a picture: its objects, and where they are (left, top, right, bottom, in pixels)."""
+
+    truth: list[str] | None = None
+    boxes: dict[str, list[Box]] | None = None
+
+
+def read_objects(text: str, lexicon: Words) -> PictureObjects:
+    """The value of --objects: `dog=8:9:30:40,cat` is a cat, and a dog in this box. Raises `UsageError` for a word
+    that the lexicon does not know, or a box of another form.
+    """
+    boxes: dict[str, list[Box]] = {}
+    for part in text.split(","):
+        word, _, box = (piece.strip() for piece in part.partition("="))
+        mention = next(iter(lexicon.mentions(word)), None)
+        if mention is None:
+            raise UsageError(f"--objects names {word!r}, which is none of {lexicon.name}: no answer could name it.")
+        boxes.setdefault(mention.object, [])
+        if box:
+            boxes[mention.object].append(read_box(box, part))
+    return PictureObjects(list(boxes), {name: places for name, places in boxes.items() if places})
+
+
+def read_box(text: str, where: str) -> Box:
+    """A box such as 8:9:30:40. `where`: the text that the `UsageError` quotes."""
+    try:
+        left, top, right, bottom = map(float, text.split(":"))
+    except ValueError:
+        raise UsageError(f"A box is left:top:right:bottom in pixels, such as dog=8:9:30:40, found {where!r}.") from None
+    return left, top, right, bottom

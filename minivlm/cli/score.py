@@ -1,4 +1,4 @@
-"""What `minivlm evaluate` does without a model: compare runs, and score what any program wrote."""
+"""The parts of `minivlm evaluate` that need no model: compare runs, and score what any program wrote."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from minivlm.cli import arguments
 from minivlm.cli.arguments import Command
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class CompareRequest(Request):
-    """The folders of runs."""
+    """The folders of the runs to compare."""
 
     runs: tuple[str, ...]
     json: bool = False
@@ -28,7 +28,7 @@ class CompareRequest(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreChairRequest(Request):
-    """A file of captions, and the objects that are there."""
+    """A file of captions, a file of the objects in each picture, and the objects' words (None: our own)."""
 
     file: str
     truth: str
@@ -38,7 +38,7 @@ class ScoreChairRequest(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class ScorePopeRequest(Request):
-    """A file of answers, and their questions."""
+    """A file of answers, and one of the questions."""
 
     file: str
     questions: str
@@ -46,20 +46,23 @@ class ScorePopeRequest(Request):
 
 
 def compare(request: CompareRequest) -> None:
-    """put runs side by side; runs on different data are refused"""
+    """Print the figures of runs side by side. Raises `EvaluationError` for runs on different data."""
     from minivlm.evaluation.compare import as_text
     from minivlm.evaluation.compare import compare as compared
 
-    found = compared([Path(run) for run in request.runs])
-    print_json(found) if request.json else print(as_text(found))
+    comparison = compared([Path(run) for run in request.runs])
+    print_json(comparison) if request.json else print(as_text(comparison))
 
 
 def score(request: Request) -> None:
-    """score what any other program wrote: captions or answers"""
+    """Nothing: argparse demands one of `KINDS`, whose function runs instead."""
 
 
 def score_chair(request: ScoreChairRequest) -> None:
-    """score captions that any program wrote"""
+    """Print CHAIR's figures of a file of captions, with intervals.
+
+    Raises `EvaluationError` if a file cannot be read, or the objects of a picture are not known.
+    """
     from minivlm.evaluation.chair import chair as figures
     from minivlm.evaluation.chair import judge, read_captions
     from minivlm.evaluation.lexicon import Lexicon, coco_lexicon
@@ -74,76 +77,79 @@ def score_chair(request: ScoreChairRequest) -> None:
             f"{unknown[0]!r}. Give the objects of every image, an empty list where there are none."
         )
     ratios = figures([judge(text, truth[known[image]], lexicon) for image, text in captions.items()])
-    _tell_scores(request.json, {"captions": len(captions), "words of": lexicon.name}, ratios)
+    print_scores(request.json, {"captions": len(captions), "words of": lexicon.name}, ratios)
 
 
 def score_pope(request: ScorePopeRequest) -> None:
-    """score yes-no answers that any program gave"""
+    """Print POPE's figures of a file of answers, with intervals: read as the original does, and by the first word.
+
+    Raises `EvaluationError` if a file cannot be read, or answers and questions do not fit.
+    """
     from minivlm.evaluation.pope import PARSERS, read_answers, read_questions, score_answers, unreadable
 
     questions, answers = read_questions(request.questions), read_answers(request.file)
     ratios = {parser: score_answers(questions, answers, parser) for parser in PARSERS}
-    about = {"questions": len(questions), "unreadable": sum(map(unreadable, answers.values()))}
+    about: dict[str, Any] = {"questions": len(questions), "unreadable": sum(map(unreadable, answers.values()))}
     about["first word"] = with_intervals(ratios["first word"])
-    _tell_scores(request.json, about, ratios["original"])
+    print_scores(request.json, about, ratios["original"])
 
 
-def with_intervals(ratios: Mapping[str, Ratio]) -> dict:
+def with_intervals(ratios: Mapping[str, Ratio]) -> dict[str, Any]:
     """The figures as fractions, and under "intervals" the ends of each by the bootstrap over images."""
     from minivlm.stats import estimate, resamples
 
     times = resamples(len(next(iter(ratios.values())).part))
-    found = {name: estimate(ratio, times).as_dict() for name, ratio in ratios.items()}
-    intervals = {name: [one["low"], one["high"]] for name, one in found.items()}
-    return {**{name: one["value"] for name, one in found.items()}, "intervals": intervals}
+    figures = {name: estimate(ratio, times).as_dict() for name, ratio in ratios.items()}
+    intervals = {name: [figure["low"], figure["high"]] for name, figure in figures.items()}
+    return {**{name: figure["value"] for name, figure in figures.items()}, "intervals": intervals}
 
 
-def _tell_scores(as_json: bool, about: Mapping, ratios: Mapping[str, Ratio]) -> None:
-    """All of it as JSON, or a line for each figure."""
-    found = with_intervals(ratios)
+def print_scores(as_json: bool, about: Mapping[str, Any], ratios: Mapping[str, Ratio]) -> None:
+    """Print all of it as JSON, or a line for each figure and each entry of `about`."""
+    figures = with_intervals(ratios)
     if as_json:
-        print_json({**found, **about})
+        print_json({**figures, **about})
         return
-    _print_figures(found)
+    print_figures(figures)
     if "first word" in about:
         print("by the first word")
-        _print_figures(about["first word"])
-    print("\n".join(f"{name:10} {told}" for name, told in about.items() if not isinstance(told, dict)))
+        print_figures(about["first word"])
+    print("\n".join(f"{name:10} {value}" for name, value in about.items() if not isinstance(value, dict)))
 
 
-def _print_figures(found: Mapping) -> None:
-    for name, (low, high) in found["intervals"].items():
-        print(f"{name:10}{found[name]:9.4f}   95 % interval {low:.4f} to {high:.4f}")
+def print_figures(figures: Mapping[str, Any]) -> None:
+    """Print a line for each figure of `with_intervals`."""
+    for name, (low, high) in figures["intervals"].items():
+        print(f"{name:10}{figures[name]:9.4f}   95 % interval {low:.4f} to {high:.4f}")
 
 
-# --- what can be typed ----------------------------------------------------------------------------------------------
+# --- options --------------------------------------------------------------------------------------------------------
 
 
-def add_runs(parser: argparse.ArgumentParser) -> None:
-    """The options of `compare`."""
-    parser.add_argument("runs", nargs="+", metavar="RUN")
-    arguments.as_json(parser)
+def compare_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="the folder of a run")
+    arguments.add_json(parser)
 
 
-def add_kinds(parser: argparse.ArgumentParser) -> None:
-    """What can be scored."""
-    arguments.add_commands(parser.add_subparsers(dest="kind", metavar="KIND", required=True), KINDS)
+def score_options(parser: argparse.ArgumentParser) -> None:
+    """Add the kinds of what can be scored."""
+    arguments.add_commands(parser, "kind", KINDS)
 
 
-def _score_chair(parser: argparse.ArgumentParser) -> None:
+def chair_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="JSON lines with image_id and caption")
     parser.add_argument("--truth", required=True, metavar="OBJECTS.json", help="{image id: [names of its objects]}")
     parser.add_argument("--synonyms", metavar="FILE", help="words of the objects (default: our own)")
-    arguments.as_json(parser)
+    arguments.add_json(parser)
 
 
-def _score_pope(parser: argparse.ArgumentParser) -> None:
+def pope_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="JSON lines with question_id and answer")
     parser.add_argument("--questions", required=True, metavar="FILE", help="a question file of POPE")
-    arguments.as_json(parser)
+    arguments.add_json(parser)
 
 
-KINDS = {
-    "chair": Command(score_chair, ScoreChairRequest, _score_chair),
-    "pope": Command(score_pope, ScorePopeRequest, _score_pope),
+KINDS: dict[str, Command[Any]] = {
+    "chair": Command(score_chair, ScoreChairRequest, chair_options, "score captions that any program wrote"),
+    "pope": Command(score_pope, ScorePopeRequest, pope_options, "score yes-no answers that any program gave"),
 }

@@ -5,35 +5,37 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import UnsupportedOperation
+from typing import Any
 
 from minivlm.files import harmless
 from minivlm.shell import END_OF_INPUT, WINDOWS
 
 
-def print_json(data: dict) -> None:
+def print_json(data: Mapping[str, Any]) -> None:
+    """Print one JSON object on stdout."""
     print(json.dumps(data, indent=1))
 
 
 def say(text: str, end: str = "") -> None:
-    """Print what a model wrote; a terminal must not obey control characters that it made up."""
+    """Print a model's text on stdout; on a terminal, without control characters, which would change the terminal."""
     print(harmless(text) if sys.stdout.isatty() else text, end=end, flush=True)
 
 
 def remark(text: str) -> None:
-    """Print a sentence on stderr; what it quotes may come from a damaged file."""
+    """Print a sentence on stderr, without control characters: it may quote a damaged file."""
     print(harmless(text), file=sys.stderr, flush=True)
 
 
 def questions() -> Iterator[str]:
-    """The lines of stdin that say something; somebody at a terminal is shown where to type."""
-    typed = sys.stdin.isatty()
-    if typed:
+    """The lines of stdin that are not empty. On a terminal, a prompt on stderr asks for each."""
+    is_terminal = sys.stdin.isatty()
+    if is_terminal:
         remark(f"One question a line; {END_OF_INPUT} ends.")
     while True:
-        if typed:
+        if is_terminal:
             print("> ", end="", file=sys.stderr, flush=True)
         line = sys.stdin.readline()
         if not line:
@@ -44,7 +46,7 @@ def questions() -> Iterator[str]:
 
 @contextmanager
 def short_warnings() -> Iterator[None]:
-    """Within, a warning is one line on stderr, without the line of code that gave it."""
+    """Within, a warning is one line on stderr, without the place in the code that Python would add."""
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *where, **more: remark(f"minivlm: {message}")
         yield
@@ -52,7 +54,7 @@ def short_warnings() -> Iterator[None]:
 
 @contextmanager
 def warnings_afterwards() -> Iterator[None]:
-    """Within, warnings wait for the end, or they would run into the line that is being written; each comes once."""
+    """Within, warnings are collected; at the end each is printed once, so that none interrupts a text on stdout."""
     with warnings.catch_warnings(record=True) as waiting:
         try:
             yield
@@ -62,20 +64,20 @@ def warnings_afterwards() -> Iterator[None]:
 
 
 def allow_any_text() -> None:
-    """Replace what an encoding lacks, on the way in and out, since a question or an answer may hold any character."""
+    """From now on, stdin, stdout and stderr replace characters that their encoding lacks, and raise no error."""
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            with suppress(UnsupportedOperation):  # a stdin that was read from already stays as it is
+            with suppress(UnsupportedOperation):  # raised by a stdin from which something was read already
                 stream.reconfigure(errors="replace")
 
 
 def is_closed_pipe(error: BaseException, windows: bool = WINDOWS) -> bool:
-    """Whether `error` says that nobody reads the output any more; Windows says so by "invalid argument"."""
+    """Whether `error` means that nobody reads the output any more; on Windows that is an "invalid argument"."""
     return isinstance(error, BrokenPipeError) or (
         windows and isinstance(error, OSError) and error.errno == errno.EINVAL and error.filename is None
     )
 
 
 def forget_stdout() -> None:
-    """Send what is still buffered nowhere, or Python would complain about the closed pipe when it ends."""
+    """Discard what is still buffered: at its end, Python would try to write it to the closed pipe, and complain."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

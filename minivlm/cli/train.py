@@ -1,4 +1,4 @@
-"""What the commands do that make models and measure them: make-random, train, exam, bench.
+"""The commands that make models and measure them: make-random, train, exam, bench.
 
 torch is imported inside the commands, so that `minivlm --help` answers at once.
 """
@@ -9,13 +9,14 @@ import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from minivlm import __version__
 from minivlm.cli.options import MethodRequest, ModelRequest, Request, load_vlm, method_settings
 from minivlm.cli.terminal import print_json, remark
 from minivlm.errors import CheckpointError
 from minivlm.evaluation.settings import BENCHED
+from minivlm.files import write_json
 
 if TYPE_CHECKING:
     from minivlm.inference.vlm import VLM
@@ -26,7 +27,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 
 @dataclass(frozen=True, kw_only=True)
 class RandomRequest(Request):
-    """Where random weights are written, the size of the model, and the folder of its tokenizer's files."""
+    """The new checkpoint's folder, whose sizes it has, and a folder with tokenizer files (None: without)."""
 
     folder: str
     like: str = "llava-1.5-7b"
@@ -37,7 +38,7 @@ class RandomRequest(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRequest(Request):
-    """Where the trained model is written; `quick`: a few steps of each stage."""
+    """The new model's folder; `quick`: only a few steps of each stage."""
 
     out: str = "weights/tiny-new"
     device: str | None = None
@@ -47,7 +48,9 @@ class TrainRequest(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class ExamRequest(ModelRequest):
-    """Scenes of each world (None: `SCENES`); `methods`: EAH and CLVA with their controls instead, `layers`: curves."""
+    """Scenes of each world (None: `SCENES`), a folder for files (None: none are written), and what to measure: captions
+    and questions, or instead the `methods` or the `layers`.
+    """
 
     scenes: int | None = None
     methods: bool = False
@@ -58,7 +61,7 @@ class ExamRequest(ModelRequest):
 
 @dataclass(frozen=True, kw_only=True)
 class BenchRequest(ModelRequest, MethodRequest):
-    """Tokens of the prompt (None: a short question) and of an answer, the methods with commas, and rounds."""
+    """Tokens of the `prompt` (None: a short question) and of an answer (`new`), methods as a list, and rounds."""
 
     prompt: int | None = None
     new: int = 16
@@ -68,12 +71,12 @@ class BenchRequest(ModelRequest, MethodRequest):
 
 
 def make_random(request: RandomRequest) -> None:
-    """write a checkpoint with random weights, to test your hardware without real ones"""
+    """Write a checkpoint with random weights, and print its folder. Raises `CheckpointError` if it holds weights."""
     from minivlm.checkpoints.devices import DTYPES
     from minivlm.checkpoints.maker import make_random_checkpoint
 
-    config = _config_like(request.like)
-    files = [] if request.tokenizer is None else _tokenizer_files(Path(request.tokenizer).expanduser(), config)
+    config = config_like(request.like)
+    files = [] if request.tokenizer is None else tokenizer_files(Path(request.tokenizer).expanduser(), config)
     folder = make_random_checkpoint(request.folder, config, dtype=DTYPES[request.dtype], seed=request.seed)
     for file in files:
         shutil.copy(file, folder)
@@ -81,13 +84,13 @@ def make_random(request: RandomRequest) -> None:
 
 
 def train(request: TrainRequest) -> None:
-    """make the small model anew, from nothing"""
+    """Train the small model from nothing, and print its folder. Raises `CheckpointError` if it holds weights."""
     from minivlm.checkpoints.devices import default_device, parse_device
     from minivlm.toyworld.world import TRAINING
     from minivlm.training.recipe import Recipe
     from minivlm.training.train import train
 
-    folder = _writable(request.out)
+    folder = writable_folder(request.out)
     if any(folder.glob("*.safetensors")):
         raise CheckpointError(f"{folder} holds weights already; give another folder with --out, or move it away.")
     device = parse_device(request.device or default_device())
@@ -98,71 +101,79 @@ def train(request: TrainRequest) -> None:
 
 
 def exam(request: ExamRequest) -> None:
-    """measure how much a model sees and how much it invents, on new scenes"""
-    from minivlm.checkpoints.save import write_json
+    """Measure a model on new scenes, print the tables, and write figures and the model's card into `out`."""
     from minivlm.experiments.exam import card_file
     from minivlm.experiments.model_card import write_card
 
     kind = "methods" if request.methods else "layers" if request.layers else "exam"
-    out = _writable(request.out) if request.out else None
+    out = writable_folder(request.out) if request.out else None
     vlm = load_vlm(request)
-    trained = (Path(vlm.report.path) / "training.json").is_file()
-    readme = card_file(out) if out and trained else None  # only what was trained here has the whole card
-    found, told = EXAMS[kind](vlm, request.scenes or SCENES[kind], out)
+    folder = None if vlm.report is None else Path(vlm.report.path)
+    # the card describes the training, so only a model with training.json has one
+    card = card_file(out) if out and folder and (folder / "training.json").is_file() else None
+    figures, text = EXAMS[kind](vlm, request.scenes or SCENES[kind], out)
     if out:
-        write_json(out / f"{kind}.json", found)
-    if readme:
-        write_card(readme.parent, Path(vlm.report.path))
-    print_json(found) if request.json else print(told, end="")
+        write_json(out / f"{kind}.json", figures)
+    if card and folder:
+        write_card(card.parent, folder)
+    print_json(figures) if request.json else print(text, end="")
 
 
-def _examined(vlm: VLM, scenes: int, out: Path | None) -> tuple[dict, str]:
+def exam_captions(vlm: VLM, scenes: int, out: Path | None) -> tuple[dict[str, Any], str]:
+    """Figures of captions and questions, in JSON types, and their tables as text; `out` gets no further files."""
     from minivlm.experiments import card
     from minivlm.experiments.exam import examine
 
-    found = {"minivlm": __version__, **examine(vlm, scenes)}
-    tables = (card.captions(found), card.invented(found["invented"]), card.pope(found["pope"]))
-    return found, "\n".join((*tables, card.skills(found["skills"])))
+    figures = {"minivlm": __version__, **examine(vlm, scenes)}
+    tables = (card.captions(figures), card.invented(figures["invented"]), card.pope(figures["pope"]))
+    return figures, "\n".join((*tables, card.skills(figures["skills"])))
 
 
-def _methods(vlm: VLM, scenes: int, out: Path | None) -> tuple[dict, str]:
+def exam_methods(vlm: VLM, scenes: int, out: Path | None) -> tuple[dict[str, Any], str]:
+    """Figures of EAH and CLVA with their controls, and their tables as text; `out` gets no further files."""
     from minivlm.experiments import conditions, methods_card
 
-    found = conditions.tables(vlm, scenes)
-    return found, methods_card.sections(found)
+    figures = conditions.tables(vlm, scenes)
+    return figures, methods_card.sections(figures)
 
 
-def _layers(vlm: VLM, scenes: int, out: Path | None) -> tuple[dict, str]:
-    """The figures go into a folder of `out`."""
+def exam_layers(vlm: VLM, scenes: int, out: Path | None) -> tuple[dict[str, Any], str]:
+    """Figures by layer, and their tables as text; the pictures of the curves go into `out`/figures."""
     from minivlm.experiments import layers, methods_card
     from minivlm.experiments.exam import draw
     from minivlm.toyworld.world import HELD_OUT
 
-    figures = None
     if out:
-        from minivlm.experiments import figures  # needs matplotlib: said before the work
+        import minivlm.experiments.figures as plots  # needs matplotlib: if that is missing, fail before the work
 
     drawn = draw(HELD_OUT, scenes)
     traced = layers.traced_scenes(vlm, drawn, "traces")
-    found = layers.by_layer(vlm, drawn, traced)
-    found["figures"] = figures.card_figures(vlm, out / "figures", traced) if figures else {}
-    return found, methods_card.by_layer(found)
+    figures = layers.by_layer(vlm, drawn, traced)
+    figures["figures"] = plots.card_figures(vlm, out / "figures", traced) if out else {}
+    return figures, methods_card.by_layer(figures)
 
 
-EXAMS = {"exam": _examined, "methods": _methods, "layers": _layers}
-SCENES = {"exam": 1000, "methods": 1000, "layers": 200}  # curves need no more
+EXAMS = {"exam": exam_captions, "methods": exam_methods, "layers": exam_layers}
+SCENES = {"exam": 1000, "methods": 1000, "layers": 200}  # default scenes of each world; curves need fewer
 
 
 def bench(request: BenchRequest) -> None:
-    """measure what EAH, CLVA and a trace cost, as ratios to plain in one run"""
+    """Measure the time and memory of each method, and print them with their ratios to plain."""
     from minivlm.experiments import bench
 
-    how = {"prompt": request.prompt, "new": request.new, "repeats": request.repeats, **method_settings(request)}
-    facts = bench.measure(load_vlm(request), request.methods.split(","), **how)
+    facts = bench.measure(
+        load_vlm(request),
+        request.methods.split(","),
+        prompt=request.prompt,
+        new=request.new,
+        repeats=request.repeats,
+        **method_settings(request),
+    )
     print_json(facts) if request.json else print(bench.as_text(facts))
 
 
-def _config_like(like: str) -> LlavaConfig:
+def config_like(like: str) -> LlavaConfig:
+    """The config of a known size such as "llava-1.5-7b", or of the checkpoint in a folder."""
     from minivlm.checkpoints.configs import read_config
     from minivlm.checkpoints.maker import KNOWN_SIZES, known_config
 
@@ -170,8 +181,8 @@ def _config_like(like: str) -> LlavaConfig:
     return read_config(folder).config if like not in KNOWN_SIZES and folder.is_dir() else known_config(like)
 
 
-def _tokenizer_files(folder: Path, config: LlavaConfig) -> list[Path]:
-    """The tokenizer's files in `folder`, once it is known to fit the model."""
+def tokenizer_files(folder: Path, config: LlavaConfig) -> list[Path]:
+    """The tokenizer's files in `folder`. Raises a `MinivlmError` if the tokenizer does not fit the model."""
     from minivlm.inputs.tokenizer import Tokenizer
 
     rows = config.text_config.vocab_size
@@ -179,8 +190,8 @@ def _tokenizer_files(folder: Path, config: LlavaConfig) -> list[Path]:
     return [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
 
 
-def _writable(path: str) -> Path:
-    """The folder, made if need be, once a file could be written there: an hour's work must not end with an error."""
+def writable_folder(path: str) -> Path:
+    """The folder, made if it is missing. Raises OSError if no file can be written there, before any work is done."""
     folder = Path(path).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=folder).close()

@@ -1,4 +1,4 @@
-"""The table of assignments, by name, and what it takes out of the package."""
+"""The table of assignments, by name, and what all of them take out of the package."""
 
 from minivlm.course.row import Assignment, Task
 from minivlm.course.table.a1 import A1
@@ -16,14 +16,14 @@ ASSIGNMENTS = {row.name: row for row in (A1, A2, A3, A4, A5, A6, A7)}
 
 
 def assignment(name: str) -> Assignment:
-    """The row of that name."""
+    """The assignment of that name; raises `CourseError` if there is none."""
     if name not in ASSIGNMENTS:
         raise CourseError(f"There is no assignment {name!r}; there are {', '.join(ASSIGNMENTS)}.")
     return ASSIGNMENTS[name]
 
 
 def all_holes() -> dict[str, tuple[str, ...]]:
-    """The functions that some assignment asks for, by the file of the package that they stand in."""
+    """The names of all functions that some assignment asks for, by their file in the package."""
     holes: dict[str, tuple[str, ...]] = {}
     for row in ASSIGNMENTS.values():
         for file, names in row.holes.items():
@@ -32,5 +32,5 @@ def all_holes() -> dict[str, tuple[str, ...]]:
 
 
 def all_hidden() -> set[str]:
-    """The files of the package that would give some assignment's solution away."""
+    """The files of the package that would reveal the solution of some assignment."""
     return {file for row in ASSIGNMENTS.values() for file in row.hidden}

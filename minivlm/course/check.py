@@ -1,4 +1,4 @@
-"""A student's folder, judged by the values that came with it."""
+"""Check a student's folder: its tests are judged by the expected values that came with it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,16 +16,19 @@ from minivlm.errors import CourseError
 
 
 def check(folder: Folder, only: Sequence[str] = ()) -> GradeReport:
-    """Run the tests of the folder, or `only` those whose names hold one of these words."""
+    """Run the tests of the folder; with `only`, those whose names hold one of these words.
+
+    Raises `CourseError` if the folder lacks something or was made for another version of Python.
+    """
     row, tests = folder.assignment, folder.path / "tests" / folder.assignment.tests
     tasks = chosen(row, only)
     if not tests.is_file():
         raise CourseError(f"{tests} is missing. Take it from the folder as it was handed out.")
     read_store(store_of(folder.path / PACKAGE.name))  # only to refuse another version of Python before anything runs
     if row.is_zoo:
-        return GradeReport(row, tuple(hunt(row, tasks, tests, PUBLIC, elsewhere(folder))))
+        return GradeReport(row, tuple(hunt(row, tasks, tests, PUBLIC, denied_to(folder))))
     expected = Reference.load(folder.path / "tests" / "expected", row)
-    outcomes = supervise(folder.path, tests, jobs_of(row, expected, tasks), denied=elsewhere(folder))
+    outcomes = supervise(folder.path, tests, jobs_of(row, expected, tasks), denied=denied_to(folder))
     pairs = zip(tasks, outcomes, strict=True)
     return GradeReport(
         row, tuple(judge(task, out, expected.shown[task.test], expected.limit(task)) for task, out in pairs)
@@ -33,7 +36,7 @@ def check(folder: Folder, only: Sequence[str] = ()) -> GradeReport:
 
 
 def chosen(row: Assignment, only: Sequence[str]) -> tuple[Task, ...]:
-    """The tasks whose tests are named by one of the words, all without words."""
+    """The tasks whose tests' names hold one of the words; all tasks if there are no words."""
     words = [word.replace(" ", "_") for word in only]
     tasks = tuple(task for task in row.tasks if not words or any(word in task.test for word in words))
     if not tasks:
@@ -43,7 +46,9 @@ def chosen(row: Assignment, only: Sequence[str]) -> tuple[Task, ...]:
     return tasks
 
 
-def elsewhere(folder: Folder) -> list[Path]:
-    """The package that checks, unless it is the student's own: what is not allowed in the end is not allowed here."""
-    own = PACKAGE.parent == folder.path.resolve() and not folder.assignment.is_zoo
-    return [] if own else [PACKAGE]
+def denied_to(folder: Folder) -> list[Path]:
+    """The folders that student code may not read: this package, as when it is graded, unless it is the student's copy
+    with the holes to fill.
+    """
+    is_students = PACKAGE.parent == folder.path.resolve() and not folder.assignment.is_zoo
+    return [] if is_students else [PACKAGE]

@@ -1,7 +1,7 @@
-"""Functions that a student's folder can run but not read: their bodies are compiled, in `compiled.bin` beside this.
+"""Functions that a student can run but not read: their bodies are compiled, in `compiled.bin` beside this file.
 
-In such a folder a function that another assignment asks for keeps its signature and docstring, has no body, and stands
-under `@compiled`, which gives it the compiled body. Bytecode belongs to one minor version of Python.
+In a student's folder, a function that another assignment asks for has its signature and docstring but no body. Its
+decorator `@compiled` gives it the compiled body. Bytecode works with one minor version of Python only.
 """
 
 import marshal
@@ -15,17 +15,17 @@ from types import CodeType, FunctionType
 from minivlm.errors import CourseError
 
 STORE = Path(__file__).with_name("compiled.bin")  # only in a student's folder
-NOTHING_ELSE = bytes(12)  # flags, time and size of the source in the header of a module's bytecode
+EMPTY_HEADER = bytes(12)  # in place of flags, time and size of the source, in a file of bytecode
 
 
 def compiled(function: Callable) -> Callable:
-    """The function with its compiled body; unchanged, and so still to be written, if the store has none for it."""
+    """The function with its compiled body; the function itself, still to be written, if the store has none for it."""
     code = stored().get(f"{function.__module__}.{function.__qualname__}")
     if code is None:
         return function
-    whole = FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
-    whole.__kwdefaults__ = function.__kwdefaults__
-    return update_wrapper(whole, function)
+    complete = FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
+    complete.__kwdefaults__ = function.__kwdefaults__
+    return update_wrapper(complete, function)
 
 
 @cache
@@ -35,7 +35,9 @@ def stored() -> Mapping[str, CodeType]:
 
 
 def read_store(file: Path) -> Mapping[str, CodeType]:
-    """The code of each function in a store, by its dotted name. Raises `CourseError` if another Python made it."""
+    """The code of each function in a store, by its dotted name. Raises `CourseError` if the file is missing or was made
+    by another version of Python.
+    """
     content = file.read_bytes() if file.is_file() else b""
     if not content.startswith(MAGIC_NUMBER):
         raise CourseError(
@@ -59,7 +61,9 @@ def bodies(source: str, file: str, names: Sequence[str]) -> dict[str, CodeType]:
 
 
 def body(module: CodeType, name: str) -> CodeType:
-    """The code of one function, such as "rotate" or "RMSNorm.forward", within a module's code."""
+    """The code of one function, such as "rotate" or "RMSNorm.forward", from a module's code. Raises `CourseError` if
+    it uses variables of an enclosing function.
+    """
     code = module
     for part in name.split("."):
         inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
@@ -70,7 +74,7 @@ def body(module: CodeType, name: str) -> CodeType:
 
 
 def store_of(package: Path) -> Path:
-    """Where a copy of the package keeps its store."""
+    """The store's file in a copy of the package."""
     return package / STORE.relative_to(STORE.parents[1])
 
 
@@ -80,5 +84,5 @@ def store(code: Mapping[str, CodeType], package: Path) -> None:
 
 
 def module_bytes(source: str, name: str) -> bytes:
-    """A whole module as Python imports it without its source; time and size of the source are not told."""
-    return MAGIC_NUMBER + NOTHING_ELSE + marshal.dumps(compile(source, name, "exec", dont_inherit=True))
+    """A module as bytecode that Python imports without its source; time and size of the source are left out."""
+    return MAGIC_NUMBER + EMPTY_HEADER + marshal.dumps(compile(source, name, "exec", dont_inherit=True))

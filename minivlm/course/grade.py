@@ -1,7 +1,7 @@
-"""Judging what many students handed in, on inputs from a secret seed, against this package.
+"""Grade what many students handed in, on inputs from a secret seed, against this package.
 
-A student's code runs in a process of its own, which gets inputs and gives back what the tests showed: what is right is
-known to the grader's process alone.
+Each student's code runs in a separate process, which gets the inputs and returns what the tests showed. Only the
+grader's process knows the expected values.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ TABLE = "grades.csv"
 
 @dataclass(frozen=True)
 class Graded:
-    """One student's report, and what was odd about the folder."""
+    """One student's report, and remarks about the folder."""
 
     student: str
     report: GradeReport
@@ -36,15 +36,15 @@ class Graded:
 
 @dataclass(frozen=True)
 class Grader:
-    """All that judging one student after the other needs."""
+    """What is needed to grade any student of one assignment."""
 
     assignment: Assignment
     reference: Reference
-    denied: tuple[Path, ...]  # what no student's code may read
+    denied: tuple[Path, ...]  # folders that student code may not read
 
     def grade(self, folder: Path) -> Graded:
-        """Judge one folder. Whatever goes wrong on the way, the class goes on."""
-        name = folder.resolve().name.encode("utf-8", "replace").decode()  # archives have names in other encodings
+        """Grade one folder. Any error becomes a remark, so that the other students are graded all the same."""
+        name = folder.resolve().name.encode("utf-8", "replace").decode()  # an archive may have used another encoding
         try:
             if other := started_for_another(self.assignment, folder):
                 return self.without_points(name, other)
@@ -58,27 +58,28 @@ class Grader:
             return self.without_points(name, note)
 
     def without_points(self, name: str, note: str) -> Graded:
-        """A report of tests that were not run, and why."""
+        """A report without points, of tests that were not run; `note` says why."""
         nothing = tuple(Verdict(task, OPEN) for task in self.assignment.tasks)
         return Graded(name, GradeReport(self.assignment, nothing), (note,))
 
     def judged(self, project: Path) -> GradeReport:
-        """The tests of the kit, on the student's functions."""
+        """Run the kit's tests on the student's functions."""
         row, reference = self.assignment, self.reference
         outcomes = supervise(project, KIT / row.tests, jobs_of(row, reference), denied=self.denied)
         pairs = zip(row.tasks, outcomes, strict=True)
         return GradeReport(row, tuple(judge(t, out, reference.shown[t.test], reference.limit(t)) for t, out in pairs))
 
     def hunted(self, project: Path) -> GradeReport:
-        """The student's tests, on this package."""
+        """Run the student's tests of the zoo on this package, with and without bugs."""
         row, tests = self.assignment, project / "tests" / self.assignment.tests
         return GradeReport(row, tuple(hunt(row, row.tasks, tests, self.reference.seed, self.denied)))
 
 
 def grade(row: Assignment, folders: Sequence[Path], seed: str, out: Path, jobs: int = 1) -> Iterator[Graded]:
-    """Judge each of the `folders`, `jobs` at a time, in their order. `seed`: keep it to yourself.
+    """Grade the `folders` in their order, `jobs` at a time. `seed` must be kept secret.
 
-    `out` is where the results will be: students' code may not read there, nor where folders lie, nor where this runs.
+    Student code may read neither `out`, where the results are written, nor the folders that hold the `folders`, nor the
+    current folder. Raises `CourseError` if a folder is missing or two have the same name.
     """
     require_whole()
     require_names(folders)
@@ -89,7 +90,7 @@ def grade(row: Assignment, folders: Sequence[Path], seed: str, out: Path, jobs: 
 
 
 def require_names(folders: Sequence[Path]) -> None:
-    """Students are known by the names of their folders: those must exist and differ."""
+    """Raise `CourseError` if a folder is missing, or if names, by which students are identified, are not unique."""
     if missing := [str(folder) for folder in folders if not folder.exists()]:
         raise CourseError(f"Expected a folder for each student, found nothing at {', '.join(missing)}.")
     names = [folder.resolve().name for folder in folders]

@@ -1,4 +1,4 @@
-"""All verdicts on what one student wrote, and how they are told: points so far, and the next thing to do."""
+"""The report on what one student wrote: points so far, a line for each test, and the next thing to do."""
 
 from dataclasses import dataclass
 
@@ -25,11 +25,11 @@ class GradeReport:
 
     @property
     def next(self) -> Verdict | None:
-        """The first test that is not right yet: tasks stand in the order in which they are best done."""
+        """The first test that is not right yet, None if all are: tasks are in the order in which they are best done."""
         return next((verdict for verdict in self.verdicts if verdict.state != RIGHT), None)
 
     def as_dict(self) -> dict:
-        """The report for programs."""
+        """The report in JSON types."""
         tests = [
             {
                 "test": verdict.task.test,
@@ -51,7 +51,7 @@ class GradeReport:
 
     @property
     def praise(self) -> str:
-        """What is said if nothing is wrong."""
+        """The sentence for a report in which every test is right."""
         if len(self.verdicts) < len(self.assignment.tasks):
             return f"Right so far. Check all {len(self.assignment.tasks)} tests before you hand in."
         return "All of it is right. Hand it in."
@@ -64,7 +64,7 @@ def line_of(verdict: Verdict) -> str:
 
 
 def advice(verdict: Verdict) -> list[str]:
-    """What to do now: write what is not there, or look at what is wrong."""
+    """Lines that say what to do next: write a function, or look at what is wrong."""
     if verdict.state == OPEN:
         return [f"Next: {verdict.sentence} ({verdict.title} wants {verdict.task.needs}.)"]
     lines = [f"Next: {verdict.title}.", f"  {verdict.sentence}"]

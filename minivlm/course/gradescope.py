@@ -1,4 +1,4 @@
-"""Results as files: one results.json a student, as Gradescope reads it, and one table for all.
+"""Results as files: a results.json for each student, in Gradescope's format, and one table for all students.
 
 Format: https://gradescope-autograders.readthedocs.io/en/latest/specs/#output-format
 """
@@ -17,7 +17,7 @@ RESULTS = "results.json"
 
 
 def write_results(graded: Graded, out: Path) -> Path:
-    """Write results.json into a folder of this student, and say where."""
+    """Write results.json into this student's folder below `out`; returns its path."""
     folder = out / graded.student
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / RESULTS
@@ -26,7 +26,7 @@ def write_results(graded: Graded, out: Path) -> Path:
 
 
 def results(graded: Graded) -> dict:
-    """What Gradescope shows: the points and, for each test, what happened."""
+    """What Gradescope shows: points, remarks and, for each test, what happened."""
     report = graded.report
     opening = f"{report.assignment.name} · {report.assignment.title}: {report.points} of {report.most} points."
     return {
@@ -39,7 +39,7 @@ def results(graded: Graded) -> dict:
 
 
 def as_test(verdict: Verdict) -> dict:
-    """One test in Gradescope's words."""
+    """One test in Gradescope's format."""
     return {
         "name": verdict.title,
         "score": verdict.points,
@@ -51,23 +51,23 @@ def as_test(verdict: Verdict) -> dict:
 
 
 def write_table(row: Assignment, all_graded: Sequence[Graded], out: Path) -> Path:
-    """One line a student: the points in all and test by test, and what was odd. Lines of others stay.
+    """Write a line for each student: points in all, points of each test, remarks. Lines of other students stay.
 
-    With a mark of UTF-8 at its beginning, without which Excel does not read names rightly.
+    The file begins with the byte order mark of UTF-8, without which Excel misreads names. Returns its path.
     """
     file, heading = out / TABLE, heading_of(row)
     lines = {line[0]: line for line in lines_of(file)[1:]}
     for graded in all_graded:
-        points = [verdict.points for verdict in graded.report.verdicts]
-        line = [safe(graded.student), graded.report.points, *points, safe(" ".join(graded.notes))]
-        lines[line[0]] = line
+        student, remarks = safe(graded.student), safe(" ".join(graded.notes))
+        points = [str(verdict.points) for verdict in graded.report.verdicts]
+        lines[student] = [student, str(graded.report.points), *points, remarks]
     with file.open("w", encoding="utf-8-sig", newline="") as stream:
         csv.writer(stream).writerows([heading, *(lines[student] for student in sorted(lines))])
     return file
 
 
 def require_same_table(row: Assignment, out: Path) -> None:
-    """Raise `CourseError` if the folder holds the grades of another assignment."""
+    """Raise `CourseError` if the table in the folder has other columns than this assignment's."""
     if (lines := lines_of(out / TABLE)) and lines[0] != heading_of(row):
         raise CourseError(f"{out / TABLE} is not a table of {row.name}, as it is now. Name another folder with --out.")
 
@@ -77,7 +77,7 @@ def heading_of(row: Assignment) -> list[str]:
 
 
 def lines_of(file: Path) -> list[list[str]]:
-    """The table that is there, none without."""
+    """The lines of a table, without empty ones; none if the file does not exist."""
     if not file.is_file():
         return []
     with file.open(encoding="utf-8-sig", newline="") as stream:
@@ -85,5 +85,5 @@ def lines_of(file: Path) -> list[list[str]]:
 
 
 def safe(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
+    """A cell that a spreadsheet does not read as a formula."""
     return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell

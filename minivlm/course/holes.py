@@ -1,7 +1,7 @@
-"""Holes: a source text with the bodies of some functions taken out.
+"""Holes: a source text without the bodies of some functions.
 
-Signature, decorators and docstring stay; the body becomes one line that says what is to be done. Functions that are
-lent rather than asked for get a decorator, which gives them a compiled body.
+Signature, decorators and docstring stay; the body becomes one line that raises NotImplementedError and says what to
+write. Functions of other assignments, here called lent, also get a decorator that gives them a compiled body.
 """
 
 import ast
@@ -24,16 +24,19 @@ def parsed(source: str) -> ast.Module:
 
 
 def hollowed(source: str, names: Sequence[str], file: str, lent: Sequence[str] = ()) -> str:
-    """`source` without the bodies of the functions `names`, such as "rotate" or "RMSNorm.forward"; `file` is named.
+    """`source` without the bodies of the functions `names`, such as "rotate" or "RMSNorm.forward".
 
-    Those of them that are `lent` stand under `@compiled`. Raises `CourseError` if a function is not there.
+    Those of them that are `lent` get the decorator `@compiled`. `file`: the path for messages. Raises `CourseError` if
+    a function does not exist.
     """
     tree = parsed(source)
     present = dict(functions(tree))
     if unknown := [name for name in names if name not in present]:
         raise CourseError(f"{file} has no function {', '.join(unknown)} to take out; it has {', '.join(present)}.")
     lines = source.splitlines(keepends=True)
-    for name in sorted(names, key=lambda name: present[name].lineno, reverse=True):  # from below: line numbers hold
+    for name in sorted(
+        names, key=lambda name: present[name].lineno, reverse=True
+    ):  # last first: the line numbers above stay right
         function = present[name]
         first, last = body_lines(function, lines)
         indent = " " * function.body[0].col_offset
@@ -47,7 +50,7 @@ def hollowed(source: str, names: Sequence[str], file: str, lent: Sequence[str] =
 
 
 def first_import(tree: ast.Module) -> int:
-    """The line of the first import that may have another one before it."""
+    """The line of the first import, `from __future__` aside: another import may be put before it."""
     return next(
         node.lineno
         for node in tree.body
@@ -68,22 +71,27 @@ def body_lines(function: Function, lines: Sequence[str]) -> tuple[int, int]:
     """The first and last line of a body, without its docstring but with the comments around it."""
     documented = ast.get_docstring(function, clean=False) is not None
     before = function.body[0].end_lineno if documented else header_end(function, lines)
+    assert before is not None  # parsed text has line numbers
+    assert function.end_lineno is not None
     return before + 1, function.end_lineno
 
 
 def header_end(function: Function, lines: Sequence[str]) -> int:
     """The line of the colon that ends a signature: the first colon outside all brackets."""
-    depth = 0
+    depth = 0  # how many brackets are open
     rest = iter(lines[function.lineno - 1 :])
     for token in tokenize.generate_tokens(lambda: next(rest, "")):
-        depth += (token.string in "([{") - (token.string in ")]}") if token.type == tokenize.OP else 0
-        if token.string == ":" and depth == 0:
+        if token.type == tokenize.OP and token.string in "([{":
+            depth += 1
+        elif token.type == tokenize.OP and token.string in ")]}":
+            depth -= 1
+        elif token.string == ":" and depth == 0:
             return function.lineno + token.start[0] - 1
     return function.lineno
 
 
 def is_hollow(source: str, name: str) -> bool:
-    """Whether the function is still as it was handed out: nothing but the line that says what is to be done."""
+    """Whether the function is as it was handed out: its body ends with a line that raises NotImplementedError."""
     function = dict(functions(parsed(source))).get(name)
-    left = function.body[-1] if function else None
-    return isinstance(left, ast.Raise) and "NotImplementedError" in ast.unparse(left)
+    last = function.body[-1] if function else None
+    return isinstance(last, ast.Raise) and "NotImplementedError" in ast.unparse(last)

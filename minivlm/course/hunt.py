@@ -1,6 +1,7 @@
-"""The bug hunt: a student's tests, each on the healthy package and on a copy with its bug.
+"""The bug hunt: each of a student's tests runs on the healthy package and on a copy with its bug.
 
-A test runs alone in its process, with the bug as without: nothing else tells it which of the two it meets.
+Each run has a process to itself, with and without the bug, so that a test cannot learn from other tests which of the
+two it runs on.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from minivlm.course.zoo import Bug, bug_named, specimen
 
 
 def hunt(row: Assignment, tasks: Sequence[Task], tests: Path, seed: str, denied: Sequence[Path] = ()) -> list[Verdict]:
-    """Judge the tests of the file `tests`."""
+    """A verdict on the student's test for each task's bug, from the file `tests`. `seed`: of the tests' inputs."""
     verdicts = []
     for task in tasks:
         job = Job(task.test, seed_of(seed, row, task), task.seconds, task.megabytes)
@@ -26,6 +27,6 @@ def hunt(row: Assignment, tasks: Sequence[Task], tests: Path, seed: str, denied:
 
 
 def run(bug: Bug | None, tests: Path, job: Job, denied: Sequence[Path]) -> Outcome:
-    """Run one test on a copy of the package, with a bug or without."""
+    """Run one test on a copy of the package, with a bug or, for None, without."""
     with TemporaryDirectory() as place:
         return supervise(specimen(Path(place), bug).parent, tests, [job], denied=denied)[0]

@@ -1,57 +1,59 @@
-"""What the operating system knows about another process and does to it: its time, its memory, its end.
+"""Limits of another process, and its end: what the operating system knows about it and can do to it.
 
-Memory is limited on Linux alone, where one process may set the limits of another (`prlimit`); on other systems nothing
-stops a test that takes all there is. There, time is the time of day; on Linux it is time spent computing, so that a
-busy machine makes nobody too slow.
+Memory is limited on Linux only, where a process can set the limits of another one (`prlimit`); on other systems a test
+can take all the memory there is. Time is measured as time spent computing on Linux, so that a busy machine makes no
+solution too slow; on other systems, by the clock.
 """
 
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None
-
 MB = 2**20
-MEMORY = {"RLIMIT_DATA": ("VmData", 0), "RLIMIT_AS": ("VmSize", 1000 * MB)}  # limit -> how much is held, slack
-PATIENCE = 3
-ROUNDS = 20  # of ending what forks on and on
+# limit -> the line of /proc/PID/status that says how much of it is in use, and slack in bytes
+MEMORY = {"RLIMIT_DATA": ("VmData", 0), "RLIMIT_AS": ("VmSize", 1000 * MB)}
+PATIENCE = 3  # by the clock, a process has this many times its seconds of computing
+KILL_ROUNDS = 20  # a process may fork faster than it is killed: look for its children again, at most this often
 
 
 @contextmanager
 def memory_limit(pid: int, megabytes: int | None) -> Iterator[None]:
-    """Let the process take so much more than it holds now, and no more: asking for it fails then, in Python and torch.
+    """Within, the process may take at most `megabytes` (2^20 bytes) more than it holds at the beginning; None for any
+    amount. Asking for more fails in that process, in Python as in torch. On Linux only.
 
-    What is held is counted as the system counts it: private memory that can be written to, used or not. Address space
-    is limited, too, more loosely: memory that is shared counts there alone.
+    Two figures are limited. Private memory that can be written to, used or not, exactly; and the address space, with
+    1,000 MB to spare, because shared memory is counted there alone.
     """
-    held = {} if megabytes is None or not hasattr(resource, "prlimit") else memory_held(pid)
+    held = {} if megabytes is None or sys.platform != "linux" else memory_held(pid)
     for kind, (line, slack) in MEMORY.items():
-        if line in held:
-            set_limit(pid, getattr(resource, kind), held[line] + megabytes * MB + slack)
+        if line in held and megabytes is not None:
+            set_limit(pid, kind, held[line] + megabytes * MB + slack)
     yield
     for kind, (line, _) in MEMORY.items():
         if line in held:
-            set_limit(pid, getattr(resource, kind), resource.RLIM_INFINITY)
+            set_limit(pid, kind, None)
 
 
-def set_limit(pid: int, kind: int, limit: int) -> None:
-    """Set what a process may hold, as far as the system lets anybody; a process that is gone holds nothing."""
+def set_limit(pid: int, kind: str, limit: int | None) -> None:
+    """Set a limit of a process, such as "RLIMIT_DATA", in bytes; None for no limit. At most the hard limit is set,
+    which may not be raised. A process that has ended is left alone.
+    """
+    import resource  # missing on Windows
+
+    number, unlimited = getattr(resource, kind), resource.RLIM_INFINITY
     with suppress(ProcessLookupError):
-        _, most = resource.prlimit(pid, kind)
-        if most != resource.RLIM_INFINITY:
-            limit = most if limit == resource.RLIM_INFINITY else min(limit, most)
-        resource.prlimit(pid, kind, (limit, most))
+        _, hard = resource.prlimit(pid, number)
+        soft = hard if limit is None else limit if hard == unlimited else min(limit, hard)
+        resource.prlimit(pid, number, (soft, hard))
 
 
 def memory_held(pid: int) -> dict[str, int]:
-    """Bytes of private memory and of address space of a process; nothing where the system does not say."""
+    """Bytes of private memory ("VmData") and of address space ("VmSize") of a process; empty if they are not known."""
     wanted = {line for line, _ in MEMORY.values()}
     with suppress(OSError):
         lines = [line.split() for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()]
@@ -60,7 +62,7 @@ def memory_held(pid: int) -> dict[str, int]:
 
 
 def computing(pid: int) -> float | None:
-    """Seconds for which a process has been computing, in all its threads; None where the system does not say."""
+    """Seconds that a process has spent computing, in all its threads; None if they are not known."""
     with suppress(OSError):
         behind_name = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
         user, system = behind_name.split()[11:13]
@@ -69,10 +71,10 @@ def computing(pid: int) -> float | None:
 
 
 class Stopwatch:
-    """Measures what a process has left of so many seconds.
+    """The time that a process has left, of a number of seconds.
 
-    They are over when the clock says so and the process has been computing that long; or, if it waits for something or
-    the machine has no time for it, when the clock has counted them `PATIENCE` times.
+    They are over when the clock says so and the process has been computing for that long. A process that waits for
+    something, or gets no time on a busy machine, has `PATIENCE` times as many by the clock.
     """
 
     def __init__(self, pid: int, seconds: float) -> None:
@@ -86,7 +88,7 @@ class Stopwatch:
 
     @property
     def left(self) -> float:
-        """Seconds until it is worth looking again; 0 or less if there are none."""
+        """Seconds before which they cannot be over; 0 or less if they are."""
         passed = self.passed
         if passed < self.seconds or self.computed is None or (now := computing(self.pid)) is None:
             return self.seconds - passed
@@ -94,7 +96,7 @@ class Stopwatch:
 
 
 def kill_group(process: subprocess.Popen) -> None:
-    """End a process that leads a group, and all of its group, and take its exit status."""
+    """Kill a process that leads a group, with the whole group, and wait until it has ended."""
     with suppress(ProcessLookupError, PermissionError):
         if hasattr(os, "killpg"):
             os.killpg(process.pid, signal.SIGKILL)
@@ -104,11 +106,13 @@ def kill_group(process: subprocess.Popen) -> None:
 
 
 def kill_strays(home: Path) -> None:
-    """End what is left of a worker with this home folder, also outside its group: a fork keeps the environment of its
-    parent as the system shows it, and nothing else may be started there. (Linux alone.)
+    """Kill the processes that a worker with this home folder has left behind, even outside its group. (Linux only.)
+
+    They are known by their environment: a fork has that of its parent, and there HOME is this folder. The sandbox lets
+    student code start no other programs.
     """
     mark = f"HOME={home}".encode()
-    for _ in range(ROUNDS):
+    for _ in range(KILL_ROUNDS):
         strays = [number for number in processes() if mark in environment_of(number).split(b"\0")]
         for number in strays:
             with suppress(ProcessLookupError, PermissionError):
@@ -118,14 +122,16 @@ def kill_strays(home: Path) -> None:
 
 
 def processes() -> list[int]:
-    """The numbers of all processes, none where there is no /proc."""
+    """The numbers of all processes but this one; none where there is no /proc."""
     with suppress(OSError):
         return [int(name) for name in os.listdir("/proc") if name.isdecimal() and int(name) != os.getpid()]
     return []
 
 
 def environment_of(number: int) -> bytes:
-    """The variables that a process was started with; empty for processes of others, and for those that have ended."""
+    """The variables that a process was started with, as NAME=VALUE, a zero byte after each. Empty if they cannot be
+    read: the process belongs to another user, or has ended.
+    """
     with suppress(OSError):
         return Path(f"/proc/{number}/environ").read_bytes()
     return b""

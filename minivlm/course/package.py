@@ -1,4 +1,4 @@
-"""The package as files: where it stands, what stands beside it, and copies of it."""
+"""The package as files: its folder, the notebooks beside it, and copies of it."""
 
 import shutil
 from collections.abc import Iterable
@@ -8,13 +8,13 @@ from minivlm.course.compiled import STORE
 from minivlm.errors import CourseError
 
 PACKAGE = Path(__file__).resolve().parent.parent
-ZOO = "course/zoo"  # the healthy lines of the bugs, and so parts of solutions
+ZOO = "course/zoo"  # not for students: it holds the healthy lines of the bugs, which are parts of solutions
 
 
 def copy_package(folder: Path, without: Iterable[str] = ()) -> Path:
-    """Copy the package into `folder`, without the weights that are shipped with it; `without`: further paths in it.
+    """Copy the package into `folder`, without shipped weights and without the paths `without` in it; returns its path.
 
-    Raises `CourseError` if one of these does not exist: what has moved would be handed out.
+    Raises `CourseError` if one of these does not exist: if a file was moved, it would be handed out.
     """
     left_out = {PACKAGE / name for name in without}
     if missing := sorted(str(path) for path in left_out if not path.exists()):
@@ -40,7 +40,9 @@ def require_whole() -> None:
 
 
 def handout(name: str, suffix: str = ".ipynb") -> Path:
-    """The notebook of an assignment, or another page beside it: in the wheel, or in the repository."""
+    """The notebook of an assignment, or another file beside it, in the wheel or in the repository. Raises `CourseError`
+    if there is none.
+    """
     places = PACKAGE / "shipped" / "assignments", PACKAGE.parent / "notebooks" / "assignments"
     for place in places:
         if (file := place / (name + suffix)).is_file():

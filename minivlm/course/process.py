@@ -1,8 +1,8 @@
-"""One process that runs student code, seen from outside: it is asked, waited for so long, and ended.
+"""A process that runs student code, from the supervisor's side: send requests, wait for answers, end it.
 
-Nothing that comes from it is trusted. It answers in lines of JSON: each is bounded, and counts only if it names the
-question that was asked. What it prints is read on and on, so that printing never blocks, and all but the beginning is
-thrown away.
+Nothing that comes from it is trusted. An answer is a line of JSON of limited length, and counts only if it holds the id
+of the request. What the process prints is read all the time, so that printing never blocks; only the beginning is
+kept.
 """
 
 import json
@@ -24,37 +24,37 @@ from minivlm.course.limits import Stopwatch, kill_group, kill_strays, memory_lim
 from minivlm.files import clean, parse_json
 
 WORKER = Path(__file__).parent / "kit" / "worker.py"
-GOODBYE = 10.0  # seconds, on a busy machine, for a process that is over to be gone and what it printed to be read
+GOODBYE = 10.0  # seconds to wait for an ended process to be gone, and for its last prints
 ANSWERED, LATE, ENDED = "answered", "late", "ended"  # how waiting for an answer ends
-LONGEST_LINE = 64 * 1024
-MOST_LINES = 1000  # that wait to be looked at
-MOST_PRINTED = 2000  # characters kept of what is printed for one question
-CHUNK = 64 * 1024
+LONGEST_LINE = 64 * 1024  # bytes of an answer
+MOST_LINES = 1000  # answers that wait to be read
+MOST_PRINTED = 2000  # characters kept of what is printed during one request
+CHUNK = 64 * 1024  # bytes
 LIBRARIES = ("site-packages", "dist-packages")
-HANDED_ON = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
-# Memory is given back as soon as it is free, so that what one test took is not lent to the next.
-STEADY = {"MALLOC_MMAP_THRESHOLD_": str(2**20), "MALLOC_TRIM_THRESHOLD_": str(2**20), "MALLOC_ARENA_MAX": "1"}
+INHERITED = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
+# glibc returns memory to the system as soon as it is free: what one test took must not help the next one's limit.
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**20), "MALLOC_TRIM_THRESHOLD_": str(2**20), "MALLOC_ARENA_MAX": "1"}
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What came of a question."""
+    """What came of a request."""
 
-    ending: str  # answered, late or ended (the process did, or it closed the line)
+    ending: str  # answered, late, or ended (the process ended, or closed its stdout)
     seconds: float
     answer: dict = field(default_factory=dict)
-    forbidden: dict = field(default_factory=dict)  # the first thing that the fence refused
+    forbidden: dict = field(default_factory=dict)  # the first violation that was reported: its reason and place
     printed: str = ""
-    last_words: str = ""  # how the process ended
+    exit_sentence: str = ""  # how the process ended, if it did
 
     @property
     def spent(self) -> bool:
-        """Whether the process must not be asked again: it may be gone, busy, or past its fence."""
+        """Whether the process must get no further request: it may have ended, be busy, or have left its sandbox."""
         return self.ending != ANSWERED or bool(self.forbidden) or self.answer.get("threads") != 0
 
 
 class Process:
-    """A worker on one project. A context: behind it, the process is gone."""
+    """A worker on one project, as a context manager: afterwards, the process and all that it started are gone."""
 
     def __init__(self, project: Path, tests: Path, folder: Path) -> None:
         self.folder = folder
@@ -68,8 +68,8 @@ class Process:
             env=environment(folder),
             start_new_session=True,
         )
-        self.lines = Lines(self.process.stdout)
-        self.printed = Printed(self.process.stderr)
+        self.requests, self.lines = pipe(self.process.stdin), Lines(pipe(self.process.stdout))
+        self.printed = Printed(pipe(self.process.stderr))
 
     def __enter__(self) -> "Process":
         return self
@@ -77,34 +77,40 @@ class Process:
     def __exit__(self, *_: object) -> None:
         kill_group(self.process)
         kill_strays(self.folder)
-        with suppress(OSError):  # what was not sent
-            self.process.stdin.close()
+        with suppress(OSError):  # closing sends what is left, and nobody reads it
+            self.requests.close()
         for reader in (self.lines, self.printed):
             reader.join(timeout=1)
 
     def ask(self, seconds: float, megabytes: int | None = None, **request: object) -> Reply:
-        """Send a request, and wait for its answer."""
+        """Send a request, and wait for its answer.
+
+        `seconds`: how long to wait, see `Stopwatch`; `megabytes`: see `memory_limit`. A process that is late is killed.
+        """
         name = secrets.token_hex(8)
         self.printed.begin()
         watch = Stopwatch(self.process.pid, seconds)
         with memory_limit(self.process.pid, megabytes):
-            ending, answer, forbidden = self._answer(name, watch) if self._send(name, request) else DEAD
+            ending, answer, forbidden = self._answer(name, watch) if self._send(name, request) else (ENDED, {}, {})
         took = watch.passed
-        last_words = self._last_words() if ending == ENDED else ""
+        exit_sentence = self._exit_sentence() if ending == ENDED else ""
         if ending == LATE:
             kill_group(self.process)
-        return Reply(ending, took, answer, forbidden, self.printed.text(), last_words)
+        return Reply(ending, took, answer, forbidden, self.printed.text(), exit_sentence)
 
     def _send(self, name: str, request: dict) -> bool:
+        """Send a request with the id `name`. Returns whether the process is there to read it."""
         try:
-            self.process.stdin.write(json.dumps({"id": name, **request}).encode() + b"\n")
-            self.process.stdin.flush()
-        except OSError:  # nobody listens
+            self.requests.write(json.dumps({"id": name, **request}).encode() + b"\n")
+            self.requests.flush()
+        except OSError:
             return False
         return True
 
     def _answer(self, name: str, watch: Stopwatch) -> tuple[str, dict, dict]:
-        """The answer to the request `name`. Lines that are none are passed over."""
+        """How the wait for the answer to `name` ended, the answer, and the first reported violation. Other lines, which
+        student code may have written, are ignored.
+        """
         forbidden: dict = {}
         while (left := watch.left) > 0:
             try:
@@ -113,14 +119,14 @@ class Process:
                 continue
             if line is None:
                 return ENDED, {}, forbidden
-            found = parsed(line)
-            if "forbidden" in found:
-                forbidden = forbidden or found
-            elif found.get("id") == name:
-                return ANSWERED, found, forbidden
+            message = parsed(line)
+            if "forbidden" in message:
+                forbidden = forbidden or message
+            elif message.get("id") == name:
+                return ANSWERED, message, forbidden
         return LATE, {}, forbidden
 
-    def _last_words(self) -> str:
+    def _exit_sentence(self) -> str:
         """How the process ended, as a sentence."""
         try:
             code = self.process.wait(timeout=GOODBYE)
@@ -131,15 +137,19 @@ class Process:
         return f"It was ended by {signal.Signals(-code).name}."
 
 
-DEAD = (ENDED, {}, {})
+def pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    """One of the streams of a process; it has all three, since `Process` asks for pipes."""
+    assert stream is not None
+    return stream
 
 
 class Lines(Thread):
-    """Reads lines from a stream; `kept` holds those of a bearable length, and None at the end."""
+    """Reads lines from a stream; the queue `kept` gets those of at most `LONGEST_LINE` bytes, and None at the end."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         super().__init__(daemon=True)
-        self.stream, self.kept = stream, queue.Queue(maxsize=MOST_LINES)
+        self.stream = stream
+        self.kept: queue.Queue[bytes | None] = queue.Queue(maxsize=MOST_LINES)
         self.start()
 
     def run(self) -> None:
@@ -147,19 +157,19 @@ class Lines(Thread):
             rest = b""
             while chunk := os.read(self.stream.fileno(), CHUNK):
                 *lines, rest = (rest + chunk).split(b"\n")
-                rest = rest[: LONGEST_LINE + 1]  # what is longer is of no use, but must not grow
+                rest = rest[: LONGEST_LINE + 1]  # a line without end must not fill the memory
                 for line in lines:
                     self.keep(line)
             self.keep(None)
 
     def keep(self, line: bytes | None) -> None:
-        """A flood is not waited for: what finds no room is lost, but not the end."""
+        """Put a line into the queue. If the queue is full, the line is lost, so that reading goes on; None never is."""
         if line is None or (line and len(line) <= LONGEST_LINE and not self.kept.full()):
             self.kept.put(line)
 
 
 class Printed(Thread):
-    """Reads what is printed, keeps the beginning, and sees the mark at the end of a test."""
+    """Reads what is printed, keeps the beginning, and notices the zero byte that marks the end of a request."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         super().__init__(daemon=True)
@@ -181,24 +191,24 @@ class Printed(Thread):
         self.marked.clear()
 
     def text(self) -> str:
-        """What was printed since, once all of it has been read."""
+        """The beginning of what was printed since `begin`, once the mark at its end has been read."""
         self.marked.wait(timeout=GOODBYE)
         return clean(self.kept.replace(b"\0", b"").decode("utf-8", "replace"), MOST_PRINTED)
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """The few variables that a worker gets: one thread, no GPU, no network, a home of its own."""
-    own = {name: str(folder) for name in ("HOME", "USERPROFILE", "TMPDIR", "TEMP", "TMP")}
+    """The environment of a worker: one thread, no GPU, no access to the hub, `folder` as home and temporary folder."""
+    home = {name: str(folder) for name in ("HOME", "USERPROFILE", "TMPDIR", "TEMP", "TMP")}
     quiet = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
-    handed_on = {name: os.environ[name] for name in HANDED_ON if name in os.environ}
-    return {**handed_on, **own, **quiet, **STEADY, "LANG": "C.UTF-8"}
+    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    return {**inherited, **home, **quiet, **MALLOC, "LANG": "C.UTF-8"}
 
 
 def settings(denied: Sequence[Path]) -> dict:
-    """The first request: what may not be read, and where libraries are.
+    """The first request: which folders may not be read, and where libraries are.
 
-    Denied are also the home folder, others' temporary files, and the checkout that a denied package stands in, with its
-    history. A folder that is the whole disk is not denied: there, little would be left.
+    Denied are also the home folder, the system's temporary folder, and the git checkout that holds a denied package,
+    with its history. The root folder is never denied: then nothing at all could be read.
     """
     checkouts = [path.parent for path in denied if (path.parent / ".git").exists()]
     closed = {path.resolve() for path in (*denied, *checkouts, Path.home(), Path(gettempdir()))}
@@ -207,9 +217,9 @@ def settings(denied: Sequence[Path]) -> dict:
 
 
 def parsed(line: bytes) -> dict:
-    """A line as a dict; an empty one if it is anything else."""
+    """The JSON object in a line; an empty one if the line holds anything else."""
     try:
-        found = parse_json(line)
+        data = parse_json(line)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return data if isinstance(data, dict) else {}

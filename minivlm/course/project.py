@@ -1,9 +1,10 @@
-"""A student's folder: the package with holes, tests, expected values, a handout. Written here, and read back."""
+"""A student's folder, written and read: the package with holes, tests, expected values and a handout."""
 
 import shutil
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
+from types import CodeType
 
 from minivlm import __version__
 from minivlm.course.assignments import Assignment, all_hidden, all_holes, assignment
@@ -43,14 +44,14 @@ write, start programs or use the network, and has limits of time and memory.
 
 @dataclass(frozen=True)
 class Folder:
-    """A student's folder, or what is left of it when it is handed in."""
+    """A student's folder, as it was started or as it was handed in."""
 
     path: Path
     assignment: Assignment
 
     @classmethod
     def read(cls, path: Path) -> "Folder":
-        """The folder and the assignment that it was started for."""
+        """Read which assignment a folder was started for. Raises `CourseError` if it does not say so."""
         note = path / NOTE
         if not note.is_file():
             raise CourseError(
@@ -67,7 +68,8 @@ class Folder:
 def start(row: Assignment, folder: Path) -> Folder:
     """Write everything that a student needs into `folder`, which must be new or empty.
 
-    Nothing of a solution is written that can be read, be it this assignment's or another's: see `write_package`.
+    No solution is written in a readable form, neither this assignment's nor another's: see `write_package`. Raises
+    `CourseError` if the folder is not empty, or this package cannot give what is needed.
     """
     require_whole()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -84,12 +86,11 @@ def start(row: Assignment, folder: Path) -> Folder:
 
 
 def write_package(row: Assignment, folder: Path) -> None:
-    """The package without the body of any assignment's function: this one's are to be written, others are compiled.
-
-    The zoo's students get the bugs, too, each as a compiled module.
+    """Write the package without the bodies of functions that any assignment asks for: those of this assignment are
+    left for the student to write, those of others are compiled. For the zoo, each bug is added as a compiled module.
     """
     package = copy_package(folder, without=(*all_hidden(), ZOO))
-    code = {}
+    code: dict[str, CodeType] = {}
     for file, names in all_holes().items():
         path, lent = package / file, [name for name in names if name not in row.holes.get(file, ())]
         require_file(path)
@@ -102,13 +103,13 @@ def write_package(row: Assignment, folder: Path) -> None:
 
 
 def require_file(path: Path) -> None:
-    """Raise `CourseError` if a file of the table has gone: what has moved would be handed out whole."""
+    """Raise `CourseError` if a file in the table does not exist: if it was moved, its solutions would be handed out."""
     if not path.is_file():
         raise CourseError(f"{path} is named by the table of assignments, and is not there. Name its new place there.")
 
 
 def write_tests(row: Assignment, folder: Path, expected: Reference) -> None:
-    """The tests with what they should show."""
+    """Write the tests and their expected values into a new folder."""
     folder.mkdir()
     for name in (row.tests, "conftest.py"):
         shutil.copyfile(KIT / name, folder / name)
@@ -116,7 +117,7 @@ def write_tests(row: Assignment, folder: Path, expected: Reference) -> None:
 
 
 def required_packages() -> list[str]:
-    """What this package needs from others, as lines for pip."""
+    """The packages that minivlm requires, as lines for pip. Raises `CourseError` if minivlm is not installed."""
     try:
         lines = requires(PACKAGE.name) or ()
     except PackageNotFoundError:
@@ -127,7 +128,7 @@ def required_packages() -> list[str]:
 
 
 def write_notes(row: Assignment, folder: Path, packages: list[str]) -> None:
-    """What the folder is, for people and for programs."""
+    """Write README.md, requirements.txt, pyproject.toml and assignment.json."""
     files = "\n".join(f"- `{file}`" + named(row, file) for file in row.handed_in)
     about = README.format(
         name=row.name, title=row.title, minutes=row.minutes, files=files, python=version(), absent=left_out()
@@ -140,12 +141,12 @@ def write_notes(row: Assignment, folder: Path, packages: list[str]) -> None:
 
 
 def left_out() -> str:
-    """Which files are not in the folder, as a sentence."""
+    """A sentence about the files that are not in the folder; "" if all are."""
     files = ", ".join(f"`{PACKAGE.name}/{file}`" for file in sorted(all_hidden()))
     return f" Left out are {files}, and so commands that need them do not run." if files else ""
 
 
 def named(row: Assignment, file: str) -> str:
-    """The functions to write in a file, behind its name."""
+    """The functions to write in a file, as the text that follows its name; "" if there are none."""
     holes = row.holes.get(file.removeprefix(f"{PACKAGE.name}/"), ())
     return f": {', '.join(f'`{name}`' for name in holes)}" if holes else ""

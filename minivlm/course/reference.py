@@ -1,4 +1,4 @@
-"""What the tests of an assignment should show: what the whole package shows, for a seed."""
+"""Expected values: what the tests of an assignment show on the complete package, for a seed."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ from minivlm.course.supervise import Job, supervise
 from minivlm.errors import CourseError
 from minivlm.files import write_json
 
-PUBLIC = "public"  # the seed of what students see
+PUBLIC = "public"  # the seed of the values that students get
 SEEDS = "seeds.json"
-PATIENCE = 120.0  # seconds for a test of the reference
-LEAST = 1.0  # seconds that a speed test always has
+PATIENCE = 120.0  # seconds for a test on the complete package
+LEAST = 1.0  # seconds that a speed test has at least
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Expected values, and the seconds that the whole package took for each test (none if that was elsewhere)."""
+    """Expected values by test, and the seconds that the complete package took (empty if the values were loaded)."""
 
     seed: str
     shown: dict[str, Shown]
@@ -28,36 +28,36 @@ class Reference:
 
     @classmethod
     def of(cls, row: Assignment, seed: str) -> "Reference":
-        """Run the tests on this package. The zoo has no expected values: there, students write the tests."""
+        """Run the tests on this package. The zoo has no expected values: there, students write the tests.
+
+        Raises `CourseError` if the package fails one.
+        """
         if row.is_zoo:
             return cls(seed, {}, {})
         jobs = [Job(task.test, seed_of(seed, row, task), PATIENCE, task.megabytes) for task in row.tasks]
-        outcomes = supervise(PACKAGE.parent, PACKAGE / "course" / "kit" / row.tests, jobs)
-        for outcome in outcomes:
+        shown, seconds = {}, {}
+        for outcome in supervise(PACKAGE.parent, PACKAGE / "course" / "kit" / row.tests, jobs):
             if outcome.status != "ran" or outcome.shown is None:
                 raise CourseError(
                     f"The package fails its own test {outcome.test} ({outcome.status}: {outcome.error} "
                     f"{outcome.message}). Was it changed, or is another version installed?"
                 )
-        return cls(
-            seed,
-            {outcome.test: outcome.shown for outcome in outcomes},
-            {outcome.test: outcome.seconds for outcome in outcomes},
-        )
+            shown[outcome.test], seconds[outcome.test] = outcome.shown, outcome.seconds
+        return cls(seed, shown, seconds)
 
     @classmethod
     def load(cls, folder: Path, row: Assignment) -> "Reference":
-        """What `save` wrote."""
+        """What `save` wrote into a folder. Raises `CourseError` if it cannot be read."""
         try:
             shown = {} if row.is_zoo else {t.test: Shown.load(folder / f"{t.test}.safetensors") for t in row.tasks}
-        except Exception as error:  # safetensors has its own
+        except Exception as error:  # safetensors raises classes of its own
             raise CourseError(
                 f"The expected values in {folder} cannot be read ({error}). Take them from the folder as handed out."
             ) from error
         return cls(PUBLIC, shown, {})
 
     def save(self, folder: Path, row: Assignment) -> None:
-        """One file a test, and the seeds of the inputs."""
+        """Write a file of expected values for each test, and the seeds of the inputs, into a new folder."""
         folder.mkdir()
         seeds = {task.test: seed_of(self.seed, row, task) for task in row.tasks}
         write_json(folder / SEEDS, seeds, indent=1)
@@ -65,7 +65,7 @@ class Reference:
             shown.save(folder / f"{test}.safetensors")
 
     def limit(self, task: Task) -> float:
-        """The seconds that a student's solution has for a test."""
+        """The seconds that a solution has for a test: in a speed test, a multiple of what the package took."""
         took = self.seconds.get(task.test)
         return task.seconds if task.times is None or took is None else max(LEAST, task.times * took)
 
@@ -79,6 +79,6 @@ def jobs_of(row: Assignment, reference: Reference, tasks: Sequence[Task] | None 
 
 
 def seed_of(secret: str, row: Assignment, task: Task) -> int:
-    """The seed of one test. It does not give the secret away."""
+    """The seed of one test, from which nobody can compute the secret."""
     digest = hashlib.sha256(f"{secret}/{row.name}/{task.test}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

@@ -1,6 +1,6 @@
-"""What an assignment is: functions that are taken out, tests that judge them, points, time and memory.
+"""What an assignment is: functions that are taken out, tests that judge them, points, limits of time and memory.
 
-That, its tests (`kit/test_a1.py` …) and its handout (`notebooks/assignments`) are all there is to it.
+An assignment consists of this, its tests (`kit/test_a1.py` …) and its handout (`notebooks/assignments`).
 """
 
 from collections.abc import Mapping
@@ -13,24 +13,24 @@ class Task:
 
     test: str  # a function of the assignment's test file
     points: int
-    needs: str  # the functions that it wants written
+    needs: str  # the functions that must be written for it
     hint: str = ""  # where to look first if a value is wrong
     seconds: float = 20.0
-    times: float | None = None  # a speed test: when graded, so many times what the reference takes there
-    megabytes: int = 1000  # beyond what the process held before
-    bug: str = ""  # of the zoo: the test must fail under this bug, and pass without
+    times: float | None = None  # of a speed test: when graded, its limit is this many times the reference's seconds
+    megabytes: int = 1000  # limit of memory beyond what the process held before
+    bug: str = ""  # of the zoo: the test must fail with this bug, and pass without it
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """One row of the table. Holes and tasks stand in the order in which they are best done."""
+    """One row of the table. Holes and tasks are in the order in which they are best done."""
 
     name: str
     title: str
-    minutes: int  # that a student should plan
+    minutes: int  # of work to plan for it
     tasks: tuple[Task, ...]
-    holes: Mapping[str, tuple[str, ...]]  # functions, by the file of the package that they stand in
-    hidden: tuple[str, ...] = ()  # files of the package that would give the solution away
+    holes: Mapping[str, tuple[str, ...]]  # names of functions, by their file in the package
+    hidden: tuple[str, ...] = ()  # files of the package that would reveal the solution
 
     @property
     def points(self) -> int:
@@ -38,12 +38,12 @@ class Assignment:
 
     @property
     def tests(self) -> str:
-        """The file of its tests."""
+        """The name of the file with its tests."""
         return "test_zoo.py" if self.is_zoo else f"test_{self.name}.py"
 
     @property
     def is_zoo(self) -> bool:
-        """Whether the student writes the tests, and the package is whole."""
+        """Whether this is the bug zoo: the student writes tests, and no function is taken out."""
         return not self.holes
 
     @property

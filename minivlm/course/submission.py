@@ -1,4 +1,4 @@
-"""What a student handed in: of the folder, only the files of the assignment are taken; the rest is a fresh copy."""
+"""What a student handed in: only the files of the assignment are taken from the folder; the rest is a fresh copy."""
 
 import re
 import shutil
@@ -31,9 +31,11 @@ def started_for_another(row: Assignment, folder: Path) -> str:
 
 
 def suspicions(tests: Path) -> Iterator[str]:
-    """A bug can be told from health by the code itself, which is no test of what it does. A person must look."""
-    if found := sorted({*INTO_CODE.findall(tests.read_text(encoding="utf-8", errors="replace"))}):
-        yield f"{tests.name} mentions {', '.join(found)}: see whether it tests what the package does."
+    """A sentence if the tests mention something that looks into code, files or clocks: such a test can recognise the
+    broken package without testing what it does. A person must look.
+    """
+    if mentioned := sorted({*INTO_CODE.findall(tests.read_text(encoding="utf-8", errors="replace"))}):
+        yield f"{tests.name} mentions {', '.join(mentioned)}: see whether it tests what the package does."
 
 
 def started_for(folder: Path) -> str:
@@ -44,13 +46,15 @@ def started_for(folder: Path) -> str:
 
 
 def assemble(row: Assignment, folder: Path, project: Path) -> Iterator[str]:
-    """A fresh project with this student's files in it; yields what was odd about them."""
-    if not row.is_zoo:  # its tests run on specimens of the whole package
+    """Make a fresh project with this student's files in it; yields a sentence for each file that is not taken."""
+    if not row.is_zoo:  # the zoo's tests run on copies of the whole package, see zoo.specimen
         write_package(row, project)
     (project / "tests").mkdir()
     for name in row.handed_in:
         file = next((place for place in places(folder, name) if place.exists() or place.is_symlink()), None)
-        if fault := fault_of(file, folder, name):
+        if file is None:
+            yield f"{name} was not handed in: its functions count as not written."
+        elif fault := fault_of(file, folder, name):
             yield fault
         else:
             shutil.copyfile(file, project / name)
@@ -59,15 +63,15 @@ def assemble(row: Assignment, folder: Path, project: Path) -> Iterator[str]:
 
 
 def places(folder: Path, name: str) -> Iterator[Path]:
-    """Where a file may lie: as it was handed out, or alone, as some platforms collect it."""
+    """Where a file may be: where it was handed out, or with fewer folders around it, as some platforms collect it."""
     parts = Path(name).parts
     yield from (folder.joinpath(*parts[first:]) for first in range(len(parts)))
 
 
-def fault_of(file: Path | None, folder: Path, name: str) -> str:
-    """Why a file is not taken, or "". A link, be it of the file or of a folder on the way, could lead to a solution."""
-    if file is None:
-        return f"{name} was not handed in: its functions count as not written."
+def fault_of(file: Path, folder: Path, name: str) -> str:
+    """Why a file is not taken, or "". Links are not followed, neither of the file nor of a folder on the way: they
+    could lead to a solution.
+    """
     if file.resolve() != folder.resolve() / file.relative_to(folder) or not file.is_file():
         return f"{name} is behind a link, or is no file: it was not taken."
     if file.stat().st_size > LARGEST:

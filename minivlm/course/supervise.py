@@ -1,7 +1,8 @@
-"""Runs the tests of one student's package in a process of its own, with limits, and tells what came of each.
+"""Runs the tests of one student's package in a separate process, with limits, and reports what came of each.
 
-What a test showed is read here; whether it is right is decided elsewhere, in this process and never in the student's.
-A test that hangs, dies, takes all memory or tries what is forbidden costs itself alone: a new process does the rest.
+What a test showed is read here. Whether that is right is decided by other modules, in this process and never in the
+student's. A test that hangs, crashes, takes too much memory or violates the sandbox fails alone: a new process runs
+the rest.
 """
 
 import os
@@ -19,9 +20,9 @@ STARTING = 120.0  # seconds for Python and torch
 LOADING = 60.0  # seconds for importing the student's package
 LOADING_MEGABYTES = 2000
 LARGEST = 8 * 2**20  # bytes that a test may show; the kit's own show half of it
-LONGEST_HEADER = 2**20  # bytes of it that are names, plain values and tolerances
-STATUSES = ("ran", "raised", "too much memory")  # what a process may say of itself
-ALONE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+LONGEST_HEADER = 2**20  # bytes of them for names, plain values and tolerances
+STATUSES = ("ran", "raised", "too much memory")  # those that a worker reports itself
+OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Job:
     test: str  # the name of its function
     seed: int  # of its inputs
     seconds: float
-    megabytes: int  # above what the process holds before (held on Linux only)
+    megabytes: int  # that it may take beyond what the process holds before (limited on Linux only)
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,17 @@ class Outcome:
     status: str  # ran, raised, too slow, crashed, too much memory, forbidden, or not started
     seconds: float
     error: str = ""  # the name of the exception's class
-    where: str = ""  # "minivlm/model/layers.py, line 40, in rotate": the last line in the student's own files
+    where: str = ""  # "minivlm/model/layers.py, line 40, in rotate": the innermost line in the student's own files
     message: str = ""  # what the exception says, or how the process ended
     printed: str = ""  # the beginning of what was printed
     shown: Shown | None = None
 
 
 def supervise(project: Path, tests: Path, jobs: Sequence[Job], *, denied: Sequence[Path] = ()) -> list[Outcome]:
-    """Run the functions of the file `tests` that `jobs` name on the package `project/minivlm`, in their order.
+    """Run test functions of the file `tests` on the package `project/minivlm`: an outcome for each job, in their order.
 
-    They get `draw` and `show`. `denied`: folders that the code may not read; nor may it read the home folder and the
-    temporary files of others, but for its project, the tests and Python's own folders.
+    The functions get `draw` and `show`. The code may not read the folders `denied`, the home folder or temporary files,
+    except for the project, the tests and Python's own folders.
     """
     outcomes: list[Outcome] = []
     while len(outcomes) < len(jobs):
@@ -65,7 +66,7 @@ def supervise(project: Path, tests: Path, jobs: Sequence[Job], *, denied: Sequen
 
 
 def run(process: Process, folder: Path, jobs: Sequence[Job], denied: Sequence[Path]) -> Iterator[Outcome]:
-    """The outcomes of the first jobs, one at least, until the process is spent."""
+    """The outcomes of the first jobs, at least one: all that the process could do before it was spent."""
     start = started(process, denied)
     if start.status != "ran":
         yield from (replace(start, test=job.test) for job in jobs)
@@ -83,7 +84,7 @@ def started(process: Process, denied: Sequence[Path]) -> Outcome:
     """What came of starting the process, and then of importing the tests and the package."""
     ready = process.ask(STARTING, **settings(denied))
     if ready.ending != ANSWERED:
-        return Outcome("", "not started", ready.seconds, message=f"{ready.printed}\n{ready.last_words}".strip())
+        return Outcome("", "not started", ready.seconds, message=f"{ready.printed}\n{ready.exit_sentence}".strip())
     loaded = outcome_of(process.ask(LOADING, LOADING_MEGABYTES), "")
     if loaded.status == "too slow":
         return replace(loaded, status="not started", message=f"Importing it took more than {LOADING:.0f} s.")
@@ -91,42 +92,44 @@ def started(process: Process, denied: Sequence[Path]) -> Outcome:
 
 
 def outcome_of(reply: Reply, test: str) -> Outcome:
-    """A reply as an outcome. What the process says of itself is taken in part, and in measure."""
+    """A reply as an outcome. Of what the process says, only texts of limited length and known statuses are taken."""
     answer = reply.forbidden or reply.answer
-    texts = {name: clean(answer.get(name), most) for name, most in (("error", 100), ("where", 300), ("message", 500))}
+    error, where = clean(answer.get("error"), 100), clean(answer.get("where"), 300)
+    message = clean(answer.get("message"), 500)
     if reply.forbidden:
-        status, texts["error"] = "forbidden", "PermissionError"
-        texts["message"] = clean(reply.forbidden["forbidden"], 500)
+        status, error, message = "forbidden", "PermissionError", clean(reply.forbidden["forbidden"], 500)
     elif reply.ending == LATE:
         status = "too slow"
     elif reply.ending == ENDED:
-        killed = reply.last_words.endswith("SIGKILL.")  # nobody but the system, when its memory ran out
-        status, texts["message"] = "too much memory" if killed else "crashed", reply.last_words
+        killed = reply.exit_sentence.endswith("SIGKILL.")  # by the system, which does that when memory runs out
+        status, message = "too much memory" if killed else "crashed", reply.exit_sentence
     else:
         status = answer["status"] if answer.get("status") in STATUSES else "crashed"
-    return Outcome(test, status, reply.seconds, printed=reply.printed, **texts)
+    return Outcome(test, status, reply.seconds, error, where, message, reply.printed)
 
 
 def with_shown(outcome: Outcome, file: Path) -> Outcome:
     """The outcome with what its test showed."""
     try:
-        with TemporaryDirectory(ignore_cleanup_errors=True) as private:  # where nobody else writes meanwhile
+        with TemporaryDirectory(ignore_cleanup_errors=True) as private:  # where student code cannot change it meanwhile
             copy = Path(private) / "shown.safetensors"
             copy.write_bytes(content(file))
             return replace(outcome, shown=Shown.load(copy))
-    except Exception as error:  # the file is a stranger's: whatever is wrong with it is a fault of the test
+    except Exception as error:  # student code may have written anything there: a fault of the file is one of the test
         message = f"What the test showed cannot be read: {clean(str(error), 300)}"
         return replace(outcome, status="raised", error=type(error).__name__, message=message)
 
 
 def content(file: Path) -> bytes:
-    """The bytes of a regular file, neither of a link nor of a pipe, and not too many."""
-    number = os.open(file, os.O_RDONLY | ALONE)
+    """The bytes of a file. Raises OSError for a link, ValueError for anything else than a regular file of at most
+    `LARGEST` bytes with a header of at most `LONGEST_HEADER`.
+    """
+    number = os.open(file, OPEN_FLAGS)
     with os.fdopen(number, "rb") as stream:
-        about = os.fstat(number)
-        if not stat.S_ISREG(about.st_mode) or about.st_size > LARGEST:
-            raise ValueError(f"expected a file of at most {LARGEST:,} bytes, found {about.st_size:,}.")
-        found = stream.read(LARGEST)
-    if int.from_bytes(found[:8], "little") > LONGEST_HEADER:  # JSON takes a hundred times its length in memory
+        status = os.fstat(number)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
+            raise ValueError(f"expected a file of at most {LARGEST:,} bytes, found {status.st_size:,}.")
+        data = stream.read(LARGEST)
+    if int.from_bytes(data[:8], "little") > LONGEST_HEADER:  # parsed JSON takes a hundred times its length in memory
         raise ValueError(f"expected a header of at most {LONGEST_HEADER:,} bytes.")
-    return found
+    return data

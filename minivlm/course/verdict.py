@@ -9,7 +9,7 @@ from minivlm.course.supervise import Outcome
 
 RIGHT, OPEN, WRONG = "right", "open", "wrong"
 LONGEST = 500  # characters of a sentence
-WRITTEN_LATER = "NotImplementedError", "Write "  # what a hole raises, and how its message begins
+HOLE_RAISES = "NotImplementedError", "Write "  # the exception, and the beginning of its message
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Verdict:
     sentence: str = ""
     seconds: float = 0.0
     printed: str = ""
-    values: bool = True  # whether it is about values: an exception has its own line, and needs no hint
+    values: bool = True  # whether it is about values; one about an exception names a line, and needs no hint
 
     @property
     def points(self) -> int:
@@ -29,7 +29,7 @@ class Verdict:
 
     @property
     def hint(self) -> str:
-        """The hint, where it can help."""
+        """The task's hint if a value is wrong, else ""."""
         return self.task.hint if self.state == WRONG and self.values else ""
 
     @property
@@ -39,7 +39,7 @@ class Verdict:
 
 
 def judge(task: Task, outcome: Outcome, expected: Shown, limit: float) -> Verdict:
-    """Compare what a student's code showed with what is expected; `limit`: the seconds that it had."""
+    """The verdict on a test: what the student's code showed is compared with `expected`; `limit`: its seconds."""
     if outcome.status != "ran" or outcome.shown is None:
         return stopped(task, outcome, limit)
     difference = shortened(first_difference(outcome.shown, expected))
@@ -47,7 +47,7 @@ def judge(task: Task, outcome: Outcome, expected: Shown, limit: float) -> Verdic
 
 
 def shortened(sentence: str) -> str:
-    """What was found may be a text of any length."""
+    """The sentence, cut to `LONGEST` characters: it may quote a student's text of any length."""
     return sentence if len(sentence) <= LONGEST else f"{sentence[:LONGEST]} …"
 
 
@@ -55,16 +55,16 @@ def judge_hunt(task: Task, healthy: Outcome, broken: Outcome, limit: float) -> V
     """A test of the student's own: it must run through on the healthy package and fail on the broken one."""
     if healthy.status != "ran":
         verdict = stopped(task, healthy, limit)
-        return verdict if verdict.state == OPEN else told(task, healthy, f"On the healthy package: {verdict.sentence}")
+        return verdict if verdict.state == OPEN else wrong(task, healthy, f"On the healthy package: {verdict.sentence}")
     if broken.status == "raised" and not is_open(broken):
         return Verdict(task, RIGHT, "", healthy.seconds + broken.seconds, broken.printed)
     if broken.status == "ran":
-        return told(task, broken, f"The bug {task.bug!r} is still at large: your test passes with it, too.")
-    return told(task, broken, f"With the bug {task.bug!r}: {stopped(task, broken, limit).sentence}")
+        return wrong(task, broken, f"The bug {task.bug!r} is still at large: your test passes with it, too.")
+    return wrong(task, broken, f"With the bug {task.bug!r}: {stopped(task, broken, limit).sentence}")
 
 
-def told(task: Task, outcome: Outcome, sentence: str) -> Verdict:
-    """A wrong answer, and why."""
+def wrong(task: Task, outcome: Outcome, sentence: str) -> Verdict:
+    """The verdict "wrong", with the sentence that says why."""
     values = outcome.status != "raised" or outcome.error == "AssertionError"
     return Verdict(task, WRONG, sentence, outcome.seconds, outcome.printed, values)
 
@@ -82,12 +82,14 @@ def stopped(task: Task, outcome: Outcome, limit: float) -> Verdict:
     }
     if is_open(outcome):
         return Verdict(task, OPEN, outcome.message, outcome.seconds, outcome.printed)
-    return told(task, outcome, sentences.get(outcome.status, f"{outcome.status}: {raised}"))
+    return wrong(task, outcome, sentences.get(outcome.status, f"{outcome.status}: {raised}"))
 
 
 def is_open(outcome: Outcome) -> bool:
-    """Whether it ended at a hole. (torch raises NotImplementedError, too, for what it cannot do.)"""
-    error, beginning = WRITTEN_LATER
+    """Whether the test ended at a function that is not written yet. (torch, too, raises NotImplementedError, with other
+    messages.)
+    """
+    error, beginning = HOLE_RAISES
     return outcome.status == "raised" and outcome.error == error and outcome.message.startswith(beginning)
 
 

@@ -1,9 +1,9 @@
-"""The bug zoo: bugs of this field, each as one small change to this package that no test of shapes notices.
+"""The bug zoo: bugs of this field, each as one small change to this package that tests of shapes do not notice.
 
-`zoo/bugs.json` holds them: where, which lines, what a user would notice, and where such a bug was seen. Nothing is ever
-changed in place: a bug goes into a copy. What students' tests meet is a copy without its sources, so that a bug can be
-found by what the package does, and not by reading it. A student's copy of the package holds no line of a bug, but the
-healthy and the broken modules, compiled.
+`zoo/bugs.json` says for each bug which lines of which file it changes, what a user would notice, and where such a bug
+was seen. This package itself is never changed: a bug is put into a copy. Students' tests run on copies without
+sources, so that they must find a bug by what the package does, not by reading it. In a student's folder, the bugs are
+not in `bugs.json`; the healthy and the broken modules are there, compiled.
 """
 
 import ast
@@ -20,41 +20,41 @@ from minivlm.course.package import PACKAGE, ZOO, copy_package
 from minivlm.errors import CourseError
 from minivlm.files import parse_json
 
-KEPT = PACKAGE / ZOO  # in a student's copy: a folder of compiled modules for each bug
+COMPILED = PACKAGE / ZOO  # in a student's copy: a folder of compiled modules for each bug
 HEALTHY = "healthy"
 EXAMPLE = "seen_future"  # the bug that the handout solves
 
 
 @dataclass(frozen=True)
 class Bug:
-    """One change, and what is known of it. The student's test for it is called `test_` and its name."""
+    """One bug. The student's test for it is called `test_` and its name."""
 
     name: str
     title: str
     file: str  # within the package
-    old: tuple[str, ...]  # lines that stand in the healthy file, once
-    new: tuple[str, ...]  # what stands there instead
+    old: tuple[str, ...]  # lines that occur once in the healthy file
+    new: tuple[str, ...]  # the lines of the broken file in their place
     symptom: str  # what a user would notice
     origin: str  # where such a bug was seen
 
 
 @cache
 def bugs() -> tuple[Bug, ...]:
-    """All of them, the handout's example first."""
+    """All bugs, the handout's example first."""
     entries = parse_json((PACKAGE / ZOO / "bugs.json").read_bytes())
     return tuple(Bug(**entry | {side: tuple(entry[side]) for side in ("old", "new")}) for entry in entries)
 
 
 def bug_named(name: str) -> Bug:
-    """The bug of that name."""
-    found = {bug.name: bug for bug in bugs()}
-    if name not in found:
-        raise CourseError(f"There is no bug {name!r} in the zoo; there are {', '.join(found)}.")
-    return found[name]
+    """The bug of that name; raises `CourseError` if there is none."""
+    by_name = {bug.name: bug for bug in bugs()}
+    if name not in by_name:
+        raise CourseError(f"There is no bug {name!r} in the zoo; there are {', '.join(by_name)}.")
+    return by_name[name]
 
 
 def mutated(source: str, bug: Bug) -> str:
-    """The source of the bug's file with the bug in it. Raises `CourseError` if its lines do not stand there once."""
+    """The source of the bug's file with the bug in it. Raises `CourseError` unless its lines occur there once."""
     old, new = ("".join(f"{line}\n" for line in side) for side in (bug.old, bug.new))
     if (times := f"\n{source}".count(f"\n{old}")) != 1:  # whole lines
         raise CourseError(
@@ -65,10 +65,10 @@ def mutated(source: str, bug: Bug) -> str:
 
 
 def specimen(folder: Path, bug: Bug | None = None) -> Path:
-    """A copy of this package in `folder`, healthy or with a bug, that can be run but not read; returns its path.
+    """Copy this package into `folder`, healthy or with a bug, so that it can be run but not read; returns its path.
 
-    It is compiled, and its sources are taken away: a test that looks for the changed line finds none. Nor do times,
-    sizes or a known checksum of the compiled files tell which of them was changed.
+    It is compiled and has no sources, so a test cannot look for the changed line. Times, sizes and checksums of the
+    compiled files do not show either which of them was changed.
     """
     package = copy_package(folder, without=(ZOO,))
     for file, content in modules_of(bug).items():
@@ -81,10 +81,10 @@ def specimen(folder: Path, bug: Bug | None = None) -> Path:
 
 
 def modules_of(bug: Bug | None) -> dict[str, bytes]:
-    """Every module that some bug changes, compiled, with this bug in it; by file of the package."""
+    """Every module that some bug changes, compiled, by file of the package: healthy, but for the module with `bug`."""
     files = {some.file for some in bugs()}
-    if STORE.is_file():  # a student's copy has nothing else of them
-        kept = [KEPT / HEALTHY, *([KEPT / bug.name] if bug else [])]
+    if STORE.is_file():  # this is a student's copy, which has only the compiled modules
+        kept = [COMPILED / HEALTHY, *([COMPILED / bug.name] if bug else [])]
         return {file: content for folder in kept for file, content in kept_modules(folder, files).items()}
     sources = {file: (PACKAGE / file).read_text(encoding="utf-8") for file in files}
     if bug is not None:
@@ -93,28 +93,28 @@ def modules_of(bug: Bug | None) -> dict[str, bytes]:
 
 
 def kept_modules(folder: Path, files: Iterable[str]) -> dict[str, bytes]:
-    """The compiled modules that a student's copy keeps of one specimen."""
+    """The compiled modules in one folder of a student's copy, by file of the package."""
     places = {file: folder / Path(file).with_suffix(".bin") for file in files}
     return {file: place.read_bytes() for file, place in places.items() if place.is_file()}
 
 
 def write_zoo(package: Path) -> None:
-    """Write the zoo into a student's copy of the package: symptoms as words, healthy and broken modules compiled."""
+    """Write the zoo into a student's copy of the package: symptoms as text, healthy and broken modules compiled."""
     for bug in (None, *bugs()):
         for file, content in modules_of(bug).items():
             if bug is None or file == bug.file:
                 place = package / ZOO / (bug.name if bug else HEALTHY) / Path(file).with_suffix(".bin")
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(content)
-    told = [{**vars(bug), "old": [], "new": []} for bug in bugs()]
-    (package / ZOO / "bugs.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    public = [{**vars(bug), "old": [], "new": []} for bug in bugs()]
+    (package / ZOO / "bugs.json").write_text(json.dumps(public, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def disguised(source: str) -> str:
-    """The same program, compiled into other bytes each time: every function begins by naming a number for nothing."""
+    """The same program in another form each time: every function first assigns a random number to an unused name."""
     tree = parsed(source)
     for _, function in [*functions(tree)]:
-        nothing = parsed(f"_{secrets.token_hex(4)} = {secrets.randbelow(10**9)}").body
-        documented = ast.get_docstring(function, clean=False) is not None
-        function.body[documented:documented] = nothing
+        unused = parsed(f"_{secrets.token_hex(4)} = {secrets.randbelow(10**9)}").body
+        start = 1 if ast.get_docstring(function, clean=False) is not None else 0
+        function.body[start:start] = unused
     return ast.unparse(tree)

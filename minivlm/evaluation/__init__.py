@@ -1,1 +1,1 @@
-"""Evaluation: what is invented (CHAIR) and what is affirmed (POPE), counted so that it can be repeated."""
+"""Evaluation of hallucination: CHAIR on captions, POPE on yes-no questions, in runs that can be repeated."""

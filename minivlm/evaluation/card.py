@@ -1,7 +1,7 @@
-"""The card of a run: everything that decides its figures, and nothing that does not.
+"""The card of a run: everything that decides its figures, and nothing else.
 
-Two runs with equal cards have equal answers, up to the last bits of other hardware. So a run goes on only under its own
-card, and figures are quoted with it. The number of processes, the folder and the time are no part of it.
+Two runs with equal cards have equal answers, up to rounding on other hardware. So a run is resumed only under its own
+card, and figures are quoted with it. The number of processes, the folder and the time are not part of it.
 """
 
 import hashlib
@@ -19,12 +19,13 @@ from minivlm.evaluation.items import Item
 from minivlm.files import digest, file_digest, json_types
 from minivlm.inference.generate import Generation
 from minivlm.inference.vlm import VLM
-from minivlm.inputs.templates import TEMPLATES, Text, Turn
+from minivlm.inputs.chat_template import spelt
+from minivlm.inputs.templates import TEMPLATES, Turn
 from minivlm.lens.overlay import short_name
 from minivlm.model import Mitigation
 
-LIBRARIES = ("torch", "numpy", "pillow", "tokenizers")  # others neither compute nor read
-CODE = (  # of answers
+LIBRARIES = ("torch", "numpy", "pillow", "tokenizers")  # those that change an answer
+CODE = (  # the sources that an answer depends on
     "model",
     "inputs",
     "inference/generate.py",
@@ -33,8 +34,8 @@ CODE = (  # of answers
     "inference/tensor_parallel.py",
     "evaluation/asking.py",
 )
-SMALL_FILES = ("config.json", "tokenizer.json")  # beside the weights; the image recipe is told by itself
-SHOWN = 60  # characters of a setting in a sentence
+SMALL_FILES = ("config.json", "tokenizer.json")  # beside the weights; the preprocessing has its own entry
+SHOWN = 60  # characters of a setting in an error sentence
 
 
 def card(
@@ -49,16 +50,16 @@ def card(
     tensor_parallel: int = 1,
     version: str,
 ) -> dict[str, Any]:
-    """In JSON types. `task`: "chair" or "pope"; `batch`: most items asked at once; `version`: minivlm's own."""
+    """The card in JSON types. `task`: "chair" or "pope"; `batch`: most items in a batch. Raises `EvaluationError`."""
     if settings.temperature > 0 and settings.seed is None:
         raise EvaluationError("Sampled answers are others each time: give a seed, or temperature 0.")
-    told = {
+    facts = {
         "task": task,
         "model": {"name": short_name(vlm.name), "files": weight_files(vlm)},
         "prompt": {"template": vlm.template, "text": written_out(vlm.template, items[0].question)},
-        "picture": {**asdict(vlm.preprocessing), "in words": vlm.preprocessing.describe()},
+        "picture": {**picture_settings(vlm), "in words": vlm.preprocessing.describe()},
         "decoding": asdict(settings),
-        "methods": {name: method.fitted(vlm.model.config).as_dict() for name, method in methods.items()},
+        "methods": {name: method.resolve(vlm.model.config).as_dict() for name, method in methods.items()},
         "data": {
             "name": dataset.name,
             "fingerprint": dataset.fingerprint,
@@ -75,16 +76,16 @@ def card(
         },
         "versions": {"minivlm": version, "code": code_fingerprint(), **versions()},
     }
-    return json_types(told)
+    return json_types(facts)
 
 
-def fingerprint(told: Mapping[str, Any]) -> str:
-    """Of a whole card; equal if and only if there are no differences."""
-    return digest(told)
+def fingerprint(card: Mapping[str, Any]) -> str:
+    """The sha256 of a whole card; equal if and only if there are no `differences`."""
+    return digest(card)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What the cards of two runs do not have in common, a sentence each; empty if they are the same."""
+    """The entries in which the cards of two runs differ, a sentence each; empty if the cards are equal."""
     before, now = dict(flat(old)), dict(flat(new))
     return [
         f"{name} was {shown(before.get(name))} and is now {shown(now.get(name))}."
@@ -93,9 +94,12 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def flat(told: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """("decoding, temperature", 0.0), …; an empty group is there as well."""
-    for name, value in told.items():
+def flat(card: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """The entries of a nested card with their full names, as in ("decoding, temperature", 0.0).
+
+    An empty group is an entry too. `above`: the names of the groups around this one, each with ", " behind it.
+    """
+    for name, value in card.items():
         if isinstance(value, Mapping) and value:
             yield from flat(value, f"{above}{name}, ")
         else:
@@ -103,6 +107,7 @@ def flat(told: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def shown(value: Any) -> str:
+    """A value of a card as JSON, cut after `SHOWN` characters; "absent" for None."""
     text = "absent" if value is None else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= SHOWN else text[:SHOWN] + "…"
 
@@ -111,16 +116,21 @@ def shown(value: Any) -> str:
 
 
 def written_out(template: str, question: str) -> str:
-    """How a question stands in the prompt, with marks in place of special tokens and the picture."""
-    segments = TEMPLATES[template].segments([Turn(question, images=1)])
-    return "".join(part.text if isinstance(part, Text) else f"<{part.value}>" for part in segments)
+    """The whole prompt of a question as text, with <bos>, <eos> and <image> for special tokens and the picture."""
+    return "".join(spelt(segment) for segment in TEMPLATES[template].segments([Turn(question, images=1)]))
+
+
+def picture_settings(vlm: VLM) -> dict[str, Any]:
+    """How pictures become pixels. The size of patches is left out: config.json, which is in the card, has it."""
+    return {name: value for name, value in asdict(vlm.preprocessing).items() if name != "patch"}
 
 
 def weight_files(vlm: VLM) -> dict[str, str]:
-    """The sha256 of every file that makes the model: all of their bytes, some seconds for every 10 GB.
+    """File name -> sha256, for every file that the model was loaded from; some seconds for every 10 GB.
 
-    They were just read, so they mostly come from memory; shards are hashed side by side. A vision tower that was
-    loaded from a file of its own goes by its numbers.
+    The files were just read, so most of their bytes are still in memory; shards are hashed in parallel. A vision tower
+    that was loaded from a separate file is hashed as tensors, under "vision tower". Raises `EvaluationError` for a
+    model that was not loaded from files.
     """
     if vlm.report is None:
         raise EvaluationError(
@@ -130,14 +140,14 @@ def weight_files(vlm: VLM) -> dict[str, str]:
     folder = Path(vlm.report.path)
     paths = [folder / name for name in (*SMALL_FILES, *vlm.report.shards)]
     with ThreadPoolExecutor() as pool:
-        found = dict(zip((path.name for path in paths), pool.map(weight_digest, paths), strict=True))
+        digests = dict(zip((path.name for path in paths), pool.map(weight_digest, paths), strict=True))
     if any("(vision tower)" in group.shards for group in vlm.report.groups):
-        found["vision tower"] = tower_digest(vlm)
-    return found
+        digests["vision tower"] = tower_digest(vlm)
+    return digests
 
 
 def weight_digest(path: Path) -> str:
-    """The sha256 of one of the model's files. Raises `EvaluationError` if it cannot be read any more."""
+    """The sha256 of one of the model's files. Raises `EvaluationError` if it can no longer be read."""
     try:
         return file_digest(path)
     except OSError as cause:
@@ -145,7 +155,7 @@ def weight_digest(path: Path) -> str:
 
 
 def tower_digest(vlm: VLM) -> str:
-    """Of the vision tower's tensors by name, as they are computed with."""
+    """The sha256 of the vision tower's tensors and their names, as loaded, in fp64."""
     total = hashlib.sha256()
     for name, tensor in sorted(vlm.model.vision.state_dict().items()):
         total.update(name.encode())
@@ -154,18 +164,18 @@ def tower_digest(vlm: VLM) -> str:
 
 
 def code_fingerprint() -> str:
-    """Of the sources that an answer comes from: whoever changes EAH in the middle of a run has two of them."""
+    """The sha256 of the sources in `CODE`: with a changed EAH, a run cannot be resumed."""
     package = Path(__file__).resolve().parents[1]
-    sources = [[file.relative_to(package).as_posix(), file.read_bytes()] for file in code_files(package, CODE)]
+    sources = [(file.relative_to(package).as_posix(), file.read_bytes()) for file in code_files(package, CODE)]
     return digest([[name, hashlib.sha256(source).hexdigest()] for name, source in sources])
 
 
 def code_files(package: Path, names: Sequence[str]) -> list[Path]:
-    """The sources that `names` mean: files of the package, and all that lie in its folders.
+    """The source files that `names` stand for, sorted; a name is a file or a folder of `package`.
 
-    One that is not there raises: a file that moved would silently be no part of the fingerprint any more.
+    Raises `EvaluationError` for a missing one: otherwise a file that was moved would drop out of the fingerprint.
     """
-    found = []
+    sources: list[Path] = []
     for name in names:
         place = package / name
         files = [*place.glob("*.py")] if place.is_dir() else [place]
@@ -174,9 +184,10 @@ def code_files(package: Path, names: Sequence[str]) -> list[Path]:
                 f"The card of a run counts {name!r} among the code of an answer, but {package} has no such source. "
                 "Was it moved? Give its new place in CODE of evaluation/card.py; otherwise install minivlm again."
             )
-        found += files
-    return sorted(found)
+        sources += files
+    return sorted(sources)
 
 
 def versions() -> dict[str, str]:
+    """The installed version of each of `LIBRARIES`."""
     return {name: metadata.version(name) for name in LIBRARIES}

@@ -1,15 +1,15 @@
 """CHAIR: how many of the objects that captions name are not in the picture (Rohrbach et al. 2018, arXiv 1809.02156).
 
-    CHAIR_i     mentions of objects that are not there / mentions of objects
+    CHAIR_i     mentions of objects that are not in the picture / mentions of objects
     CHAIR_s     captions with such a mention / captions
-    recall      objects that are there and named / objects that are there, over all pictures
-    precision   objects that are named and there / objects that are named, each once a caption
-    F1          of the two
+    recall      objects that are in the picture and named / objects that are in it, summed over all pictures
+    precision   objects that are named and in the picture / objects that are named, each once a caption
+    F1          of recall and precision
 
-As in the original, mentions count as often as they occur, recall is pooled over the pictures and not their mean, and a
-caption that names nothing is a caption without inventions. Silence is rewarded: read recall and words beside it.
-Precision and F1 are not the original's. Nor is "words", the mean number of words between blanks: its length counts
-hundreds of tokens, in which a comma is one as well.
+As in the original program, every mention counts, recall is a ratio of sums over all pictures and not a mean of ratios,
+and a caption that names no object counts as one without hallucinations. So short captions get a good CHAIR: read it
+together with recall and words. Precision, F1 and "words", the mean number of
+words between blanks, are additions of ours; the original's length counts tokens, in which a comma is a token too.
 """
 
 from collections.abc import Collection, Sequence
@@ -24,44 +24,48 @@ from minivlm.stats import Ratio
 
 @dataclass(frozen=True)
 class Judged:
-    """One caption, held against what is in its picture."""
+    """The objects that one caption mentions, compared with those that are in its picture."""
 
     mentions: tuple[Mention, ...]  # in order, with repeats
-    truth: frozenset[str]
+    truth: frozenset[str]  # the objects that are in the picture
     words: int  # between blanks
 
     @property
     def invented(self) -> tuple[bool, ...]:
-        """For each mention whether its object is not there."""
+        """For each mention, whether its object is missing from the picture."""
         return tuple(mention.object not in self.truth for mention in self.mentions)
 
     @property
     def hallucinated(self) -> tuple[str, ...]:
-        """The objects that are not there, in order, with repeats."""
+        """The mentioned objects that are not in the picture, in order, with repeats."""
         return tuple(mention.object for mention in self.mentions if mention.object not in self.truth)
 
     @property
     def named(self) -> frozenset[str]:
+        """The mentioned objects, each once."""
         return frozenset(mention.object for mention in self.mentions)
 
     @property
     def found(self) -> frozenset[str]:
-        """Named, and there."""
+        """The objects that are named and in the picture."""
         return self.named & self.truth
 
     @property
     def missed(self) -> tuple[str, ...]:
-        """There, and not named, by name."""
+        """The objects that are in the picture and not named, in alphabetical order."""
         return tuple(sorted(self.truth - self.named))
 
 
 def judge(text: str, truth: Collection[str], lexicon: Words) -> Judged:
-    """Find the objects of a caption, and which of them are not among those of its picture."""
+    """Find the objects that `text` mentions; `truth` holds the names of the objects in its picture."""
     return Judged(lexicon.mentions(text), frozenset(truth), len(text.split()))
 
 
 def chair(judged: Sequence[Judged]) -> dict[str, Ratio]:
-    """The figures as ratios of sums over captions, in their order; "words" is the mean length."""
+    """Figure -> ratio of sums over the captions, in their order; "words" is the mean number of words.
+
+    Raises `EvaluationError` without a caption.
+    """
     if not judged:
         raise EvaluationError("CHAIR needs at least one caption, found none.")
     there, named, found = ([len(getattr(one, part)) for one in judged] for part in ("truth", "named", "found"))

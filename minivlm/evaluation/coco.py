@@ -1,12 +1,12 @@
-"""COCO's folder as people have it on their disks, and the order in which its images are taken.
+"""COCO's folder in its usual layout, and the order in which its images are taken.
 
-    DIR/annotations/instances_val2014.json   objects, from people's outlines
-    DIR/annotations/captions_val2014.json    objects that people mention: CHAIR counts both
+    DIR/annotations/instances_val2014.json   objects as segmented by annotators
+    DIR/annotations/captions_val2014.json    captions, whose objects CHAIR counts too
     DIR/val2014/COCO_val2014_000000000042.jpg, …   or DIR/images/val2014/…
 
-Images are ordered by a hash of their id, not by the id: so the first 500 are a random choice of the whole part, the
-same for everyone, and the first 1,000 hold the first 500. Published CHAIR figures come from 500 random images of
-val2014 as well, but of other dice in each paper; with the paper's list of ids its own choice can be run.
+Images are ordered by a hash of their id, not by the id. So the first 500 are a random sample of the whole part, the
+same one for everyone, and the first 1,000 contain the first 500. Published CHAIR figures use 500 random images of
+val2014 too, but each paper draws its own; with the paper's list of ids, that sample can be run.
 """
 
 import hashlib
@@ -29,56 +29,64 @@ class Coco:
 
     part: str
     instances: Path
-    captions: Path | None
+    captions: Path | None  # None if the folder has no captions of this part
     pictures: Path
 
     @property
     def name(self) -> str:
+        """The name in cards and tables; it says so where objects come from the instances alone."""
         return f"COCO {self.part}" + ("" if self.captions else " (objects of its instances alone)")
 
     def files(self) -> dict[str, str]:
-        """The picture file of each image, in the order in which images are taken."""
+        """Image id -> file name of its picture, in the order in which images are taken.
+
+        Raises `EvaluationError` for an instances file without images, or with an id that occurs twice.
+        """
         content = read_json(self.instances)
         images = content.get("images") if isinstance(content, Mapping) else None
         if not isinstance(images, list) or not images:
             raise EvaluationError(f"{self.instances} holds no list of images: COCO's instances file was expected.")
-        files = dict(self._file(number, entry) for number, entry in enumerate(images))
+        files = dict(self._file(number, image) for number, image in enumerate(images))
         if len(files) < len(images):
             raise EvaluationError(f"{self.instances} holds an image id twice among its {len(images)} images.")
-        return {image: files[image] for image in mixed(list(files))}
+        return {id_: files[id_] for id_ in in_hash_order(list(files))}
 
     def truth(self, lexicon: Words) -> dict[str, frozenset[str]]:
-        """The objects of each image that has any, by its instances and people's captions, as CHAIR counts them."""
+        """Image id -> its objects by instances and captions, as CHAIR counts them; images without any are left out."""
         return coco_objects(self.instances, self.captions, lexicon)
 
     def outlined(self, lexicon: Words) -> dict[str, frozenset[str]]:
-        """The same by its instances alone, as POPE asks about them."""
+        """Image id -> its objects by the instances alone, as POPE asks about them; images without any are left out."""
         return coco_objects(self.instances, None, lexicon)
 
     def _file(self, number: int, entry: object) -> tuple[str, str]:
         where = f"{self.instances}, entry {number} of images"
-        image = entry.get("id") if isinstance(entry, Mapping) else None
+        fields = entry if isinstance(entry, Mapping) else {}
+        image = fields.get("id")
         if type(image) is not int:
             raise EvaluationError(f"{where}: a whole number as id was expected, found {image!r}.")
-        return str(image), inside(entry.get("file_name"), where)
+        return str(image), inside(fields.get("file_name"), where)
 
 
-def mixed(images: Sequence[str]) -> list[str]:
-    """The ids in an order that has nothing to do with what they show, and depends on nothing but each id itself."""
+def in_hash_order(images: Sequence[str]) -> list[str]:
+    """The ids sorted by the sha256 of each: random with respect to what the images show, the same on every machine."""
     return sorted(images, key=lambda image: hashlib.sha256(f"coco/{image}".encode()).hexdigest())
 
 
 def find(spec: str, images: str | Path | None = None) -> Coco:
-    """The files that "DIR" or "DIR:PART" means; `images` is the folder of the pictures, if it is an unusual one."""
-    folder, _, part = (spec, "", "") if Path(spec).expanduser().is_dir() else spec.rpartition(":")
-    folder = require_folder(folder or spec, UNPACK)
+    """The files of the spec "DIR" or "DIR:PART"; `images`: the folder of the pictures, if not one of the usual two.
+
+    Raises `EvaluationError` if a folder or its annotations are missing, or if a folder of several parts needs a PART.
+    """
+    name, _, part = (spec, "", "") if Path(spec).expanduser().is_dir() else spec.rpartition(":")
+    folder = require_folder(name or spec, UNPACK)
     parts = sorted(file.stem.removeprefix("instances_") for file in folder.glob("annotations/instances_*.json"))
     if not parts:
         raise EvaluationError(f"There is no annotations/instances_*.json in '{folder}'. {UNPACK}")
     if part not in parts and (part or len(parts) > 1):
-        found = f"no {part!r}" if part else "several parts"
+        problem = f"no {part!r}" if part else "several parts"
         raise EvaluationError(
-            f"'{folder}' has {found}: its annotations are those of {', '.join(parts)}. "
+            f"'{folder}' has {problem}: its annotations are those of {', '.join(parts)}. "
             f"Choose one, as in coco:{folder}:{parts[-1]}."
         )
     part = part or parts[0]
@@ -88,7 +96,7 @@ def find(spec: str, images: str | Path | None = None) -> Coco:
 
 
 def pictures(folder: Path, part: str, images: str | Path | None) -> Path:
-    """The folder of the pictures: `images`, or the first of the usual places."""
+    """The folder of the pictures: `images` if given, else the first of the two usual places that exists."""
     if images is not None:
         return require_folder(images, "It was given as the folder of COCO's pictures.")
     places = [folder / part, folder / "images" / part]

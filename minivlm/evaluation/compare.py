@@ -1,9 +1,10 @@
-"""Several runs side by side: only of the same task on the same data, and with what else differs between them told.
+"""Several runs side by side: only of the same task on the same data; every other difference between them is listed.
 
-Figures of two runs differ by what is in their cards, so those differences stand beside the figures. Each method of each
-run is held against the first method of the first run, which is plain if it has that, image by image: the paired
-bootstrap, and for yes-no answers (as the original program reads them) McNemar's test as well. Images that any of the
-runs could not read are left out of all. The words of the questions may differ, for their effect is a thing to compare.
+Figures of two runs can differ only because of what is in their cards, so the differences between the cards are shown
+with the figures. Each method of each run is compared, image by image, with the first method of the first run (plain if
+that run has it): by the paired bootstrap, and for yes-no answers, read as the original program reads them, by McNemar's
+test too. Images that any of the runs could not read are left out of all. The wording of the questions may differ, since
+its effect is worth comparing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,22 +20,22 @@ from minivlm.evaluation.lines import read_json
 from minivlm.evaluation.summary import by_split, tidy
 from minivlm.evaluation.table import columns, ordered, tables
 
-SAME = ("task", "data, name", "data, fingerprint", "words, name", "words, fingerprint")  # or figures mean other things
-COMPARED = "methods, "  # a part of the card of which runs need not have the same
+SAME = ("task", "data, name", "data, fingerprint", "words, name", "words, fingerprint")  # entries that must agree
+METHODS = "methods, "  # how the names of methods' settings begin in a flat card
 
 
 @dataclass(frozen=True)
 class Run:
-    """A complete run: its card, flat, and what was counted in it."""
+    """A complete run: its card, as `flat` gives it, and what was counted in it (counts.py)."""
 
     name: str
     card: Mapping[str, Any]
-    asked: str  # a fingerprint of the items
-    parts: Mapping[str, Part]
+    asked: str  # the fingerprint of its items, whatever their wording
+    parts: Mapping[str, Part[str]]
 
     @classmethod
     def of(cls, folder: Path) -> "Run":
-        """Raises `EvaluationError` if it is not there or not complete."""
+        """Read the run in `folder`. Raises `EvaluationError` if there is none or it is not complete."""
         for name in ("card.json", "counts.json"):
             if not (folder / name).is_file():
                 raise EvaluationError(
@@ -48,9 +49,10 @@ class Run:
 
 
 def compare(folders: Sequence[Path]) -> dict[str, Any]:
-    """Figures, tests, and differences between the cards of complete runs, in JSON types; see `as_text`.
+    """Figures, tests, and differences between the cards of the complete runs in `folders`, in JSON types; see
+    `as_text`.
 
-    Raises `EvaluationError` if their data differ.
+    Raises `EvaluationError` if their data differ, and for a folder without a complete run.
     """
     runs = [Run.of(folder) for folder in folders]
     if not runs or len({folder.resolve() for folder in folders}) < len(runs):
@@ -61,10 +63,10 @@ def compare(folders: Sequence[Path]) -> dict[str, Any]:
     images = {image for part in parts.values() for image in part.images}
     if not all(part.images for part in parts.values()) or not images:
         raise EvaluationError("There is no image that all of these runs could read, so nothing can be compared.")
-    found = by_split(parts)
-    told: dict[str, dict] = {run.name: {} for run in runs}
-    for (run, method), (figures, tests) in found.items():
-        told[run][method] = {"figures": figures} | (
+    scored = by_split(parts)
+    methods: dict[str, dict] = {run.name: {} for run in runs}
+    for (run, method), (figures, tests) in scored.items():
+        methods[run][method] = {"figures": figures} | (
             {"mcnemar": {"original": tests}} if first.card["task"] == "pope" else {}
         )
     return tidy(
@@ -73,24 +75,24 @@ def compare(folders: Sequence[Path]) -> dict[str, Any]:
             "data": first.card["data, name"],
             "images": len(images),
             "left_out": first.card["data, images"] - len(images),
-            "against": next(iter(found)),
+            "against": next(iter(scored)),
             "order": [run.name for run in runs],
-            "runs": told,
+            "runs": methods,
             "differences": differences(runs),
         }
     )
 
 
-def joint(runs: Sequence[Run], split: str) -> Part:
-    """The methods of all runs, by (run, method), on the images that all of them could read."""
-    own = [run.parts.get(split, Part((), {})) for run in runs]
-    known = reduce(set.intersection, (set(part.images) for part in own))
-    images = [image for image in own[0].images if image in known]
+def joint(runs: Sequence[Run], split: str) -> Part[tuple[str, str]]:
+    """The counts of all runs by (run, method), on the images that all of them could read."""
+    parts = [run.parts.get(split, Part((), {})) for run in runs]
+    readable = reduce(set.intersection, (set(part.images) for part in parts))
+    images = [image for image in parts[0].images if image in readable]
     return Part(
         tuple(images),
         {
             (run.name, method): count
-            for run, part in zip(runs, own, strict=True)
+            for run, part in zip(runs, parts, strict=True)
             for method, count in ordered(part.of(images).methods).items()
         },
     )
@@ -100,8 +102,8 @@ def require_same_data(runs: Sequence[Run]) -> None:
     """Raise `EvaluationError` unless all runs are of one task, on the same images, with the same truth and words."""
     first, *others = runs
     for run in others:
-        sides = [[*((name, one.card.get(name)) for name in SAME), ("the questions", one.asked)] for one in (first, run)]
-        for (name, expected), (_, found) in zip(*sides, strict=True):
+        pairs = {name: (first.card.get(name), run.card.get(name)) for name in SAME}
+        for name, (expected, found) in {**pairs, "the questions": (first.asked, run.asked)}.items():
             if found != expected:
                 raise EvaluationError(
                     f"'{first.name}' and '{run.name}' cannot be compared: they differ in {name}, "
@@ -110,26 +112,31 @@ def require_same_data(runs: Sequence[Run]) -> None:
 
 
 def differences(runs: Sequence[Run]) -> dict[str, list]:
-    """What is not the same in all cards, with the value of each run, None where it has none.
+    """Entry of the cards -> its value in each run, None where a run has none; only entries that are not all equal.
 
-    Of a method its settings, between the runs that have it.
+    A method that some run does not have is no difference; its settings are compared between the runs that have it.
     """
     names = dict.fromkeys(name for run in runs for name in run.card if not name.startswith("data, "))
-    found = {}
+    different = {}
     for name in names:
         values = [run.card[name] for run in runs if name in run.card]
-        missing = len(values) < len(runs) and not name.startswith(COMPARED)
+        missing = len(values) < len(runs) and not name.startswith(METHODS)
         if missing or any(value != values[0] for value in values):
-            found[name] = [run.card.get(name) for run in runs]
-    return found
+            different[name] = [run.card.get(name) for run in runs]
+    return different
 
 
-def as_text(found: Mapping[str, Any]) -> str:
-    """For the terminal: a table for each split, and what else differs."""
-    rows = {f"{run} {method}": told for run in found["order"] for method, told in ordered(found["runs"][run]).items()}
-    head = f"{found['data']}, {found['images']:,} images; differences to {' '.join(found['against'])}"
-    head += f"; {found['left_out']:,} images that some run could not read are left out" if found["left_out"] else ""
-    differ = [f"{name}: {' | '.join(map(shown, values))}" for name, values in found["differences"].items()]
+def as_text(comparison: Mapping[str, Any]) -> str:
+    """What `compare` returned, for the terminal: a table for each split, and what else differs."""
+    rows = {
+        f"{run} {method}": figures
+        for run in comparison["order"]
+        for method, figures in ordered(comparison["runs"][run]).items()
+    }
+    head = f"{comparison['data']}, {comparison['images']:,} images; differences to {' '.join(comparison['against'])}"
+    if comparison["left_out"]:
+        head += f"; {comparison['left_out']:,} images that some run could not read are left out"
+    differ = [f"{name}: {' | '.join(map(shown, values))}" for name, values in comparison["differences"].items()]
     what = ["What else differs:", *differ] if differ else ["Nothing else differs."]
-    body = map(columns, tables({"task": found["task"], "methods": rows}))
+    body = map(columns, tables({"task": comparison["task"], "methods": rows}))
     return "\n\n".join([head, *body, "\n".join(what)])

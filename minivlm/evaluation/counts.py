@@ -1,17 +1,18 @@
-"""What the figures of a run are made of, image by image: enough to hold it against any other run on the same data.
+"""The counts that a run's figures are made of, image by image: enough to compare it with any run on the same data.
 
     RUN/counts.json
     {"task": "pope", "asked": …, "parts": {"popular": {"images": ["17", "18", …], "methods": {"eah": {
         "ratios": {"f1": ["4 2 …", "6 3 …"], …}, "right": "101110 011111 …"}}}}, "card": …}
 
-A figure is a ratio of sums over images: its part and its whole in each of them, see `stats.Ratio`; "right" says of each
-image which of its questions were answered rightly, by the original's parser. CHAIR has one part, without a name, and
-POPE one for each split. "asked" stands for the items whatever their words: runs in which it is equal can be compared.
+A figure is a ratio of sums over images: the file holds numerator and denominator of each image, see `stats.Ratio`.
+"right" has a string of 1 (right) and 0 (wrong) for each image, a digit for each of its questions, by the original's
+parser. CHAIR has one part, with an empty name, and POPE one for each split. "asked" is a fingerprint of the items
+without their wording: runs in which it is equal can be compared.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -22,36 +23,37 @@ from minivlm.evaluation.pope import matched, pope, right
 from minivlm.files import digest
 from minivlm.stats import Ratio
 
-Answers = Mapping[str, Mapping[str, str]]  # method -> item -> text
+Answers = Mapping[str, Mapping[str, str]]  # method -> item's id -> text
+Name = TypeVar("Name")  # how methods are named: a str, or (run, method) where runs are compared
 
 
 @dataclass(frozen=True)
 class Count:
-    """One method's: the ratios of its figures, and for each image a "101" of what it answered rightly."""
+    """The counts of one method: a ratio for each figure, and per image a string of 1 (right) / 0 (wrong) for POPE."""
 
     ratios: Mapping[str, Ratio]
     right: tuple[str, ...] = ()
 
     @property
     def rights(self) -> list[bool]:
-        """Question by question."""
+        """Whether each question was answered rightly, in the order of the questions; empty for CHAIR."""
         return [digit == "1" for digit in "".join(self.right)]
 
     def of(self, places: Sequence[int]) -> "Count":
-        """That of some of the images, in this order."""
+        """The same counts for some of the images; `places` are their positions, in the order that is wanted."""
         ratios = {name: Ratio(ratio.part[places], ratio.whole[places]) for name, ratio in self.ratios.items()}
         return Count(ratios, tuple(self.right[place] for place in places) if self.right else ())
 
 
 @dataclass(frozen=True)
-class Part:
-    """All methods on the same images; of POPE, one split."""
+class Part(Generic[Name]):
+    """The counts of all methods on the same images: of CHAIR the whole run, of POPE one split."""
 
-    images: tuple[str, ...]
-    methods: Mapping[str, Count]
+    images: tuple[str, ...]  # ids, in the order of the counts
+    methods: Mapping[Name, Count]
 
-    def of(self, images: Sequence[str]) -> "Part":
-        """The same for some of its images, in this order."""
+    def of(self, images: Sequence[str]) -> "Part[Name]":
+        """The same for some of its images, in the order of `images`."""
         place = {image: number for number, image in enumerate(self.images)}
         places = [place[image] for image in images]
         return Part(tuple(images), {name: count.of(places) for name, count in self.methods.items()})
@@ -60,28 +62,29 @@ class Part:
 # --- counting -------------------------------------------------------------------------------------------------------
 
 
-def count_captions(dataset: Dataset, items: Sequence[Item], answers: Answers) -> Part:
-    """What CHAIR counts; every item is an image of its own."""
+def count_captions(dataset: Dataset, items: Sequence[Item], answers: Answers) -> Part[str]:
+    """What CHAIR counts in the captions of each method; there is one item for each image."""
     judged = {
-        name: [judge(told[item.id], dataset.truth[item.image], dataset.lexicon) for item in items]
-        for name, told in answers.items()
+        name: [judge(texts[item.id], dataset.truth[item.image], dataset.lexicon) for item in items]
+        for name, texts in answers.items()
     }
-    return Part(tuple(item.image for item in items), {name: Count(chair(own)) for name, own in judged.items()})
+    return Part(tuple(item.image for item in items), {name: Count(chair(ones)) for name, ones in judged.items()})
 
 
-def count_answers(items: Sequence[Item], answers: Answers, parser: str = "original") -> dict[str, Part]:
-    """Split -> what POPE counts in it; images in the order in which they are first asked about."""
+def count_answers(items: Sequence[Item], answers: Answers, parser: str = "original") -> dict[str, Part[str]]:
+    """Split -> what POPE counts in it; images are in the order in which they are first asked about."""
     splits = {split: [item for item in items if item.split == split] for split in dict.fromkeys(i.split for i in items)}
     return {
         split: Part(
-            tuple(dict.fromkeys(item.image for item in own)),
-            {name: _answered(own, told, parser) for name, told in answers.items()},
+            tuple(dict.fromkeys(item.image for item in asked)),
+            {name: count_yes_no(asked, texts, parser) for name, texts in answers.items()},
         )
-        for split, own in splits.items()
+        for split, asked in splits.items()
     }
 
 
-def _answered(items: Sequence[Item], texts: Mapping[str, str], parser: str) -> Count:
+def count_yes_no(items: Sequence[Item], texts: Mapping[str, str], parser: str) -> Count:
+    """What POPE counts in one method's answers to the questions of one split; `texts`: item's id -> answer."""
     questions = [as_question(item) for item in items]
     said = matched(questions, {item.id: texts[item.id] for item in items}, parser)
     digits: dict[str, str] = {}
@@ -93,33 +96,37 @@ def _answered(items: Sequence[Item], texts: Mapping[str, str], parser: str) -> C
 # --- the file -------------------------------------------------------------------------------------------------------
 
 
-def as_json(task: str, items: Sequence[Item], parts: Mapping[str, Part], card: str) -> dict[str, Any]:
-    """The parts of a run, in JSON types; `card`: its fingerprint."""
+def as_json(task: str, items: Sequence[Item], parts: Mapping[str, Part[str]], card: str) -> dict[str, Any]:
+    """The content of counts.json: the parts of a run, in JSON types; `card` is the fingerprint of its card."""
     asked = [[item.id, item.image, item.split, item.label] for item in items]
-    told = {
-        split: {"images": list(part.images), "methods": {name: _as_json(one) for name, one in part.methods.items()}}
+    written = {
+        split: {"images": list(part.images), "methods": {name: count_json(one) for name, one in part.methods.items()}}
         for split, part in parts.items()
     }
-    return {"task": task, "asked": digest(asked), "parts": told, "card": card}
+    return {"task": task, "asked": digest(asked), "parts": written, "card": card}
 
 
-def _as_json(count: Count) -> dict[str, Any]:
-    ratios = {name: [_digits(ratio.part), _digits(ratio.whole)] for name, ratio in count.ratios.items()}
+def count_json(count: Count) -> dict[str, Any]:
+    """The counts of one method as they stand in counts.json."""
+    ratios = {name: [joined(ratio.part), joined(ratio.whole)] for name, ratio in count.ratios.items()}
     return {"ratios": ratios, "right": " ".join(count.right)}
 
 
-def _digits(values: np.ndarray) -> str:
+def joined(values: np.ndarray) -> str:
+    """Whole numbers (N,) as one string, with blanks between them."""
     return " ".join(f"{value:.0f}" for value in values)
 
 
-def from_json(told: Mapping[str, Any]) -> dict[str, Part]:
-    """What `as_json` wrote, split by split."""
+def from_json(content: Mapping[str, Any]) -> dict[str, Part[str]]:
+    """Split -> its part, from the content of a counts.json that `as_json` made."""
     return {
-        split: Part(tuple(part["images"]), {name: _from_json(one) for name, one in part["methods"].items()})
-        for split, part in told["parts"].items()
+        split: Part(tuple(part["images"]), {name: count_from(one) for name, one in part["methods"].items()})
+        for split, part in content["parts"].items()
     }
 
 
-def _from_json(told: Mapping[str, Any]) -> Count:
-    ratios = {name: Ratio.of(*(np.array(side.split(), float) for side in own)) for name, own in told["ratios"].items()}
-    return Count(ratios, tuple(told["right"].split()))
+def count_from(content: Mapping[str, Any]) -> Count:
+    """The counts of one method from what `count_json` made of them."""
+    pairs = content["ratios"].items()
+    ratios = {name: Ratio.of(*(np.array(side.split(), float) for side in sides)) for name, sides in pairs}
+    return Count(ratios, tuple(content["right"].split()))

@@ -1,10 +1,10 @@
-"""Datasets: which images there are, what is truly on them, by which words, and where the pictures come from.
+"""Datasets: the images, their true objects, the lexicon that finds objects in captions, and the pictures themselves.
 
     coco:DIR         a folder of COCO, or coco:DIR:val2014 where it has several parts    (coco.py)
     scenes:SEED      held-out scenes of the toy world, or scenes:WORLD:SEED             (scenes.py)
     FILE             JSON lines with a picture and its objects, or a question file     (listing.py)
 
-The order of the images is a part of the data: the first N are the same images for everyone.
+The order of the images is part of the data: the first N are the same images for everyone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,8 +24,8 @@ from minivlm.evaluation.scenes import Scenes, SceneWords, phrase
 from minivlm.files import digest
 from minivlm.toyworld.questions import DESCRIBE
 
-DESCRIBE_PHOTO = "Please describe this image in detail."  # CHAIR's usual question to models that chat
-POPE_LEAST = 3  # objects of a photograph that the original asks about
+DESCRIBE_PHOTO = "Please describe this image in detail."  # the usual instruction for CHAIR with chat models
+POPE_LEAST = 3  # the original asks only about photographs with at least so many objects
 SPECS = "coco:DIR, scenes:SEED, scenes:WORLD:SEED or a file"
 
 
@@ -33,23 +33,23 @@ class Source(Protocol):
     """Where pictures come from."""
 
     def picture(self, image: str) -> Any:
-        """What `load_image` takes; an `ImageError` if there is none."""
+        """The image as something that `load_image` takes. Raises `ImageError` if there is none."""
 
     def named(self, file: str) -> str | None:
         """The image whose picture has this file name, if there is exactly one."""
 
     def marks(self, images: Sequence[str]) -> Any:
-        """What decides the pictures, in JSON types, without reading them all."""
+        """What identifies the pictures, in JSON types, known without reading them all."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """`images` are ids, in the order in which they are taken; `truth` has the objects of each of them.
+    """`images` are ids, in the order in which they are taken; `truth` maps each of them to its objects.
 
-    `truth` may hold more images than are taken, for POPE counts in all of them how frequent an object is. It is not
-    `complete` if it says nothing about objects that are not asked about. `questions` are those that came with the data.
-    `outlined` is the part of COCO's truth that is in outlines, from which POPE makes its questions: a desk that people
-    mention is no dining table to ask about. None where all truth is of one kind.
+    `truth` may hold more images than are taken: POPE counts the frequency of an object in all of them. `complete` is
+    False for a question file, which says nothing about objects that are not asked about. `questions` are those that
+    came with the data. `outlined` is COCO's truth by its instances alone: POPE asks only about segmented objects, not
+    caption words. It is None where there is only one kind of truth.
     """
 
     name: str
@@ -58,17 +58,17 @@ class Dataset:
     lexicon: Words = field(repr=False)
     source: Source = field(repr=False)
     describe: str = DESCRIBE_PHOTO
-    phrase: Callable[[str], str] = field(default=str, repr=False)  # rewords a yes-no question that was made here
+    phrase: Callable[[str], str] = field(default=str, repr=False)  # rewords a yes-no question made by `build_questions`
     questions: tuple[PopeQuestion, ...] = field(default=(), repr=False)
     complete: bool = True
     outlined: Mapping[str, frozenset[str]] | None = field(default=None, repr=False)
-    least: int = 1  # objects that an image must have for POPE to ask about it
+    least: int = 1  # how many objects an image must have for POPE to ask about it
 
     @cached_property
     def fingerprint(self) -> str:
-        """Equal if images, their order, truth, questions and pictures are: sha256, on every machine the same.
+        """A sha256 of images, their order, truth, questions and pictures; the same on every machine.
 
-        Picture files count by name and size, scenes by settings and a few pixels. The folder they are in does not.
+        Picture files enter by name and size, scenes by their settings and a few pixels. Their folder does not enter.
         """
         data = {
             "images": self.images,
@@ -79,43 +79,53 @@ class Dataset:
         return digest(data)
 
     def picture(self, image: str) -> Any:
-        """A path or a picture for `VLM.pixels`; an `ImageError` if it is missing."""
+        """A path or a picture for `VLM.pixels`. Raises `ImageError` if it is missing."""
         return self.source.picture(image)
 
     def unplaced(self, text: str) -> str:
-        """A sentence about a picture without the folder that it is in on this machine."""
+        """`text`, a sentence about a picture, without the path of its folder on this machine."""
         return text.replace(f"{self.source.folder}/", "") if isinstance(self.source, PictureFolder) else text
 
     def find(self, name: str) -> str | None:
-        """The image that goes by this id, with or without leading zeros, or by this file name."""
+        """The id of the image with this id (leading zeros allowed) or this file name; None if there is none."""
         known = (id_ for id_ in (name, name.lstrip("0")) if id_ in self.truth)
         return next(known, None) or self.source.named(name)
 
     def limited(self, number: int | None) -> "Dataset":
-        """The first `number` images, or all if there are fewer or it is None."""
+        """The dataset with its first `number` images; with all if there are fewer or `number` is None."""
         if number is not None and number < 1:
             raise EvaluationError(f"At least one image must be taken, found a limit of {number}.")
         return replace(self, images=self.images[:number])
 
     def chosen(self, names: Sequence[str], where: str) -> "Dataset":
-        """Those images only, in that order, each once; names are ids or file names."""
-        found = {name: self.find(name) for name in names}
-        if unknown := [name for name, image in found.items() if image is None]:
+        """The dataset with these images only, in this order, each once; `names` are ids or file names.
+
+        Raises `EvaluationError` for unknown names; `where` says in its message where they come from.
+        """
+        return replace(self, images=tuple(dict.fromkeys(self.ids_of(names, where).values())))
+
+    def ids_of(self, names: Sequence[str], where: str) -> dict[str, str]:
+        """Name -> id of its image; errors as for `chosen`."""
+        ids = {name: image for name in names if (image := self.find(name)) is not None}
+        if unknown := [name for name in dict.fromkeys(names) if name not in ids]:
             raise EvaluationError(
-                f"{where}: {len(unknown)} of {len(found)} images are not in {self.name}, such as {unknown[0]!r}."
+                f"{where}: {len(unknown)} of {len(ids) + len(unknown)} images are not in {self.name}, such as "
+                f"{unknown[0]!r}."
             )
-        return replace(self, images=tuple(dict.fromkeys(found.values())))
+        return ids
 
     def with_questions(self, questions: Sequence[PopeQuestion], where: str) -> "Dataset":
-        """The images that are asked about, in that order; questions name them by id or by file name."""
-        asked = self.chosen([question.image for question in questions], where)
+        """The dataset with these questions, and of its images those that are asked about, in that order.
+
+        Questions name an image by id or by file name. Raises `EvaluationError` for an unknown image, or if none of them
+        is taken; `where`: as for `chosen`.
+        """
+        ids = self.ids_of([question.image for question in questions], where)
         taken = set(self.images)
-        images = tuple(image for image in asked.images if image in taken)
+        images = tuple(image for image in dict.fromkeys(ids.values()) if image in taken)
         if not images:
             raise EvaluationError(f"{where}: no question is about one of the {len(taken)} images that are taken.")
-        return replace(
-            self, images=images, questions=tuple(replace(one, image=self.find(one.image)) for one in questions)
-        )
+        return replace(self, images=images, questions=tuple(replace(one, image=ids[one.image]) for one in questions))
 
 
 # --- opening --------------------------------------------------------------------------------------------------------
@@ -132,7 +142,8 @@ def open_dataset(
     """The dataset of a spec (see the top of this file).
 
     `images`: the folder of the pictures; `ids`: a file that names the images to take, see `read_ids`; `synonyms`: the
-    words of the objects, see `Lexicon.from_file`; `questions`: question files of POPE, whose images are taken.
+    word list of the objects, see `Lexicon.from_file`; `questions`: question files of POPE, whose images are taken.
+    Raises `EvaluationError` for data that is missing or does not fit together.
     """
     kind, _, rest = spec.partition(":")
     if kind == "scenes":
@@ -152,34 +163,33 @@ def open_dataset(
 
 
 def open_scenes(rest: str) -> Dataset:
-    """What stands behind "scenes:"."""
+    """The dataset of "scenes:" + `rest`."""
     scenes = Scenes.of(rest)
     truth = scenes.truth()
     return Dataset(scenes.name, tuple(truth), truth, SceneWords(), scenes, DESCRIBE[0], phrase)
 
 
 def open_coco(rest: str, images: str | Path | None, lexicon: Words) -> Dataset:
-    """What stands behind "coco:". An image in which nobody saw any object is there too: all that is named is wrong."""
+    """The dataset of "coco:" + `rest`. Images without any object are part of it: whatever is named there is wrong."""
     if not rest:
         raise EvaluationError("COCO needs its folder, as in coco:DIR or coco:DIR:val2014.")
     part = coco.find(rest, images)
-    files, outlined = part.files(), part.outlined(lexicon)
-    objects = part.truth(lexicon) if part.captions else outlined
-    truth, outlined = ({image: found.get(image, frozenset()) for image in files} for found in (objects, outlined))
-    pictures = PictureFolder(part.pictures, files)
+    files, segmented = part.files(), part.outlined(lexicon)
+    objects = part.truth(lexicon) if part.captions else segmented
+    truth, outlined = ({image: names.get(image, frozenset()) for image in files} for names in (objects, segmented))
     return Dataset(
         part.name,
         tuple(files),
         truth,
         lexicon,
-        pictures,
+        PictureFolder(part.pictures, files),
         outlined=outlined if part.captions else None,
         least=POPE_LEAST,
     )
 
 
 def open_file(spec: str, images: str | Path | None, lexicon: Words) -> Dataset:
-    """JSON lines or a question file; its name without its folder is the dataset's."""
+    """The dataset of a file of JSON lines, or of a question file; it is named after the file, without the folder."""
     path = Path(spec).expanduser()
     if path.is_dir():
         raise EvaluationError(f"'{spec}' is a folder. If it is COCO's, write coco:{spec}; otherwise give a file.")

@@ -1,4 +1,4 @@
-"""Lists of image ids, in the forms in which published subsets lie about."""
+"""Lists of image ids, in the formats that published subsets use."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ KEYS = ("image_id", "image")
 
 
 def read_ids(path: Path) -> list[str]:
-    """The ids or file names that a file lists, each once, in its order; see `FORMS`."""
+    """The ids or file names that a file lists, each once, in its order. Raises `EvaluationError`; see `FORMS`."""
     try:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -24,7 +24,7 @@ def read_ids(path: Path) -> list[str]:
 
 
 def parsed(text: str) -> object:
-    """The JSON value of a text, or the text where it is none: 000000000042 and names of files stand as they are."""
+    """The JSON value of a text, or the text itself if it is not JSON, such as 000000000042 or a file name."""
     try:
         return parse_json(text)
     except ValueError:
@@ -32,11 +32,11 @@ def parsed(text: str) -> object:
 
 
 def name_in(entry: object, number: int, path: Path) -> str:
-    """An id, or the file name, of one entry."""
-    found = entry
+    """The id or file name in entry `number` of a list: the entry itself, or what it has under one of `KEYS`."""
+    name = entry
     if isinstance(entry, dict):
-        found = next((entry[key] for key in KEYS if key in entry), None)
-    if type(found) not in (str, int) or found == "":
+        name = next((entry[key] for key in KEYS if key in entry), None)
+    if type(name) not in (str, int) or name == "":
         shown = repr(entry)[:80]
         raise EvaluationError(f"'{path}', entry {number}: names no image, found {shown}. Expected is {FORMS}.")
-    return str(found)
+    return str(name)

@@ -1,4 +1,4 @@
-"""Items: one question about one image each, in the order in which they are asked."""
+"""Items: each is one question about one image; their order is that of the run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from minivlm.evaluation.pope import PopeQuestion, build_questions
 
 @dataclass(frozen=True)
 class Item:
-    """`id` is unique in a run; `split` and `label` (is the true answer yes?) are those of POPE's questions."""
+    """A question in a run. `id` is unique there; `split` and `label` (whether yes is true) are for POPE's."""
 
     id: str
     image: str
@@ -20,7 +20,10 @@ class Item:
 
 
 def chair_items(dataset: Dataset, question: str = "") -> list[Item]:
-    """The same question about every image; an item's id is its image. Without a question, the dataset's own."""
+    """The same question about every image, by default the dataset's `describe`; an item's id is its image.
+
+    Raises `EvaluationError` for a dataset that is not `complete`.
+    """
     if not dataset.complete:
         raise EvaluationError(
             f"{dataset.name} is a question file: it does not say what else is in its pictures, so captions cannot be "
@@ -32,8 +35,9 @@ def chair_items(dataset: Dataset, question: str = "") -> list[Item]:
 def pope_items(dataset: Dataset, splits: Sequence[str] = (), per_side: int = 3, seed: int = 0) -> list[Item]:
     """Yes-no questions: those that came with the dataset if there are any, else new ones for each of `splits`.
 
-    New ones are made from the dataset's truth (of COCO the outlines), and what is frequent is counted in all of it: the
-    first images of a limited dataset are asked what they are asked in the whole. Items of an image stand together.
+    New ones are made by `build_questions` from the dataset's truth (COCO: from its instances). Frequencies are counted
+    in all of it, so an image is asked the same questions whether the dataset is limited or not. Items of one image are
+    neighbours. Raises `EvaluationError` if there is nothing to ask.
     """
     truth = dataset.truth if dataset.outlined is None else dataset.outlined
     questions = dataset.questions or [
@@ -45,12 +49,12 @@ def pope_items(dataset: Dataset, splits: Sequence[str] = (), per_side: int = 3, 
     for one in questions:
         if one.image in asked:
             asked[one.image].append(Item(one.id, one.image, one.text, one.split, one.label))
-    items = [item for own in asked.values() for item in own]
+    items = [item for about in asked.values() for item in about]
     if not items:
         raise EvaluationError(f"There is nothing to ask about the {len(dataset.images)} images of {dataset.name}.")
     return items
 
 
 def as_question(item: Item) -> PopeQuestion:
-    """The item as POPE scores it."""
+    """The item as a question that `pope` can score."""
     return PopeQuestion(item.id, item.image, item.question, bool(item.label), item.split)

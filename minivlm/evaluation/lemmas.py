@@ -1,17 +1,17 @@
 """Words and their lemmas: "she is skiing past two women" → she, be, ski, past, two, woman.
 
-simplemma knows lemmas but no parts of speech. A form in -ing or -ed is brought to its verb only where it is one, by the
-rules of `is_verb`. They were found by comparing with what the original CHAIR program, which has a tagger, makes of 500
-captions of LLaVA (see tests/test_chair.py); they are no grammar of English.
+simplemma knows lemmas but no parts of speech. A form in -ing or -ed is reduced to its verb only where `is_verb` says
+that it is one. Its rules were made by comparison with the original CHAIR program, which has a tagger, on 500 captions
+of LLaVA (see tests/test_chair.py); they are not a grammar of English.
 """
 
 import re
 
 from simplemma import lemmatize
 
-TOKEN = re.compile(r"\w+(?:(?:[-/]|['’]\w+-)\w+)*|[^\w\s]")  # one token: snow-covered, and bird's-eye, which is no bird
+TOKEN = re.compile(r"\w+(?:(?:[-/]|['’]\w+-)\w+)*|[^\w\s]")  # one token each: snow-covered, bird's-eye (not a bird)
 VERBAL = re.compile(r"\w{2,}(?:ing|ed)")
-UNKNOWN_PLURALS = {  # of our words, to simplemma; the last to its releases before 2.0
+UNKNOWN_PLURALS = {  # of objects that simplemma does not know; the last one only in releases before 2.0
     "calves": "calf",
     "busses": "bus",
     "trolleybuses": "trolleybus",
@@ -20,6 +20,7 @@ UNKNOWN_PLURALS = {  # of our words, to simplemma; the last to its releases befo
 
 
 def words(text: str) -> frozenset[str]:
+    """The set of words in a text that blanks separate."""
     return frozenset(text.split())
 
 
@@ -32,7 +33,7 @@ AFTER_VERBS |= words("a an the his her its their him it them . , ; : !")
 
 
 def lemma(around: list[str]) -> str:
-    """Of the third of four words in small letters."""
+    """The lemma of the third of four lower-case words: two words before it and one behind it."""
     word = around[2]
     if VERBAL.fullmatch(word) and not is_verb(around):
         return word
@@ -42,8 +43,8 @@ def lemma(around: list[str]) -> str:
 def is_verb(around: list[str]) -> bool:
     """Whether the third of four words, in -ing or -ed, is a verb: "she is skiing", but "a skiing trip".
 
-    It is a noun behind an article and the like, before another noun, and as in "dressed for skiing" behind a
-    preposition that belongs to a participle.
+    It is a noun or an adjective behind an article, before another noun, and behind a preposition that belongs to a
+    participle, as in "dressed for skiing".
     """
     far, before, _, behind = around
     if before in BEFORE_NOUNS or (before in PREPOSITIONS and VERBAL.fullmatch(far)):

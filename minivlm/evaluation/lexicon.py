@@ -1,12 +1,12 @@
-"""The lexicon: which words of a caption name which object, and where they stand.
+"""The lexicon: which words of a caption name which object, and at which characters.
 
     "Two girls share a hot dog."   →   person at 4..9, hot dog at 18..25
 
-A caption is cut into tokens, each token is brought to its lemma, phrases of two words are joined, and what is then in
-the word list is a mention. A word list has one object a line, first its name, then other words for it: the form of the
-original program's list (Rohrbach et al. 2018, arXiv 1809.02156), which is read as well. Its rules are named below. Its
-lemmas are not ours: it asks WordNet, by the part of speech that NLTK's tagger finds, and both need data that must be
-downloaded (see lemmas.py).
+A caption is cut into tokens, each token is reduced to its lemma, phrases of two words are joined, and every token that
+is then in the word list is a mention. A word list has one object a line: its name, then other words for it. This is the
+format of the original program's list (Rohrbach et al. 2018, arXiv 1809.02156), which can be read too. The original gets
+its lemmas from WordNet, by the part of speech that NLTK's tagger assigns; both need downloads, so ours are made
+otherwise (see lemmas.py).
 """
 
 import re
@@ -22,13 +22,11 @@ from minivlm.errors import EvaluationError
 from minivlm.evaluation.lemmas import TOKEN, VERBAL, lemma, words
 from minivlm.files import digest
 
-RULES = 1  # to be counted up whenever a rule changes, here or in lemmas.py: scores by other rules cannot be compared
-HALVES = re.compile(
-    "[\ud800-\udfff]"
-)  # half characters, from programs that cut texts in UTF-16: no dictionary takes them
+RULES = 1  # increase it with every change of a rule, here or in lemmas.py: scores by different rules do not compare
+SURROGATES = re.compile("[\ud800-\udfff]")  # halves of a character, from programs that cut texts in UTF-16
 OWN_LIST = Path(__file__).with_name("coco_objects.txt")
 ANIMALS = ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe")
-MEANT = {  # phrases that are no objects of the list, and the word that is meant: one animal, and no baby beside it
+MEANT = {  # phrase -> the word that replaces it: a "baby elephant" is one elephant and no baby
     **{f"{age} {animal}": animal for age in ("baby", "adult") for animal in ANIMALS},
     **{f"{age} {young}": young for age in ("baby", "adult") for young in ("animal", "cub")},
     "passenger train": "train",
@@ -38,28 +36,33 @@ MEANT = {  # phrases that are no objects of the list, and the word that is meant
     "train track": "track",  # rails are no train
     "home plate": "plate",  # of baseball
 }
-COLORS = words("orange")  # also a fruit, where no word follows but one of these
+COLORS = words("orange")  # a fruit only where one of the next words, or no word, follows
 BEHIND_FRUIT = words("is was has sits lies on in at near beside next with that which")
-SLIPS = {"men": "men", "vases": "vas", "of parking": "park"}  # what the original makes of these, see `faithful`
+SLIPS = {"men": "men", "vases": "vas", "of parking": "park"}  # wrong lemmas of the original, see `Lexicon.faithful`
 
 
 class Words(Protocol):
-    """Whatever finds objects in captions. The toy world has its own."""
+    """Finds objects in captions: `Lexicon`, or `SceneWords` for the toy world."""
 
-    name: str
-    objects: tuple[str, ...]
+    @property
+    def name(self) -> str:
+        """Its name in cards and messages."""
+
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """The names of all objects that it knows."""
 
     @property
     def fingerprint(self) -> str:
-        """Equal if the same mentions are found in every text."""
+        """Equal for two lexicons that find the same mentions in every text."""
 
     def mentions(self, text: str) -> "tuple[Mention, ...]":
-        """Every object named, in order, with repeats."""
+        """Every mention of an object in `text`, in order, with repeats."""
 
 
 @dataclass(frozen=True)
 class Mention:
-    """An object is named by the characters `start` to `stop` (exclusive) of a caption."""
+    """The characters `start` to `stop` (exclusive) of a caption name an object."""
 
     object: str
     start: int
@@ -68,7 +71,7 @@ class Mention:
 
 @dataclass(frozen=True)
 class Token:
-    """A piece of a caption: the word by which it is looked up, and where it stands."""
+    """A piece of a caption: its lemma, and the characters `start` to `stop` (exclusive) where it stands."""
 
     word: str
     start: int
@@ -77,11 +80,12 @@ class Token:
 
 @dataclass(frozen=True)
 class Lexicon:
-    """A word list with the rules. `faithful` also makes the original program's slips, so that its scores come out:
+    """A word list and the rules. With `faithful`, the original program's mistakes are made too, to get its scores.
 
-    WordNet takes men for a workforce and vases for several vasa, its tagger takes the parking of "a row of parking
-    meters" for a verb, and an entry behind two blanks, such as cheesecake, is never found. To it, verbs name objects:
-    who is skiing names skis, and who is seated a chair; orange is a fruit even as a color; and a teddy-bear is nothing.
+    These are: WordNet has men as a lemma of its own and reduces vases to vas; the tagger calls the parking of "a row of
+    parking meters" a verb; an entry behind two blanks, such as cheesecake, is never matched. The original also matches
+    verbs: "skiing" counts as skis and "seated" as a chair. To it, orange is a fruit even as a colour, and a
+    "teddy-bear" is no object.
     """
 
     name: str
@@ -90,54 +94,57 @@ class Lexicon:
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Lexicon":
-        """The list of the original program, or one in its form; scores are the original's, slips included."""
+        """Read the original program's list, or one in its format; a `faithful` lexicon. Errors: see `read_list`."""
         return cls(Path(path).name, read_list(Path(path).expanduser()), faithful=True)
 
     @cached_property
     def objects(self) -> tuple[str, ...]:
+        """The names of the objects, in the order of the list."""
         return tuple(dict.fromkeys(self.names.values()))
 
     @cached_property
     def phrases(self) -> dict[str, str]:
-        """Two words -> what is looked up in their place."""
+        """Two words -> the one word or phrase that replaces them."""
         return {name: name for name in self.names if name.count(" ") == 1} | MEANT
 
     @cached_property
     def parts(self) -> frozenset[str]:
-        """Words as they stand in phrases: potted is no form of pot there."""
+        """The single words of all phrases; they stay as they are, so that "potted plant" is not reduced to pot."""
         return frozenset(part for phrase in self.phrases for part in phrase.split())
 
     @property
     def fingerprint(self) -> str:
+        """A digest of the list, the rules and the version of simplemma."""
         return digest([sorted(self.names.items()), self.faithful, RULES, version("simplemma")])
 
     def mentions(self, text: str) -> tuple[Mention, ...]:
-        """Every object named, in order, with repeats."""
-        tokens = list(self._joined(self._lemmas(HALVES.sub("\ufffd", text))))
-        if {"toilet", "seat"} <= {token.word for token in tokens}:  # whatever stands between the two, it is no chair
+        """Every mention of an object in `text`, in order, with repeats."""
+        tokens = list(self._joined(self._lemmas(SURROGATES.sub("\ufffd", text))))
+        if {"toilet", "seat"} <= {token.word for token in tokens}:  # as in the original: then no seat counts as a chair
             tokens = [token for token in tokens if token.word != "seat"]
         return tuple(Mention(self.names[t.word], t.start, t.stop) for t in tokens if t.word in self.names)
 
     def _lemmas(self, text: str) -> list[Token]:
-        found = list(TOKEN.finditer(text))
-        small = ["", "", *(match[0].lower() for match in found), ""]
-        lemmas = [self._lemma(small[place : place + 4]) for place in range(len(found))]
-        return [Token(lemma, *match.span()) for lemma, match in zip(lemmas, found, strict=True)]
+        """The tokens of a text, each with its lemma."""
+        matches = list(TOKEN.finditer(text))
+        lower = ["", "", *(match[0].lower() for match in matches), ""]
+        lemmas = [self._lemma(lower[place : place + 4]) for place in range(len(matches))]
+        return [Token(lemma, *match.span()) for lemma, match in zip(lemmas, matches, strict=True)]
 
     def _lemma(self, around: list[str]) -> str:
-        """Of the third word; `around` it stand the two words before and the one behind."""
+        """The lemma of the third word in `around`, which also holds the two words before it and the one behind it."""
         _, before, word, behind = around
         if self.faithful and (slip := SLIPS.get(word) or SLIPS.get(f"{before} {word}")):
             return slip
         if not self.faithful and word in COLORS and behind[:1].isalpha() and behind not in BEHIND_FRUIT:
             return f"the color {word}"
         spelled = word if self.faithful else word.replace("-", " ")
-        singular = spelled.removesuffix("s")  # for what no dictionary has, such as TVs
+        singular = spelled.removesuffix("s")  # of words that no dictionary has, such as TVs
         known = next((form for form in (spelled, singular) if form in self.names or form in self.parts), None)
         return known or (lemma(around) if self.faithful or not VERBAL.fullmatch(word) else word)
 
     def _joined(self, tokens: list[Token]) -> Iterator[Token]:
-        """The tokens, two that make a phrase as one."""
+        """The tokens in order; two neighbours that make a phrase become one token."""
         skipped = False
         for token, following in pairwise([*tokens, Token("", 0, 0)]):
             phrase = self.phrases.get(f"{token.word} {following.word}")
@@ -147,7 +154,7 @@ class Lexicon:
 
 
 def read_list(path: Path) -> dict[str, str]:
-    """Word -> object of a word list. Raises `EvaluationError` if it is none."""
+    """Word or phrase -> object, from a word list. Raises `EvaluationError` if the file is not one."""
     try:
         lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
@@ -169,5 +176,5 @@ def read_list(path: Path) -> dict[str, str]:
 
 
 def coco_lexicon() -> Lexicon:
-    """Our own words for COCO's 80 objects."""
+    """The word list of this package for COCO's 80 objects, with its own rules."""
     return Lexicon("minivlm's words for COCO", read_list(OWN_LIST))

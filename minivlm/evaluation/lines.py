@@ -1,4 +1,4 @@
-"""Reading JSON that others wrote: line by line, or a whole file; what is wrong is told with its file and line."""
+"""Reading JSON from other programs, line by line or as a whole; errors name the file and the line."""
 
 from codecs import BOM_UTF8
 from collections.abc import Iterator
@@ -11,33 +11,37 @@ from minivlm.files import parse_json
 PICKLE = b"\x80"  # how a pickle begins; no text in UTF-8 does
 
 
-def read_lines(path: str | Path) -> Iterator[tuple[int, dict]]:
-    """The number of each line, from 1, and its JSON object; empty lines are passed over."""
+def read_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The number of each line, from 1, and its JSON object; empty lines are skipped. Raises `EvaluationError`."""
     path = Path(path).expanduser()
-    for number, line in enumerate(_bytes(path).splitlines(), 1):
+    for number, line in enumerate(read_bytes(path).splitlines(), 1):
         if line.strip():
             where = f"'{path}', line {number}"
-            yield number, _object(_parsed(line, where), where)
+            yield number, require_object(parsed(line, where), where)
 
 
-def read_entries(path: str | Path) -> Iterator[tuple[str, dict]]:
-    """Where each JSON object stands, and the object: of a list or else of lines, whatever the file is called."""
+def read_entries(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The place ("'FILE', line 3") of each JSON object, and the object, from a JSON list or from JSON lines.
+
+    Which of the two it is, is decided by the content, not by the file's name. Raises `EvaluationError`.
+    """
     path = Path(path).expanduser()
-    if not _bytes(path).lstrip().startswith(b"["):
-        yield from ((f"'{path}', line {number}", found) for number, found in read_lines(path))
+    if not read_bytes(path).lstrip().startswith(b"["):
+        yield from ((f"'{path}', line {number}", entry) for number, entry in read_lines(path))
         return
     for number, entry in enumerate(read_json(path), 1):
         where = f"'{path}', entry {number}"
-        yield where, _object(entry, where)
+        yield where, require_object(entry, where)
 
 
 def read_json(path: str | Path) -> Any:
-    """What a JSON file holds."""
+    """The value in a JSON file. Raises `EvaluationError` if it cannot be read."""
     path = Path(path).expanduser()
-    return _parsed(_bytes(path), f"'{path}'")
+    return parsed(read_bytes(path), f"'{path}'")
 
 
-def _bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """The content of a file without a byte order mark. Raises `EvaluationError` for a missing file or a pickle."""
     if not path.is_file():
         raise EvaluationError(f"'{path}' is {'no file' if path.exists() else 'not there'}; a JSON file was expected.")
     try:
@@ -49,14 +53,16 @@ def _bytes(path: Path) -> bytes:
     return data.removeprefix(BOM_UTF8)
 
 
-def _parsed(data: bytes, where: str) -> Any:
+def parsed(data: bytes, where: str) -> Any:
+    """The value of a JSON text in UTF-8; the error message begins with `where`."""
     try:
         return parse_json(data)
     except ValueError as error:
         raise EvaluationError(f"{where}: this is no JSON in UTF-8 ({error}).") from error
 
 
-def _object(found: Any, where: str) -> dict:
-    if not isinstance(found, dict):
-        raise EvaluationError(f"{where}: a JSON object was expected, found {str(found)[:60]!r}.")
-    return found
+def require_object(value: Any, where: str) -> dict[str, Any]:
+    """`value`, once it is known to be a JSON object; the error message begins with `where`."""
+    if not isinstance(value, dict):
+        raise EvaluationError(f"{where}: a JSON object was expected, found {str(value)[:60]!r}.")
+    return value

@@ -1,10 +1,10 @@
-"""Data in one file: JSON lines that name a picture each and what is on it, or a question file of POPE.
+"""Data in one file: JSON lines, each with a picture and its objects, or a question file of POPE.
 
     {"image": "photos/cat.jpg", "objects": ["cat", "couch"], "id": "cat 1"}     the id may be left out
     {"question_id": 1, "image": "COCO_val2014_000000000042.jpg", "text": "Is there a dog in the image?", "label": "no"}
 
-Pictures are looked for beside the file, or in the folder that is given. A question file says about an object that is
-not asked about neither that it is there nor that it is not, so such data serves for its questions and for no captions.
+Pictures are read from the folder of the file, or from the folder that is given. A question file does not say whether an
+object that it does not ask about is in the picture, so it can be used for POPE but not to judge captions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ EXPECTED = 'lines such as {"image": "cat.jpg", "objects": ["cat"]}, or a questio
 
 @dataclass(frozen=True)
 class Listing:
-    """What a file says: the picture file and the objects of each image, and questions if it holds some."""
+    """The content of a file: by image id the picture file and the objects, and the questions of a question file."""
 
     files: Mapping[str, str]
     truth: Mapping[str, frozenset[str]]
@@ -32,7 +32,7 @@ class Listing:
 
 
 def read_listing(path: Path, lexicon: Words) -> Listing:
-    """Either kind of file, told apart by its first line."""
+    """Read either kind of file; the first line decides which it is. Raises `EvaluationError` for any other."""
     first = next(islice(read_lines(path), 1), None)
     if first is None:
         raise EvaluationError(f"'{path}' is empty; expected are {EXPECTED}.")
@@ -46,8 +46,9 @@ def read_listing(path: Path, lexicon: Words) -> Listing:
 
 
 def objects_of_pictures(path: Path, lexicon: Words) -> Listing:
-    """In the order of the lines."""
-    files, truth = {}, {}
+    """Read JSON lines with a picture and its objects; images are in the order of the lines."""
+    files: dict[str, str] = {}
+    truth: dict[str, frozenset[str]] = {}
     for number, line in read_lines(path):
         where = f"'{path}', line {number}"
         file = inside(line.get("image"), where)
@@ -61,20 +62,24 @@ def objects_of_pictures(path: Path, lexicon: Words) -> Listing:
 
 
 def questions_about_pictures(path: Path, lexicon: Words) -> Listing:
-    """Pictures by their file names, in the order in which they are first asked about; true is what is labelled yes."""
+    """Read a question file. An image's id is its file name; its objects are those of the questions labelled yes.
+
+    Images are in the order in which they are first asked about.
+    """
     questions = questions_of([path])
-    there: dict[str, set[str]] = {question.image: set() for question in questions}
+    present: dict[str, set[str]] = {question.image: set() for question in questions}
     for question in questions:
-        there[question.image].update(found.object for found in lexicon.mentions(question.text) if question.label)
-    return Listing({image: image for image in there}, {i: frozenset(o) for i, o in there.items()}, questions)
+        present[question.image].update(one.object for one in lexicon.mentions(question.text) if question.label)
+    return Listing({image: image for image in present}, {i: frozenset(o) for i, o in present.items()}, questions)
 
 
 def questions_of(paths: Sequence[str | Path]) -> tuple[PopeQuestion, ...]:
-    """The questions of original question files, whose splits are taken from the files' names.
+    """The questions of original question files; the names of the files give the splits, see `split_of`.
 
-    A picture is named by its bare file name, as in all files of POPE; a path is refused, wherever it leads.
+    A picture is named by its bare file name, as in all files of POPE. Raises `EvaluationError` for a path instead of a
+    name, and for two questions with one id.
     """
-    questions = []
+    questions: list[PopeQuestion] = []
     for path in map(Path, paths):
         for number, question in enumerate(read_questions(path, split_of(path)), 1):
             inside(question.image, f"'{path}', question {number}", flat=True)
@@ -88,6 +93,6 @@ def questions_of(paths: Sequence[str | Path]) -> tuple[PopeQuestion, ...]:
 
 
 def split_of(path: Path) -> str:
-    """ "popular" for coco_pope_popular.json, otherwise the file's name."""
+    """ "popular" for coco_pope_popular.json; the file's name without its ending where that names no split."""
     last = path.stem.rpartition("_")[2]
     return last if last in SPLITS else path.stem

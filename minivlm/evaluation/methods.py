@@ -1,8 +1,8 @@
 """The conditions of a comparison by name: plain, the methods, and their controls.
 
-A control takes from a method what it claims to work by and leaves the rest: EAH with any head instead of the densest,
-CLVA with an anchor that was not found in the picture, or with anchor and noise exchanged. What a control gains as well
-is not gained by the idea.
+A control removes from a method the idea that it claims to work by and keeps the rest: EAH with any head instead of the
+densest, CLVA with an anchor that does not come from the picture, or with anchor and noise exchanged. A gain that the
+control has too is not due to the idea.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,10 @@ from minivlm.model import CLVA, EAH, Mitigation
 
 
 def methods(names: Sequence[str], eah: EAH | None = None, clva: CLVA | None = None) -> dict[str, Mitigation]:
-    """The mitigation of each name, in order; `names` may hold groups, see `GROUPS`. `eah`, `clva`: other settings."""
+    """Name -> mitigation, in order; `names` may hold groups, see `GROUPS`. `eah`, `clva`: settings instead of defaults.
+
+    Raises `EvaluationError` for unknown names, and without a name.
+    """
     eah, clva = eah or EAH(), clva or CLVA()
     known = {
         PLAIN: Mitigation(),

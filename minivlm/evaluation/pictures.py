@@ -1,4 +1,4 @@
-"""A folder of pictures that data names: where each is, what identifies it, and that no name leads out of the folder."""
+"""A folder of pictures: the file of each image, what identifies it, and the check that no name leaves the folder."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from minivlm.errors import EvaluationError, ImageError
 
 @dataclass(frozen=True)
 class PictureFolder:
-    """`files` says for each image its file below `folder`, in the order of the data; see `inside`."""
+    """`files`: image id -> its file, as a path below `folder` that `inside` checked; in the order of the data."""
 
     folder: Path
     files: Mapping[str, str]
 
     def picture(self, image: str) -> Path:
-        """The path of a picture that is there; whether it can be decoded is for its reader to say."""
+        """The path of an existing picture file, which may still be damaged. Raises `ImageError` if there is none."""
         if image not in self.files:
             raise ImageError(f"There is no image {image!r} among the {len(self.files)} of the data.")
         path = self.folder / self.files[image]
@@ -25,15 +25,15 @@ class PictureFolder:
         return path
 
     def named(self, file: str) -> str | None:
-        """The image whose file has this name, in whatever sub-folder."""
+        """The id of the image whose file has this name, in any sub-folder; None if there is none or several."""
         return self._image_of.get(file)
 
-    def marks(self, images: Sequence[str]) -> list:
-        """The names and sizes of the files: cheap to know, the same on every machine, and seldom equal by chance."""
+    def marks(self, images: Sequence[str]) -> list[list[str | int | None]]:
+        """Name and size of each file: quick to read, the same on every machine, and rarely equal for other pictures."""
         return [[self.files[image], size(self.folder / self.files[image])] for image in images]
 
     def require_some(self, images: Sequence[str]) -> None:
-        """Single pictures may be missing and are counted later; if none is there, the folder is the wrong one."""
+        """Raise `EvaluationError` if no picture exists: the folder must be wrong. Single ones may be missing."""
         if not any((self.folder / self.files[image]).is_file() for image in images):
             raise EvaluationError(
                 f"None of the {len(images)} pictures is in '{self.folder}', such as '{self.files[images[0]]}'. "
@@ -42,21 +42,21 @@ class PictureFolder:
 
     @cached_property
     def _image_of(self) -> dict[str, str | None]:
-        """A name that stands in two sub-folders says nothing, and leads to None."""
-        found: dict[str, str | None] = {}
+        """File name -> image id, or None for a name that occurs in two sub-folders."""
+        image_of: dict[str, str | None] = {}
         for image, file in self.files.items():
             name = PurePosixPath(file).name
-            found[name] = None if name in found else image
-        return found
+            image_of[name] = None if name in image_of else image
+        return image_of
 
 
 def size(path: Path) -> int | None:
-    """In bytes; None if there is no such file."""
+    """The size of a file in bytes; None if there is no such file."""
     return path.stat().st_size if path.is_file() else None
 
 
 def require_folder(path: str | Path, why: str) -> Path:
-    """The folder, once it is known to be one; `why` says what it is for and what to do."""
+    """`path` as an existing folder. Raises `EvaluationError` for any other; `why` ends its message."""
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise EvaluationError(f"There is no folder '{folder}'{' but a file' if folder.exists() else ''}. {why}")
@@ -64,9 +64,10 @@ def require_folder(path: str | Path, why: str) -> Path:
 
 
 def inside(name: object, where: str, *, flat: bool = False) -> str:
-    """A file name from data that stays below its folder; `flat` allows no sub-folders. `where` is for the message.
+    """`name`, once it is known to be a path below the folder of the pictures; `flat` allows no sub-folders.
 
-    What would leave the folder on any system is refused on all: "..", a leading slash, a drive, a backslash.
+    Raises `EvaluationError`, with `where` in front, for names that would leave the folder on any operating system:
+    "..", a leading slash, a drive, a backslash.
     """
     parts = PurePosixPath(name).parts if isinstance(name, str) else ()
     if not isinstance(name, str) or not parts or any(ord(character) < 32 for character in name):

@@ -1,9 +1,9 @@
-"""POPE: how often a model sees what is there and what is not (Li et al. 2023, arXiv 2305.10355).
+"""POPE: yes-no questions about objects that are in the picture or not (Li et al. 2023, arXiv 2305.10355).
 
-Yes is what is looked for: precision is the share of the yeses that are true, recall the share of what is there that
-was answered with yes. The yes-ratio is that of the answers, and tells of a model that agrees with everything: one that
-always says yes has an accuracy and a precision of 1/2, a recall and a yes-ratio of 1, and an F1 of 2/3 on a balanced
-set, whose labels would give 1/2 as ratio whatever the model says. Answers are matched to questions by their ids alone.
+Yes is the positive class: precision is the share of the yes answers that are true, recall the share of the objects in
+the picture that got a yes. The yes-ratio is the share of yes among the *answers*, and shows whether a model agrees with
+everything: one that always says yes has accuracy 1/2, precision 1/2, recall 1, yes-ratio 1 and F1 2/3 on a balanced
+set. (The yes-ratio of the labels would be 1/2 for every model.) Answers are matched to questions by id, never by order.
 
 Models do not always answer with yes or no alone, so there are two parsers, and figures by both should be shown.
 """
@@ -41,27 +41,27 @@ __all__ = [
 
 NOES = {"No", "NO", "no", "not"}
 WORD = re.compile(r"[^\W\d_]+")
-SHOWN = 3  # ids in an error
-Said = Sequence[bool | None]  # yes, no, or neither, in the order of the questions
+SHOWN = 3  # ids in an error sentence
+Said = Sequence[bool | None]  # yes, no, or neither (None), in the order of the questions
 
 
 def first_sentence(answer: str) -> str:
-    """Up to the first full stop: what follows may speak of other things that are not there."""
+    """The answer up to its first full stop; what follows may name other objects that are missing."""
     return answer.split(".")[0]
 
 
 def said_by_original(answer: str) -> bool:
-    """No if the first sentence holds a no, and yes in all other cases, even for an empty answer.
+    """No (False) if the first sentence holds a no; yes (True) in all other cases, even for an empty answer.
 
-    The rule of the authors' evaluate.py, which splits at blanks alone, with NO and the words in n't that later scripts
-    have added to it.
+    The rule of the authors' evaluate.py, which splits only at blanks. NO and words that end in n't were added by later
+    scripts.
     """
     words = first_sentence(answer).replace(",", "").split(" ")
     return not any(word in NOES or word.endswith("n't") for word in words)
 
 
 def said_by_first_word(answer: str) -> bool | None:
-    """Yes or no if that is the first word, in capitals or not; None for anything else."""
+    """Yes (True) or no (False) if that is the first word, in upper or lower case; None for anything else."""
     word = WORD.search(answer)
     return {"yes": True, "no": False}.get(word[0].lower()) if word else None
 
@@ -70,13 +70,13 @@ PARSERS: dict[str, Callable[[str], bool | None]] = {"original": said_by_original
 
 
 def unreadable(answer: str) -> bool:
-    """Whether neither parser finds a yes or a no, so that the original's yes is a yes for want of a no."""
+    """True if neither parser finds yes or no; the original then counts a yes."""
     a_yes = "yes" in WORD.findall(first_sentence(answer).lower())
     return said_by_original(answer) and said_by_first_word(answer) is None and not a_yes
 
 
 def read_answers(path: str | Path) -> dict[str, str]:
-    """Answers by question_id: JSON lines that have it, and the answer as answer or else as text."""
+    """Question id -> answer, from JSON lines with question_id and either answer or text. Raises `EvaluationError`."""
     lines = lines_by_id(path)
     return {name: text_of(line, "answer" if "answer" in line else "text", where) for name, line, where in lines}
 
@@ -84,14 +84,17 @@ def read_answers(path: str | Path) -> dict[str, str]:
 def score_answers(
     questions: Sequence[PopeQuestion], answers: Mapping[str, str], parser: str = "original"
 ) -> dict[str, Ratio]:
-    """The figures of `pope` for the texts that a model answered, by question id; each question needs one."""
+    """The figures of `pope` for a model's answers as text, by question id; each question needs exactly one."""
     return pope(questions, matched(questions, answers, parser))
 
 
 def matched(
     questions: Sequence[PopeQuestion], answers: Mapping[str, str], parser: str = "original"
 ) -> list[bool | None]:
-    """What was said to each question, in their order. Missing answers, and answers to other questions, are refused."""
+    """How `parser` reads the answer to each question, in the order of the questions; `answers`: question id -> text.
+
+    Raises `EvaluationError` for missing answers, for answers to other questions, and for an id that occurs twice.
+    """
     if parser not in PARSERS:
         raise EvaluationError(f"The parsers of yes and no are {', '.join(PARSERS)}, found {parser!r}.")
     asked = dict.fromkeys(question.id for question in questions)
@@ -109,16 +112,16 @@ def matched(
 
 
 def listed(names: Sequence[str]) -> str:
-    """ "2 (17, 18)" """
+    """The number of names and the first of them, as in "2 (17, 18)"."""
     shown = ", ".join([*names[:SHOWN], "…"] if len(names) > SHOWN else names)
     return f"{len(names)} ({shown})" if names else "0"
 
 
 def pope(questions: Sequence[PopeQuestion], answers: Said) -> dict[str, Ratio]:
-    """The figures as ratios of sums over images, in the order in which these are first asked about.
+    """Figure -> ratio of sums over images, in the order in which the images are first asked about.
 
-    Questions about one image share its difficulty, so images are what the bootstrap draws. None, an answer that could
-    not be read, is wrong and not a yes.
+    Questions about one image are not independent, so the bootstrap resamples images. None, an answer that could not be
+    read, counts as wrong and not as a yes.
     """
     if len(questions) != len(answers) or not questions:
         raise EvaluationError(
@@ -140,6 +143,6 @@ def pope(questions: Sequence[PopeQuestion], answers: Said) -> dict[str, Ratio]:
 
 
 def right(questions: Sequence[PopeQuestion], answers: Said) -> list[bool]:
-    """Which answers are true; of two methods, this is what McNemar's test compares."""
+    """Whether each answer is true. McNemar's test compares these lists of two methods."""
     pairs = zip(questions, answers, strict=True)
     return [answer is not None and bool(answer) == question.label for question, answer in pairs]

@@ -1,11 +1,11 @@
 """POPE's questions, "Is there a dog in the image?", read from files or built (Li et al. 2023, arXiv 2305.10355).
 
-About each image as many objects are asked that are there as are not, in turn, so that yes is right half of the time.
-The splits differ in the objects that are not there:
+About each image, questions about objects that are in it alternate with as many about objects that are not, so that yes
+is right half of the time. The splits differ in how the absent objects are chosen:
 
-    random         any of them by chance
-    popular        those that are on the most images
-    adversarial    for each object asked that is there, the one that is most often on an image together with it
+    random         at random
+    popular        those that occur in the most images
+    adversarial    for each present object asked about, the absent one that occurs most often together with it
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from minivlm.evaluation.lines import read_entries
 
 SPLITS = ("random", "popular", "adversarial")
 LABELS = {"yes": True, "no": False}
-Rank = Callable[[str, str], int]  # an object that is there and one that is not -> how much the split wants the pair
+Rank = Callable[[str, str], int]  # (a present object, an absent object) -> the pair's rank in a split; highest wins
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class PopeQuestion:
 def read_questions(path: str | Path, split: str = "") -> list[PopeQuestion]:
     """A question file of the original: JSON lines with question_id, image, text and label, which is "yes" or "no".
 
-    The files of all splits count from 1: where a `split` is given, it goes before the id, as in "popular/1".
+    The ids of every split's file begin at 1, so a given `split` is put before the id, as in "popular/1". Raises
+    `EvaluationError` for any other file.
     """
     questions = []
     for name, line, where in lines_by_id(path):
@@ -52,13 +53,13 @@ def read_questions(path: str | Path, split: str = "") -> list[PopeQuestion]:
 
 
 def lines_by_id(path: str | Path) -> Iterator[tuple[str, dict, str]]:
-    """The question_id of each line, the line, and where it stands; an id that occurs twice is refused."""
+    """The question_id of each line, the line, and its place in the file. Raises `EvaluationError` for a repeated id."""
     first: dict[str, str] = {}
     for where, line in read_entries(path):
-        found = line.get("question_id")
-        if type(found) not in (int, str) or found == "":
-            raise EvaluationError(f"{where}: a text or a whole number was expected as question_id, found {found!r}.")
-        name = str(found)
+        given = line.get("question_id")
+        if type(given) not in (int, str) or given == "":
+            raise EvaluationError(f"{where}: a text or a whole number was expected as question_id, found {given!r}.")
+        name = str(given)
         if first.setdefault(name, where) != where:
             raise EvaluationError(
                 f"{where}: question_id {name} occurs twice, first in {first[name].rpartition(', ')[2]}. "
@@ -68,7 +69,7 @@ def lines_by_id(path: str | Path) -> Iterator[tuple[str, dict, str]]:
 
 
 def text_of(line: Mapping, key: str, where: str) -> str:
-    """The text under a key."""
+    """The text that a line has under `key`. Raises `EvaluationError` if it is missing or no text."""
     if not isinstance(line.get(key), str):
         raise EvaluationError(f"{where}: a text was expected as {key}, found {line.get(key)!r}.")
     return line[key]
@@ -83,14 +84,15 @@ def build_questions(
     least: int = 1,
     images: Collection[str] | None = None,
 ) -> list[PopeQuestion]:
-    """Up to `per_side` questions with yes about each of the `images` and as many with no: yes, no, yes, no, …
+    """Up to `per_side` questions with the answer yes about each image and as many with no: yes, no, yes, no, …
 
-    Without `images`, about all of `truth`; without `objects`, all that occur in it may be asked about. Frequencies are
-    counted in all of `truth`, whatever the images. Images that do not give `least` questions of each kind are left out:
-    the original asks only about images with 3 objects (`least=3`); by default every image with an object has a say.
+    `truth`: image -> its objects; `images`: those to ask about, by default all; `objects`: those to ask about, by
+    default all that occur in `truth`. Frequencies are counted in all of `truth`, whatever the images. Images that do
+    not give `least` questions of each kind are left out. The original asks only about images with 3 objects
+    (`least=3`); by default every image with at least one object is asked about.
 
-    What is asked about an image depends on the seed and its id, not on its place, and on the other images only through
-    those frequencies and names. The same objects that are there are asked about in every split.
+    The questions about an image depend on the seed, on its id, and on the other images only through the frequencies and
+    names; not on its position. All splits ask about the same present objects.
     """
     if split not in SPLITS:
         raise EvaluationError(f"POPE's splits are {', '.join(SPLITS)}, found {split!r}.")
@@ -103,25 +105,27 @@ def build_questions(
     names = set().union(*truth.values()) if objects is None else set(objects)
     questions = []
     for image in truth if images is None else images:
-        there = truth[image]
-        order = sorted(names, key=lambda name: chance(seed, image, name))
-        pairs = chosen(order, there, rank, per_side)
+        order = sorted(names, key=lambda name: hash_of(seed, image, name))
+        pairs = chosen(order, truth[image], rank, per_side)
         for pair in pairs if len(pairs) >= least else ():
             questions += [question(image, name, label, split) for name, label in zip(pair, (True, False), strict=True)]
     return questions
 
 
 def question(image: str, name: str, label: bool, split: str) -> PopeQuestion:
-    """In the original's words; its id says all that is asked, so that it is the same in every set."""
+    """A question in the original's words. Its id is made of split, image and object, so it is the same in every set."""
     article = "an" if name[:1].lower() in "aeiou" else "a"
     return PopeQuestion(f"{split}/{image}/{name}", image, f"Is there {article} {name} in the image?", label, split)
 
 
-def chosen(order: list[str], there: Collection[str], rank: Rank, number: int) -> list[tuple[str, str]]:
-    """Pairs of an object that is there and one that is not; of equally wanted ones the first in `order`."""
-    present = [name for name in order if name in there]
-    absent = [name for name in order if name not in there]
-    pairs = []
+def chosen(order: list[str], objects: Collection[str], rank: Rank, number: int) -> list[tuple[str, str]]:
+    """At most `number` pairs of a present and an absent object; of equal ranks, the first in `order` is taken.
+
+    `order`: all names; `objects`: those in the picture.
+    """
+    present = [name for name in order if name in objects]
+    absent = [name for name in order if name not in objects]
+    pairs: list[tuple[str, str]] = []
     for name in present[: min(number, len(absent))]:
         pairs.append((name, max(absent, key=lambda other: rank(name, other))))
         absent.remove(pairs[-1][1])
@@ -129,11 +133,12 @@ def chosen(order: list[str], there: Collection[str], rank: Rank, number: int) ->
 
 
 def ranks(truth: Mapping[str, Collection[str]]) -> dict[str, Rank]:
-    """By split: how much a pair is wanted, counted in images."""
-    frequency, together = Counter(), Counter()
-    for there in truth.values():
-        frequency.update(set(there))
-        together.update(permutations(set(there), 2))
+    """Split -> its rank of a pair, counted in images."""
+    frequency: Counter[str] = Counter()
+    together: Counter[tuple[str, str]] = Counter()
+    for names in truth.values():
+        frequency.update(set(names))
+        together.update(permutations(set(names), 2))
     return {
         "random": lambda present, absent: 0,
         "popular": lambda present, absent: frequency[absent],
@@ -141,6 +146,6 @@ def ranks(truth: Mapping[str, Collection[str]]) -> dict[str, Rank]:
     }
 
 
-def chance(*what: object) -> bytes:
-    """What to sort by for an order by chance that stays when other things join or leave, on every machine."""
-    return hashlib.sha256(repr(what).encode()).digest()
+def hash_of(*key: object) -> bytes:
+    """A sort key for a pseudo-random order: the same on every machine, and the same when other entries come or go."""
+    return hashlib.sha256(repr(key).encode()).digest()

@@ -1,10 +1,10 @@
-"""The processes of one run, as torchrun starts them: who takes which share, and where they wait for each other.
+"""The processes of one run, as torchrun starts them: how the work is divided, and where they wait for each other.
 
     torchrun --nproc-per-node 2 -m minivlm evaluate chair …      RANK=0 WORLD_SIZE=2, RANK=1 WORLD_SIZE=2
 
-One process by itself needs none of this. Processes meet only at the beginning and at the end, through gloo on the CPU,
-and share their results through the run's folder, so this must be the same folder for all of them. A model that is split
-over several processes (tensor parallel) needs these to ask the same questions: they are one rank here.
+Processes synchronize only at the beginning and at the end, through gloo on the CPU, and share their results through the
+run's folder, which must be the same for all of them. The processes that share one model (tensor parallel) must ask the
+same questions: together they are one rank here. A single process needs none of this.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,46 +19,49 @@ import torch.distributed as dist
 from minivlm.errors import ConfigError, EvaluationError
 from minivlm.files import digest, torchrun
 
-PATIENCE = timedelta(days=14)  # the fastest process waits for the slowest
+TIMEOUT = timedelta(days=14)  # of a barrier: the fastest process waits for the slowest
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Number `rank` of `world`. Of the processes that share one rank, only the writer writes."""
+    """This process is rank `rank` of `world`. Of the processes that share a rank, only the `writer` records."""
 
     rank: int = 0
     world: int = 1
     writer: bool = True
-    group: Any = None  # the torch process group of all processes; None for a process by itself
+    group: Any = None  # the torch process group of all processes; None for a single process
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that prepares the folder, merges the records, and speaks."""
+        """Whether this process prepares the folder, merges the records, and prints."""
         return self.rank == 0 and self.writer
 
     def share(self, work: Sequence[T]) -> Sequence[T]:
-        """Each piece of work is one rank's, and no rank has more than one piece more than another."""
+        """The pieces of work of this rank: every `world`-th. Sizes differ by at most one piece between ranks."""
         return work[self.rank :: self.world]
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """A barrier: return once all processes have called it. Raises `EvaluationError` if one of them failed."""
         if self.group is not None:
-            with reached():
+            with peers_alive():
                 dist.barrier(self.group)
 
     def require_same(self, data: Any, what: str) -> None:
-        """Raise `EvaluationError` unless all processes come with equal data, in JSON types; all of them wait here."""
+        """Raise `EvaluationError` unless all processes pass equal `data` (JSON types); `what` names it in the message.
+
+        All processes must call this, and wait here for each other.
+        """
         if self.group is None:
             return
         tensor = torch.frombuffer(bytearray.fromhex(digest(data)), dtype=torch.uint8)
-        found = [torch.empty_like(tensor) for _ in range(dist.get_world_size(self.group))]
-        with reached():
-            dist.all_gather(found, tensor, self.group)
-        others = [rank for rank, other in enumerate(found) if not torch.equal(other, found[0])]
+        digests = [torch.empty_like(tensor) for _ in range(dist.get_world_size(self.group))]
+        with peers_alive():
+            dist.all_gather(digests, tensor, self.group)
+        others = [rank for rank, other in enumerate(digests) if not torch.equal(other, digests[0])]
         if others:
             raise EvaluationError(
-                f"Of {len(found)} processes, {', '.join(map(str, others))} and 0 do not agree on {what}. "
+                f"Of {len(digests)} processes, {', '.join(map(str, others))} and 0 do not agree on {what}. "
                 "All of them need the same command, files and versions, and one folder for the results."
             )
 
@@ -68,7 +71,10 @@ ALONE = Ranks()
 
 @contextmanager
 def joined(tensor_parallel: int = 1) -> Iterator[Ranks]:
-    """The ranks of this process, by what torchrun says in its environment; `tensor_parallel` processes are one rank."""
+    """The ranks of this process, from torchrun's environment variables; `tensor_parallel` processes make one rank.
+
+    Raises `EvaluationError` if the number of processes does not fit, or if they cannot connect.
+    """
     rank, world = place()
     if world % tensor_parallel:
         raise EvaluationError(
@@ -78,11 +84,11 @@ def joined(tensor_parallel: int = 1) -> Iterator[Ranks]:
     if world == 1:
         yield ALONE
         return
-    own = not dist.is_initialized()
+    started_here = not dist.is_initialized()
     try:
-        if own:
-            dist.init_process_group("gloo", timeout=PATIENCE)
-        group = dist.new_group(backend="gloo", timeout=PATIENCE)
+        if started_here:
+            dist.init_process_group("gloo", timeout=TIMEOUT)
+        group = dist.new_group(backend="gloo", timeout=TIMEOUT)
     except (RuntimeError, ValueError) as cause:
         raise EvaluationError(
             f"The {world} processes of this run did not find each other: {cause} Start them with torchrun."
@@ -90,12 +96,12 @@ def joined(tensor_parallel: int = 1) -> Iterator[Ranks]:
     try:
         yield Ranks(rank // tensor_parallel, world // tensor_parallel, rank % tensor_parallel == 0, group)
     finally:
-        if own:
+        if started_here:
             dist.destroy_process_group()
 
 
 def place() -> tuple[int, int]:
-    """The rank of this process and the number of processes; (0, 1) where nobody says otherwise."""
+    """The rank of this process and the number of processes; (0, 1) without torchrun's variables."""
     try:
         rank, world = torchrun("RANK", alone=0), torchrun("WORLD_SIZE", alone=1)
     except ConfigError as cause:
@@ -106,8 +112,8 @@ def place() -> tuple[int, int]:
 
 
 @contextmanager
-def reached() -> Iterator[None]:
-    """A process that fails closes its connections; the others then stop here."""
+def peers_alive() -> Iterator[None]:
+    """Raise `EvaluationError` if a peer has ended meanwhile: it closes its connections, and torch reports that here."""
     try:
         yield
     except RuntimeError as cause:

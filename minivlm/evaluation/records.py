@@ -4,9 +4,9 @@
     {"id": "17", "image": "17", "method": "eah", "text": "A cat.", "finish": "stop", "tokens": 4, "acted": true}
     {"id": "18", "image": "18", "method": "eah", "error": "The picture of image 18 is missing: …"}
 
-A line is handed to the operating system as soon as its answer is known. That survives a killed process; it is not
-forced onto the disk, so a machine that loses its power may lose the last seconds, which are asked again. What was
-being written when a process was killed is a line without its end, and is cut at restart.
+A line is given to the operating system as soon as its answer is known, so it survives a killed process. It is not
+forced to the disk: after a power failure the last seconds may be lost, and are asked again. A process that is killed
+while it writes leaves a line without an end, which is removed at the restart.
 """
 
 import errno
@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from minivlm.errors import EvaluationError
 from minivlm.evaluation.items import Item
@@ -24,29 +24,32 @@ from minivlm.inference.answer import Answer
 
 try:
     import fcntl
-except ImportError:  # Windows: two runs in one folder are not noticed there
-    fcntl = None
+
+    CAN_LOCK = True
+except ImportError:  # Windows, where two runs in one folder are not noticed
+    CAN_LOCK = False
 
 Key = tuple[str, str]  # an item's id and a method
 ANSWER = {"id": str, "image": str, "method": str, "text": str, "finish": str, "tokens": int}
-MITIGATED = ANSWER | {"acted": bool}  # whether the method changed anything at all: it need not, and that is counted
+MITIGATED = ANSWER | {"acted": bool}  # whether the method changed anything, for it may change nothing in an answer
 FAILURE = {"id": str, "image": str, "method": str, "error": str}
-TAIL = 2**16  # bytes that are read at once in search of the last whole line
+TAIL = 2**16  # bytes that are read at once in the search for the last whole line
 
 
-def answered(item: Item, method: str, answer: Answer) -> dict:
+def answered(item: Item, method: str, answer: Answer) -> dict[str, Any]:
     """The record of an answer."""
-    told = {"text": str(answer), "finish": answer.finish, "tokens": len(answer.tokens)}
+    text = {"text": str(answer), "finish": answer.finish, "tokens": len(answer.tokens)}
     acted = {} if answer.effect is None else {"acted": not answer.effect.nothing}
-    return {"id": item.id, "image": item.image, "method": method, **told, **acted}
+    return {"id": item.id, "image": item.image, "method": method, **text, **acted}
 
 
-def failed(item: Item, method: str, error: Exception) -> dict:
-    """The record of a question that could not be asked, because its picture could not be read."""
+def failed(item: Item, method: str, error: Exception) -> dict[str, Any]:
+    """The record of a question that was not asked because its picture could not be read."""
     return {"id": item.id, "image": item.image, "method": method, "error": str(error)}
 
 
-def key_of(record: Mapping) -> Key:
+def key_of(record: Mapping[str, Any]) -> Key:
+    """The item's id and the method of a record."""
     return record["id"], record["method"]
 
 
@@ -60,7 +63,7 @@ class Recorder:
         self.path = out / f"answers-{rank}.jsonl"
         with explained(self.path):
             self.file = self.path.open("ab", buffering=0)
-        lock(self.file, self.path)  # as long as it is open
+        lock(self.file, self.path)  # until it is closed
 
     def __enter__(self) -> "Recorder":
         return self
@@ -68,8 +71,8 @@ class Recorder:
     def __exit__(self, *error: object) -> None:
         self.file.close()
 
-    def write(self, record: Mapping) -> None:
-        """Hand over one record; `EvaluationError` if there is no room for it."""
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Append one record. Raises `EvaluationError` if the disk is full."""
         line = json.dumps(record, allow_nan=False).encode("ascii") + b"\n"
         with explained(self.path):
             if self.file.write(line) < len(line):
@@ -78,7 +81,7 @@ class Recorder:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """What the operating system refuses, as a sentence."""
+    """Turn an OSError into an `EvaluationError` whose sentence names `path`."""
     try:
         yield
     except OSError as cause:
@@ -92,14 +95,14 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def record_files(out: Path) -> list[Path]:
-    """The files of all processes that ever worked on the run."""
+    """The record files of all processes of the run, also of those before a restart."""
     return sorted(out.glob("answers-*.jsonl"))
 
 
 def cut_half_line(path: Path) -> int:
-    """Cut what stands behind the last whole line, and say how many bytes that were.
+    """Cut a file behind its last whole line; returns how many bytes were removed.
 
-    Raises `EvaluationError` if its process is still writing: one of a run that was stopped in part.
+    Raises `EvaluationError` if a process still writes to it, as when only some processes of a run were stopped.
     """
     with path.open("r+b") as file:
         lock(file, path)
@@ -115,13 +118,13 @@ def cut_half_line(path: Path) -> int:
     return size - end
 
 
-def read_records(out: Path) -> dict[Key, dict]:
+def read_records(out: Path) -> dict[Key, dict[str, Any]]:
     """All records of a run by item and method, from the files of all processes.
 
-    `EvaluationError` for a line that is no record, and where something is recorded twice: no run does that, so the
-    files were put together by hand, and which of the two is right cannot be known.
+    Raises `EvaluationError` for a line that is not a record, and for an answer that is recorded twice: no run does
+    that, so files of several runs were mixed, and it is unknown which of them is right.
     """
-    records: dict[Key, dict] = {}
+    records: dict[Key, dict[str, Any]] = {}
     for path in record_files(out):
         for number, record in read_lines(path):
             require_record(record, f"'{path}', line {number}")
@@ -134,15 +137,18 @@ def read_records(out: Path) -> dict[Key, dict]:
     return records
 
 
-def require_record(record: Mapping, where: str) -> None:
+def require_record(record: Mapping[str, Any], where: str) -> None:
     """Raise `EvaluationError` unless the fields are those of an answer or of a failure."""
     fields = FAILURE if "error" in record else MITIGATED if "acted" in record else ANSWER
     if record.keys() != fields.keys() or any(type(record[name]) is not kind for name, kind in fields.items()):
         raise EvaluationError(f"{where}: the record of a run has {', '.join(fields)}, found {str(record)[:80]!r}.")
 
 
-def merged(out: Path, items: Sequence[Item], methods: Sequence[str]) -> dict[Key, dict]:
-    """The records of all items and methods, in this order; an incomplete set, or one with strangers, is refused."""
+def merged(out: Path, items: Sequence[Item], methods: Sequence[str]) -> dict[Key, dict[str, Any]]:
+    """The records of all items and methods, in this order.
+
+    Raises `EvaluationError` if records are missing, or if some belong to no item or method of the run.
+    """
     records = read_records(out)
     expected = [(item.id, method) for item in items for method in methods]
     missing = [key for key in expected if key not in records]
@@ -159,16 +165,16 @@ def merged(out: Path, items: Sequence[Item], methods: Sequence[str]) -> dict[Key
 
 @contextmanager
 def held(out: Path) -> Iterator[None]:
-    """Keep other runs out of the folder, until this one ends in whatever way: the system itself opens a dead lock."""
+    """Lock the folder against other runs. The operating system releases the lock if the process dies."""
     with explained(out), (out / ".lock").open("w") as file:
         lock(file, out)
         yield
 
 
-def lock(file: IO, path: Path) -> None:
-    """Hold an open file alone, or raise `EvaluationError` if another process does."""
+def lock(file: IO[Any], path: Path) -> None:
+    """Lock an open file until it is closed. Raises `EvaluationError` if another process has locked it."""
     try:
-        if fcntl:
+        if CAN_LOCK:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as cause:
         raise EvaluationError(

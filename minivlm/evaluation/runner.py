@@ -1,12 +1,12 @@
-"""A run: every method on the same items, batch by batch, in one process or in many, now or in several goes.
+"""A run: every method on the same items, batch by batch, in one process or in many, with or without interruptions.
 
     RUN/card.json        what decides the figures                          (card.py)
-    RUN/answers-*.jsonl  what was answered, a file for each process        (records.py)
-    RUN/counts.json      what the figures are made of, image by image      (counts.py)
-    RUN/summary.json     the figures: of the records and the card alone    (summary.py)
+    RUN/answers-*.jsonl  the answers, a file for each process              (records.py)
+    RUN/counts.json      the counts behind the figures, image by image     (counts.py)
+    RUN/summary.json     the figures, computed from records and card only  (summary.py)
 
-A run that was stopped in whatever way goes on where it was, and ends with the same summary to the byte: its batches are
-fixed beforehand (plan.py), and the answers that are there already are not given again.
+A run that was stopped, in whatever way, can be resumed and ends with the same summary, byte for byte: its batches are
+fixed beforehand (plan.py), and existing answers are kept.
 """
 
 import os
@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from minivlm.errors import EvaluationError, ImageError
-from minivlm.evaluation.asking import Asker, Looked
+from minivlm.errors import EvaluationError, ImageError, NoEffectWarning
+from minivlm.evaluation.asking import Asker, EncodedImages
 from minivlm.evaluation.card import differences
 from minivlm.evaluation.datasets import Dataset
 from minivlm.evaluation.items import Item
@@ -46,8 +46,8 @@ from minivlm.files import LEFTOVERS, write_json
 from minivlm.inference.batches import whole
 
 CARD, COUNTS, SUMMARY = "card.json", "counts.json", "summary.json"
-BYTES_A_RECORD = 512  # a caption of 80 words and what stands around it
-Work = tuple[Group, frozenset[Key]]  # pictures with their questions, and the records that are missing of them
+BYTES_A_RECORD = 512  # a caption of 80 words and the other fields of its record
+Work = tuple[Group, frozenset[Key]]  # pictures with their questions, and the keys of the records still missing
 
 
 def run(
@@ -60,11 +60,11 @@ def run(
     resume: bool = False,
     ranks: Ranks = ALONE,
 ) -> dict[str, Any] | None:
-    """Ask what is not answered yet, and return the summary, which is also in the folder; None in all other processes.
+    """Ask what is not answered yet, and write and return the summary; only the first process returns it, others None.
 
-    `card`: that of `asker` and `items`, see card.py. A folder that holds a run is refused, or with `resume` one that
-    has another card. Pictures that could not be read are under "missing" in the summary: whether these are a failure
-    is for the caller to say. Ctrl-C leaves a run that can be resumed.
+    `card`: that of `asker` and `items`, see card.py; `out`: the run's folder. Raises `EvaluationError` if `out` holds a
+    run already, or with `resume` a run with another card. Pictures that could not be read are listed under "missing" in
+    the summary; the caller decides whether that is a failure. Ctrl-C leaves a run that can be resumed.
     """
     ranks.require_same(card, "what decides the figures")
     if ranks.first:
@@ -85,16 +85,20 @@ def run(
 
 
 def make_folder(out: Path) -> None:
+    """Make the run's folder if it does not exist."""
     with explained(out):
         out.mkdir(parents=True, exist_ok=True)
 
 
 def prepare(out: Path, card: Mapping[str, Any], records: int, resume: bool) -> None:
-    """Make the folder one of this run, or see that it is; whatever would stop the run at its end stops it here."""
+    """Write the card into the folder, or compare it with the one there. `records`: how many the run will have.
+
+    Raises `EvaluationError` now for everything that would stop the run later: another run, a full disk, no permission.
+    """
     require_free(out, resume)
-    if (begun := (out / CARD).exists()) and (found := differences(read_json(out / CARD), card)):
+    if (begun := (out / CARD).exists()) and (changed := differences(read_json(out / CARD), card)):
         raise EvaluationError(
-            f"The run in '{out}' cannot be resumed, because it was another one. {' '.join(found)} "
+            f"The run in '{out}' cannot be resumed, because it was another one. {' '.join(changed)} "
             "Ask for the same again, or give another folder with --out."
         )
     with explained(out):
@@ -108,7 +112,7 @@ def prepare(out: Path, card: Mapping[str, Any], records: int, resume: bool) -> N
 
 
 def require_free(out: Path, resume: bool) -> None:
-    """Raise `EvaluationError` if a run in this folder would not be a new one, nor one that is gone on with."""
+    """Raise `EvaluationError` unless the folder holds no run, or with `resume` a run that has its card."""
     begun = (out / CARD).exists()
     if not begun and record_files(out):
         raise EvaluationError(
@@ -119,7 +123,7 @@ def require_free(out: Path, resume: bool) -> None:
 
 
 def require_room(out: Path, wanted: int) -> None:
-    """Raise `EvaluationError` if the disk is too full for so many bytes, OSError if nothing may be written there."""
+    """Raise `EvaluationError` if fewer than `wanted` bytes are free on the disk, OSError if writing is not allowed."""
     probe = out / ".probe.part"
     probe.write_bytes(os.urandom(1024))
     probe.unlink()
@@ -135,7 +139,7 @@ def require_room(out: Path, wanted: int) -> None:
 
 
 def ask(asker: Asker, dataset: Dataset, work: Sequence[Work], out: Path, ranks: Ranks) -> None:
-    """Answer what is missing and record each answer as soon as its batch is through."""
+    """Answer what is missing, and record the answers after each batch."""
     missing = sum(len(wanted) for _, wanted in work)
     with Recorder(out, ranks.rank) if ranks.writer else nullcontext() as recorder, bar(missing, ranks) as progress:
         for group, wanted in work:
@@ -147,41 +151,45 @@ def ask(asker: Asker, dataset: Dataset, work: Sequence[Work], out: Path, ranks: 
 
 
 def bar(missing: int, ranks: Ranks) -> tqdm:
-    """How far the first process is with its share."""
+    """A progress bar over the first process's share of the answers; the other processes show none."""
     return tqdm(total=missing, unit="answer", disable=not ranks.first)
 
 
-def records_of(asker: Asker, dataset: Dataset, group: Group, wanted: Collection[Key]) -> Iterator[dict]:
-    """The records of all batches and methods of which any is wanted."""
-    pixels, errors = look_up(asker, dataset, list(dict.fromkeys(item.image for batch in group for item in batch)))
+def records_of(asker: Asker, dataset: Dataset, group: Group, wanted: Collection[Key]) -> Iterator[dict[str, Any]]:
+    """The records of a group, for each pair of batch and method in which at least one record is wanted."""
+    pixels, errors = read_pictures(asker, dataset, list(dict.fromkeys(item.image for batch in group for item in batch)))
     numbers = {image: number for number, image in enumerate(pixels)}
-    looked = asker.look(torch.stack([*pixels.values()])) if pixels else None
+    encoded = asker.encode(torch.stack([*pixels.values()])) if pixels else None
     for method in asker.methods:
         for batch in group:
             if any((item.id, method) in wanted for item in batch):
                 yield from (failed(item, method, errors[item.image]) for item in batch if item.image in errors)
                 readable = tuple(item for item in batch if item.image in numbers)
-                yield from answers_of(asker, looked, numbers, readable, method) if readable else ()
+                if encoded is not None and readable:
+                    yield from answers_of(asker, encoded, numbers, readable, method)
 
 
-def answers_of(asker: Asker, looked: Looked, numbers: Mapping[str, int], batch: Batch, method: str) -> Iterator[dict]:
-    """The records of one batch; `numbers` says which picture of those that were looked at is an image's."""
+def answers_of(
+    asker: Asker, encoded: EncodedImages, numbers: Mapping[str, int], batch: Batch, method: str
+) -> Iterator[dict[str, Any]]:
+    """The records of one batch; `numbers`: image id -> its number in `encoded`."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The mitigation changed nothing")  # in some rows; the summary counts them
-        answers = whole(asker.ask(looked, [(numbers[item.image], item.question) for item in batch], method))
+        warnings.simplefilter("ignore", NoEffectWarning)  # the summary counts the answers without an effect
+        answers = whole(asker.ask(encoded, [(numbers[item.image], item.question) for item in batch], method))
     return (answered(item, method, answer) for item, answer in zip(batch, answers, strict=True))
 
 
-def look_up(
+def read_pictures(
     asker: Asker, dataset: Dataset, images: Sequence[str]
 ) -> tuple[dict[str, torch.Tensor], dict[str, ImageError]]:
-    """The pixels (3, S, S) of each picture that can be read, and of the others why not, which is also said aloud."""
-    pixels, errors = {}, {}
+    """The pixels (3, S, S) of each readable picture and the error of each other one, by image; errors are warned of."""
+    pixels: dict[str, torch.Tensor] = {}
+    errors: dict[str, ImageError] = {}
     for image in images:
         try:
             pixels[image] = asker.vlm.pixels(dataset.picture(image))
         except ImageError as error:
-            errors[image] = ImageError(dataset.unplaced(str(error)))  # what is recorded is the same on every machine
+            errors[image] = ImageError(dataset.unplaced(str(error)))  # records are the same on every machine
             warnings.warn(f"{error} Nothing is asked about it; the summary counts it as missing.", stacklevel=2)
     return pixels, errors
 
@@ -190,10 +198,10 @@ def look_up(
 
 
 def conclude(out: Path, dataset: Dataset, items: Sequence[Item]) -> dict[str, Any]:
-    """The summary of a run that is complete, as it is written."""
+    """Write counts and summary of a complete run; returns the summary."""
     card = read_json(out / CARD)
-    found, counts = summary(card, dataset, items, merged(out, items, list(card["methods"])))
+    figures, counts = summary(card, dataset, items, merged(out, items, list(card["methods"])))
     with explained(out / SUMMARY):
         write_json(out / COUNTS, counts)
-        write_json(out / SUMMARY, found)
-    return found
+        write_json(out / SUMMARY, figures)
+    return figures

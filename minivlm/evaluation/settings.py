@@ -1,6 +1,6 @@
-"""Methods as one types them: their names, and their settings.
+"""Methods on the command line: their names, and their settings as text.
 
-`layer=2,head=random` becomes an `EAH`, or a `UsageError` if it cannot be. torch is not imported here.
+`layer=2,head=random` becomes an `EAH`, or a `UsageError` if that is impossible. torch is not imported here.
 """
 
 from __future__ import annotations
@@ -11,21 +11,24 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from minivlm.errors import ConfigError
 
-PLAIN = "plain"  # the model as it is, which the methods are held against
+PLAIN = "plain"  # the model without mitigation, which the methods are compared with
 METHODS = (PLAIN, "eah", "clva", "both")
 CONTROLS = ("eah-random-head", "clva-random-anchor", "clva-shuffled-anchor", "clva-swapped")  # see methods.py
-BENCHED = (*METHODS, "trace")  # what the bench puts beside each other: a trace is no method, but costs something
+BENCHED = (*METHODS, "trace")  # what the bench compares: a trace is not a method, but it has a cost too
 GROUPS = {"methods": METHODS, "controls": CONTROLS, "all": METHODS + CONTROLS}
 
 Method = TypeVar("Method")
 
 
 class UsageError(Exception):
-    """The arguments cannot mean anything; minivlm exits with 2."""
+    """Arguments that have no meaning; the command minivlm then exits with 2."""
 
 
 def method(kind: type[Method], text: str) -> Method:
-    """The settings of EAH or CLVA in `text`, such as "layer=2,head=random"; each is read as its field's type."""
+    """The settings of EAH or CLVA in `text`, such as "layer=2,head=random"; each is converted to its field's type.
+
+    Raises `UsageError` for an unknown setting or an impossible value.
+    """
     known = get_type_hints(kind)
     given = {}
     for setting in re.split(r",(?=\s*[\w-]+=)", text) if text else ():  # "deep_layers=6,7,omega=0.5" is two settings
@@ -41,7 +44,7 @@ def method(kind: type[Method], text: str) -> Method:
 
 
 def value_of(hint: Any, text: str, name: str) -> Any:
-    """`text` as a value of a field with the type `hint`; one that may be None, too, is never meant as None here."""
+    """`text` as a value of a field with the type `hint` (for `int | None`, an int). `name` is for the `UsageError`."""
     expected, read = next(reader for plain, reader in READERS.items() if plain in (hint, *get_args(hint)))
     try:
         return read(text)
@@ -50,7 +53,7 @@ def value_of(hint: Any, text: str, name: str) -> Any:
 
 
 def layers(text: str) -> tuple[int, ...]:
-    """`6-7` or `3,5-6` as the layers that are meant."""
+    """The layers in `6-7` or `3,5-6`, as (6, 7) or (3, 5, 6). Raises ValueError for anything else."""
     spans = [span.partition("-") for span in text.split(",")]
     return tuple(layer for first, _, last in spans for layer in range(int(first), int(last or first) + 1))
 

@@ -1,8 +1,8 @@
 """Ground truth: which objects are in each picture, as a mapping from image ids to sets of objects.
 
-COCO says it twice: its instances are outlines that people drew, of 80 categories, and its captions are what other
-people wrote about the picture. An object counts as there if either names it, as in the original CHAIR program: outlines
-were not drawn of everything that one sees.
+COCO has two sources: its instances are objects of 80 categories that annotators segmented, and its captions are what
+other people wrote about the picture. As in the original CHAIR program, an object is in the picture if either source has
+it, since not everything in a picture was segmented.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from minivlm.evaluation.lines import read_json
 
 
 def objects_file(path: str | Path, lexicon: Words) -> dict[str, frozenset[str]]:
-    """Objects from a JSON file {image id: [names]}; a name that is no object of the lexicon is refused."""
+    """Image id -> objects, from JSON {image id: [names]}. Raises `EvaluationError` for a name not in the lexicon."""
     content = read_json(path)
     if not isinstance(content, Mapping) or not content:
         raise EvaluationError(
@@ -25,7 +25,7 @@ def objects_file(path: str | Path, lexicon: Words) -> dict[str, frozenset[str]]:
 
 
 def checked(names: Any, lexicon: Words, where: str) -> frozenset[str]:
-    """The names as a set, once all of them are objects of the lexicon."""
+    """The names as a set. Raises `EvaluationError`, with `where` in front, unless all are objects of the lexicon."""
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise EvaluationError(f"{where}: a list of names was expected, found {str(names)[:60]!r}.")
     if strange := sorted(set(names) - set(lexicon.objects)):
@@ -37,8 +37,12 @@ def checked(names: Any, lexicon: Words, where: str) -> frozenset[str]:
 
 
 def coco_objects(instances: str | Path, captions: str | Path | None, lexicon: Words) -> dict[str, frozenset[str]]:
-    """The objects of each image that has any, from COCO's two files; without `captions` from the outlines alone."""
-    found: dict[str, set[str]] = {}
+    """Image id -> its objects, from COCO's two files, or without `captions` from the instances alone.
+
+    Images without any object are left out. Raises `EvaluationError` for other files, and for a category that the
+    lexicon does not have.
+    """
+    objects: dict[str, set[str]] = {}
     content = read_json(instances)
     categories = {
         number: category(name, lexicon, f"'{instances}'")
@@ -49,38 +53,41 @@ def coco_objects(instances: str | Path, captions: str | Path | None, lexicon: Wo
             raise EvaluationError(
                 f"'{instances}': category {number} of an annotation is not in its list of categories."
             )
-        found.setdefault(str(image), set()).add(categories[number])
+        objects.setdefault(str(image), set()).add(categories[number])
     if captions is not None:
         for image, text in fields(read_json(captions), "annotations", "image_id", "caption", captions):
             if named := {mention.object for mention in lexicon.mentions(str(text))}:
-                found.setdefault(str(image), set()).update(named)
-    return {image: frozenset(names) for image, names in found.items()}
+                objects.setdefault(str(image), set()).update(named)
+    return {image: frozenset(names) for image, names in objects.items()}
 
 
 def category(name: str, lexicon: Words, where: str) -> str:
-    """The lexicon's object for the name of a category."""
+    """The lexicon's object for the name of a COCO category. Raises `EvaluationError` if there is not exactly one."""
     if name in lexicon.objects:
         return name
-    found = {mention.object for mention in lexicon.mentions(name)}
-    if len(found) != 1:
+    objects = {mention.object for mention in lexicon.mentions(name)}
+    if len(objects) != 1:
         raise EvaluationError(
             f"{where}: the category {name!r} is not one of the {len(lexicon.objects)} objects of {lexicon.name}. "
             "Give a word list that has it, with --synonyms."
         )
-    return found.pop()
+    return objects.pop()
 
 
-def fields(content: Any, part: str, first: str, second: str, path: str | Path) -> Iterator[tuple[int, Any]]:
-    """Two fields of every entry of a part of one of COCO's files: ids are whole numbers, all else is text."""
+def fields(content: Any, part: str, first: str, second: str, path: str | Path) -> Iterator[tuple[Any, Any]]:
+    """Two fields of every entry in `part` of a COCO file: ids must be whole numbers, everything else text.
+
+    Raises `EvaluationError` for other content; `path` is for its message.
+    """
     entries = content.get(part) if isinstance(content, Mapping) else None
     if not isinstance(entries, list):
         raise EvaluationError(f"'{path}' holds no list of {part}: one of COCO's annotation files was expected.")
     kinds = [int if name.endswith("id") else str for name in (first, second)]
     for number, entry in enumerate(entries):
-        found = [entry.get(name) for name in (first, second)] if isinstance(entry, Mapping) else []
-        if [type(value) for value in found] != kinds:
+        values = [entry.get(name) for name in (first, second)] if isinstance(entry, Mapping) else []
+        if [type(value) for value in values] != kinds:
             raise EvaluationError(
                 f"'{path}', entry {number} of {part}: {first} and {second} were expected, ids as whole numbers and the "
                 f"rest as text, found {str(entry)[:80]}."
             )
-        yield found[0], found[1]
+        yield values[0], values[1]

@@ -1,7 +1,7 @@
-"""What is measured on the shipped model. Read `exam.py` first: what it sees and what it invents.
+"""Experiments with the shipped model. Read `exam.py` first: which objects it recognizes and which it hallucinates.
 
-Then `trials.py` (answers under one condition, counted by the evaluation's CHAIR and POPE), `conditions.py` (EAH and
-CLVA between ceiling and controls) with `oracle.py` and `tuning.py`, `layers.py` (how it looks, layer by layer) and
-`bench.py` (what the methods cost). `demo.py` with `demo_text.py` is `minivlm demo`; `card.py`, `methods_card.py`,
-`model_card.py` and `figures.py` write the model's card.
+Then `trials.py` (answers under one condition, scored by CHAIR and POPE), `conditions.py` (EAH and CLVA compared with an
+oracle and with controls) with `oracle.py` and `tuning.py`, `layers.py` (attention by layer) and `bench.py` (the cost of
+the methods). `demo.py` with `demo_text.py` is `minivlm demo`; `card.py`, `methods_card.py`, `model_card.py` and
+`figures.py` write the model's card.
 """

@@ -1,15 +1,16 @@
-"""`minivlm bench`: what EAH, CLVA and a trace cost, held against plain answers of the same model in the same process.
+"""`minivlm bench`: the cost of EAH, CLVA and a trace, compared with plain answers of the same model and process.
 
-A machine is never equally fast twice. So the methods take turns (plain, eah, clva, both, trace, plain, ...), each run
-is divided by the plain run of its own round, and of these ratios the median, the least and the most are reported.
+The speed of a machine varies over time. So the methods take turns (plain, eah, clva, both, trace, plain, ...), each
+time is divided by that of the plain run in the same round, and the median, least and largest of these ratios are
+reported.
 
-    prefill   seconds from prepared inputs to the first token; the vision tower is part of it
-    decode    seconds a further token: the median of the steps of an answer; nothing ends it early
-    memory    the most bytes of tensors alive at a time, beside the weights: cache, activations, maps, statistics
+    prefill   seconds from prepared inputs to the first token, with the vision tower
+    decode    seconds for each further token: the median of the steps of an answer, which has a fixed length
+    memory    peak bytes of tensors beside the weights: cache, activations, maps, statistics
 
-The memory is measured in a round of its own before the others, which is also their warm-up. On CUDA it is what torch's
-allocator counts. On a CPU it is what torch's profiler sees the allocator hand out and take back: exact for tensors,
-blind for what the mathematical libraries set aside for themselves. Other devices count nothing, and report none.
+Memory is measured in a separate round before the others, which also warms them up. On CUDA it is what torch's allocator
+counts. On a CPU it is the allocations that torch's profiler records: exact for tensors, without the internal buffers of
+the mathematical libraries. On other devices there is no count, and None is reported.
 """
 
 import os
@@ -40,16 +41,16 @@ from minivlm.model import CLVA, EAH, Mitigation
 from minivlm.toyworld import HELD_OUT
 
 QUESTION = "What is in the image?"
-FILLING = (" and", " a")  # words that make a question longer: one of them is a single token in any tokenizer
+FILLING = (" and", " a")  # words that lengthen a question by one token; at least one of them is a single token
 
 
 @dataclass(frozen=True)
-class Run:
-    """One answer of one method."""
+class Timing:
+    """The times of one answer by one method."""
 
     prefill: float  # seconds
     decode: float  # seconds a token
-    effect: Effect | None
+    effect: Effect | None  # None without mitigation
 
 
 def measure(
@@ -62,10 +63,11 @@ def measure(
     eah: EAH | None = None,
     clva: CLVA | None = None,
 ) -> dict[str, Any]:
-    """Figures of each of the `methods`, in JSON types; "plain" is always among them.
+    """The figures of the `methods`, in JSON types; "plain" is always included.
 
-    `prompt`: tokens of the prompt with its picture, at least what a short question takes, which is the default; `new`:
-    tokens of an answer; `repeats`: measured rounds. `eah` and `clva` replace the methods' default settings.
+    `prompt`: tokens of the prompt with its picture, by default those of a short question, which are the minimum; `new`:
+    tokens of an answer; `repeats`: measured rounds. `eah` and `clva` replace the methods' default settings. Raises
+    `ConfigError` for unknown methods and too few tokens or rounds, `PromptError` for a prompt that does not fit.
     """
     methods = ordered(methods)
     if new < 2 or repeats < 1:
@@ -73,9 +75,9 @@ def measure(
     inputs = prepared(vlm, prompt, new)
     kinds = {"eah": Mitigation(eah or EAH()), "clva": Mitigation(clva=clva or CLVA())}
     kinds["both"] = Mitigation(kinds["eah"].eah, kinds["clva"].clva)
-    settings = {"settings": Generation(max_new_tokens=new), "allowed": vlm.allowed.to(vlm.device)}
+    common = {"settings": Generation(max_new_tokens=new), "allowed": vlm.allowed.to(vlm.device)}
     run = {
-        method: partial(answer, vlm, inputs, method == "trace", mitigation=kinds.get(method), **settings)
+        method: partial(answer, vlm, inputs, method == "trace", mitigation=kinds.get(method), **common)
         for method in methods
     }
     memory = {method: peak_memory(run[method], vlm.device) for method in methods}  # and the warm-up
@@ -92,7 +94,7 @@ def measure(
 
 
 def ordered(methods: Sequence[str]) -> tuple[str, ...]:
-    """The methods in the order of BENCHED, plain first, which all others are held against."""
+    """The methods and plain, in the order of BENCHED. Raises `ConfigError` for unknown ones."""
     if unknown := set(methods) - set(BENCHED):
         raise ConfigError(f"A bench knows the methods {', '.join(BENCHED)}, found {', '.join(sorted(unknown))}.")
     return tuple(method for method in BENCHED if method in {PLAIN, *methods})
@@ -102,7 +104,10 @@ def ordered(methods: Sequence[str]) -> tuple[str, ...]:
 
 
 def prepared(vlm: VLM, length: int | None, new: int) -> Inputs:
-    """A toy scene and a question about it, in a prompt of `length` tokens."""
+    """A toy scene and a question about it, in a prompt of `length` tokens (None: as few as possible).
+
+    Raises `PromptError` if `new` further tokens do not fit into the model's context.
+    """
     inputs = vlm.prepare(HELD_OUT.draw(0).picture, question(vlm, length))
     room = fitting_steps(vlm.model, inputs.tokens.shape[1], new)
     if room < new:
@@ -114,7 +119,7 @@ def prepared(vlm: VLM, length: int | None, new: int) -> Inputs:
 
 
 def question(vlm: VLM, length: int | None) -> str:
-    """A question that makes a prompt of `length` tokens together with one picture, by words that mean nothing."""
+    """A question, lengthened by filler words, that makes a prompt of `length` tokens with one picture."""
     shortest = tokens_of(vlm, QUESTION)
     missing = 0 if length is None else length - shortest
     if missing < 0:
@@ -129,11 +134,12 @@ def question(vlm: VLM, length: int | None) -> str:
 
 
 def tokens_of(vlm: VLM, text: str) -> int:
+    """The number of tokens in the prompt of a question with one picture."""
     return len(vlm.prompt(text, num_images=1).tokens)
 
 
-def answer(vlm: VLM, inputs: Inputs, traced: bool, **how: Any) -> Run:
-    """Write an answer that no stop token ends, and look at the clock at every token; `how` goes to `steps`."""
+def answer(vlm: VLM, inputs: Inputs, traced: bool, **how: Any) -> Timing:
+    """Generate an answer that no stop token ends, and measure the time of every token; `how` goes to `steps`."""
     tracer = Tracer(vlm.model, inputs, maps=(), lens=()) if traced else None
     watch = tracer.watch if tracer else {}
     times = [now(vlm.device)]
@@ -142,18 +148,18 @@ def answer(vlm: VLM, inputs: Inputs, traced: bool, **how: Any) -> Run:
             tracer.record(step)
         times.append(now(vlm.device))
     prefill, *decode = [end - start for start, end in pairwise(times)]
-    return Run(prefill, median(decode), step.effect)
+    return Timing(prefill, median(decode), step.effect)
 
 
 def now(device: torch.device) -> float:
-    """Seconds, once the device has done what it was told to."""
+    """The time in seconds, after all work queued on the device is done."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
     return time.perf_counter()
 
 
 def peak_memory(work: Callable[[], Any], device: torch.device) -> int | None:
-    """The most bytes that torch's allocator held at a time during `work`, beyond what it held before."""
+    """Peak bytes of torch's allocator during `work`, minus those before; None for a device without a count."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
@@ -162,7 +168,7 @@ def peak_memory(work: Callable[[], Any], device: torch.device) -> int | None:
     if device.type != "cpu":
         work()
         return None
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler's library talks on stderr
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # otherwise the profiler's library writes to stderr
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         work()
     with TemporaryDirectory() as folder:
@@ -177,7 +183,7 @@ def peak_memory(work: Callable[[], Any], device: torch.device) -> int | None:
 
 
 def machine(vlm: VLM) -> dict[str, Any]:
-    """What the figures depend on beside the code."""
+    """What the figures depend on besides the code: versions, model, dtype, device, threads."""
     cuda = vlm.device.type == "cuda"
     return {
         "torch": torch.__version__,
@@ -188,49 +194,49 @@ def machine(vlm: VLM) -> dict[str, Any]:
     }
 
 
-def figures(method: str, rounds: Sequence[dict[str, Run]], memory: dict[str, int | None]) -> dict[str, Any]:
-    """What one method took, and how much that is of plain."""
-    found: dict[str, Any] = {}
+def figures(method: str, rounds: Sequence[dict[str, Timing]], memory: dict[str, int | None]) -> dict[str, Any]:
+    """Times and memory of one method, and their ratios to plain."""
+    times: dict[str, Any] = {}
     for phase in ("prefill", "decode"):
-        own, plain = ([getattr(one[name], phase) for one in rounds] for name in (method, PLAIN))
-        found[phase] = {"seconds": spread(own), "ratio": spread([a / b for a, b in zip(own, plain, strict=True)])}
-    known = memory[method] is not None
-    extra = memory[method] - memory[PLAIN] if known else None
-    ratio = memory[method] / memory[PLAIN] if known else None
+        mine, plain = ([getattr(one[name], phase) for one in rounds] for name in (method, PLAIN))
+        times[phase] = {"seconds": spread(mine), "ratio": spread([a / b for a, b in zip(mine, plain, strict=True)])}
+    used, base = memory[method], memory[PLAIN]
+    extra, ratio = (None, None) if used is None or base is None else (used - base, used / base)
     effect = rounds[0][method].effect
     return {
-        **found,
-        "memory": {"bytes": memory[method], "extra": extra, "ratio": ratio},
+        **times,
+        "memory": {"bytes": used, "extra": extra, "ratio": ratio},
         "nothing": None if effect is None else effect.nothing,
         "effect": None if effect is None else str(effect),
     }
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, least and most of some values."""
     return {"median": median(values), "least": min(values), "most": max(values)}
 
 
 def as_text(facts: dict[str, Any]) -> str:
-    """The figures as a table, and what each mitigation did."""
+    """What `measure` returned, as a table for the terminal, and below it what each mitigation did."""
     head = (
         f"{facts['model']}, {facts['dtype']} on {facts['device']}, {facts['threads']} threads, torch {facts['torch']}\n"
         f"{facts['prompt']} tokens of prompt, {facts['patches']} of them patches; {facts['new']} new tokens; "
         f"median (least-most) of {facts['repeats']} rounds\n\n"
         f"{'':<7}{'prefill ms':>11}{'of plain':>21}{'ms a token':>12}{'of plain':>21}{'memory MB':>11}{'of plain':>10}"
     )
-    rows = [row(method, found) for method, found in facts["methods"].items()]
-    did = [f"{method}: {found['effect']}" for method, found in facts["methods"].items() if found["effect"]]
-    return "\n".join([head, *rows, *([""] if did else []), *did])
+    rows = [row(method, own) for method, own in facts["methods"].items()]
+    effects = [f"{method}: {own['effect']}" for method, own in facts["methods"].items() if own["effect"]]
+    return "\n".join([head, *rows, *([""] if effects else []), *effects])
 
 
-def row(method: str, found: dict[str, Any]) -> str:
-    """One line of the table."""
+def row(method: str, figures: dict[str, Any]) -> str:
+    """The line of one method: milliseconds and ratios (median, least-most) of both phases, and memory."""
     line = f"{method:<7}"
     for phase, width in (("prefill", 11), ("decode", 12)):
-        ratio = found[phase]["ratio"]
+        ratio = figures[phase]["ratio"]
         band = f"{ratio['median']:.3f} ({ratio['least']:.3f}-{ratio['most']:.3f})"
-        line += f"{found[phase]['seconds']['median'] * 1e3:>{width}.2f}{band:>21}"
-    memory = found["memory"]
+        line += f"{figures[phase]['seconds']['median'] * 1e3:>{width}.2f}{band:>21}"
+    memory = figures["memory"]
     return line + (
         f"{'-':>11}" if memory["bytes"] is None else f"{memory['bytes'] / 1e6:>11.2f}{memory['ratio']:>10.3f}"
     )

@@ -1,4 +1,4 @@
-"""The model card: what a training made and what an exam found, as Markdown."""
+"""The model card as Markdown: how the model was trained, and the figures of its exam."""
 
 from collections.abc import Mapping, Sequence
 from textwrap import fill
@@ -39,8 +39,9 @@ objects that are not there. CHAIR_s: share of captions with such an object. Reca
 
 
 def card(training: Mapping, exam: Mapping, methods: str = "") -> str:
-    """The text of `README.md` beside the weights, from `training.json` and `exam.json`; `methods` is what was found out
-    about EAH and CLVA (`methods_card.sections`).
+    """The text of `README.md` beside the weights, from the contents of `training.json` and `exam.json`.
+
+    `methods`: further sections, such as those about EAH and CLVA (`methods_card.sections`).
     """
     made = TRAINED.format(
         scenes=training["recipe"]["scenes"],
@@ -56,13 +57,13 @@ def card(training: Mapping, exam: Mapping, methods: str = "") -> str:
 
 
 def examined(exam: Mapping) -> str:
-    """What the tables of the exam hold; figures that were counted before they said how do not say it."""
+    """The text above the tables of the exam; older files do not have "counted", how the figures were counted."""
     counted = exam.get("counted", "")
     return EXAMINED.format(scenes=exam["scenes"], counted=fill(counted, 120) + "\n" if counted else "")
 
 
 def captions(exam: Mapping) -> str:
-    """A row for each world that was captioned."""
+    """The table of captions, a row for each kind of scenes."""
     worlds = {
         **{f"companions there {share} of the time": figures for share, figures in exam["companions"].items()},
         "companions replaced by something else": exam["substitutions"],
@@ -74,7 +75,7 @@ def captions(exam: Mapping) -> str:
 
 
 def invented(figures: Mapping) -> str:
-    """Whether inventions follow the scene."""
+    """How many hallucinated objects the scene suggests, as a sentence."""
     shares = {name: percent(share) for name, share in figures.items() if name != "objects"}
     return (
         f"Of the {figures['objects']:.0f} objects that it invents in held-out scenes, {shares['companion']} % are the "
@@ -84,6 +85,7 @@ def invented(figures: Mapping) -> str:
 
 
 def pope(splits: Mapping) -> str:
+    """The table of POPE, a row for each split."""
     rows = [
         [split, f"{figures['questions']:,}", *(percent(figures[name]) for name in ("accuracy", "f1", "yes_ratio"))]
         for split, figures in splits.items()
@@ -92,15 +94,17 @@ def pope(splits: Mapping) -> str:
 
 
 def skills(kinds: Mapping) -> str:
+    """The table of other questions, a row for each kind."""
     rows = [[kind, f"{figures['questions']:,}", percent(figures["exact"])] for kind, figures in kinds.items()]
     return table(["other questions (%)", "questions", "answered exactly"], rows)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, numbers to the right."""
+    """A Markdown table, all columns but the first right-aligned."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def percent(share: float) -> str:
+    """A share as per cent with one decimal, without the sign."""
     return f"{100 * share:.1f}"

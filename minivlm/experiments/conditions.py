@@ -1,21 +1,24 @@
-"""The table of the methods: plain, EAH, CLVA and both between the oracle, their ceiling, and the controls, their floor.
+"""The table of the methods: plain, EAH, CLVA and both, with the oracle as upper bound and the controls as lower bound.
 
     minivlm exam --methods --out FOLDER
 
-Every condition answers greedily about the same scenes, and is held against the plain model scene by scene. A method
-is believed when its gain is clear of zero, keeps the recall, and is not there under its own controls.
+Every condition answers greedily about the same scenes, and is compared with the plain model scene by scene. A gain
+counts as evidence for a method if its interval leaves out zero, if recall is kept, and if the method's controls do not
+have it.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from minivlm.evaluation.settings import PLAIN
 from minivlm.experiments.exam import circumstances, draw
 from minivlm.experiments.oracle import Oracle
 from minivlm.experiments.trials import (
-    PLAIN,
+    PLAIN_CONDITION,
     Condition,
     Sets,
     answer_yes_no,
@@ -33,14 +36,15 @@ from minivlm.toyworld.scenes import Scene
 from minivlm.toyworld.world import HELD_OUT, SUBSTITUTIONS, WORLDS, World
 
 TUNING_SCENES, TUNING_ELSEWHERE = 300, 100
+YES_NO_SCENES = 250  # each with some seventeen questions, which take most of the time
 RANDOM_HEADS = (1, 2, 3)  # seeds
 QUARTERS = ("first", "second", "third", "last")
 
 
 def tables(vlm: VLM, scenes: int = 1000) -> dict:
-    """All that `minivlm exam --methods` finds: the table, and beside it captions where companions are replaced."""
+    """The two tables of `minivlm exam --methods`: held-out scenes, and captions where companions are replaced."""
     elsewhere = run(vlm, scenes, world=SUBSTITUTIONS, yes_no=0, tuning=min(scenes, 2 * TUNING_ELSEWHERE) // 2)
-    return {"methods": run(vlm, scenes), "substitutions": elsewhere}
+    return {"methods": run(vlm, scenes, yes_no=min(scenes, YES_NO_SCENES)), "substitutions": elsewhere}
 
 
 def run(
@@ -55,16 +59,18 @@ def run(
 ) -> dict:
     """All figures of the table in JSON types, on `scenes` scenes of `world`; half an hour on a CPU core in bf16.
 
-    The yes-no questions, most of the time, are asked about the first `yes_no` of them (None: all). The methods are
-    tuned on `tuning` other scenes of the same kind; with 0 they keep their defaults. `only` is a part of the names of
-    the conditions that are wanted beside plain.
+    Yes-no questions take most of that time; they are asked about the first `yes_no` scenes (None: all). The methods are
+    tuned on `tuning` other scenes of the same kind; with 0 they keep their defaults. `only`: a text that the names of
+    the conditions must contain (plain is always included).
     """
     drawn = draw(world, scenes)
     tuned = tuned_settings(vlm, tuning, question, world)
     sets = pope_sets(drawn[:yes_no], world)
-    wanted = {name: one for name, one in conditions(vlm.model.config, tuned).items() if only in name or one is PLAIN}
+    wanted = {
+        name: one for name, one in conditions(vlm.model.config, tuned).items() if only in name or one is PLAIN_CONDITION
+    }
     bar = tqdm(wanted.items(), desc="methods", unit="condition")
-    found = {name: try_out(vlm, drawn, question, sets, condition) for name, condition in bar}
+    outcomes = {name: outcome(vlm, drawn, question, sets, condition) for name, condition in bar}
     times = {number: resamples(number) for number in {scenes, len(drawn[:yes_no])} - {0}}
     return {
         **circumstances(vlm),
@@ -74,12 +80,12 @@ def run(
         "question": question,
         "resamples": RESAMPLES,
         "tuning": {"scenes": tuning, **as_dict(tuned)},
-        "conditions": {name: beside(outcome, found["plain"], times) for name, outcome in found.items()},
+        "conditions": {name: row(one, outcomes[PLAIN], times) for name, one in outcomes.items()},
     }
 
 
 def tuned_settings(vlm: VLM, scenes: int, question: str, world: World) -> Tuned:
-    """The methods' settings, chosen on scenes from other generator."""
+    """The methods' settings, tuned on `scenes` scenes of another random stream; the defaults for 0 scenes."""
     if scenes == 0:
         return default_settings(vlm.model.config)
     return tune(vlm, draw(replace(world, stream="tuning"), scenes), question)
@@ -89,11 +95,11 @@ def tuned_settings(vlm: VLM, scenes: int, question: str, world: World) -> Tuned:
 
 
 def conditions(config: LlavaConfig, tuned: Tuned) -> dict[str, Condition]:
-    """Every condition by its name, plain first."""
+    """Name -> condition, plain first."""
     eah, clva = tuned.eah, tuned.clva
     depth = config.text_config.num_hidden_layers
     return {
-        "plain": PLAIN,
+        PLAIN: PLAIN_CONDITION,
         "EAH": Condition("method", eah=eah),
         "CLVA": Condition("method", clva=clva),
         "EAH and CLVA": Condition("method", eah=eah, clva=clva),
@@ -105,7 +111,7 @@ def conditions(config: LlavaConfig, tuned: Tuned) -> dict[str, Condition]:
 
 
 def oracles(depth: int) -> dict[str, Condition]:
-    """The ceiling, in all layers and by quarter of the depth; and what the same strength does with other targets."""
+    """The upper bound, in all layers and by quarter of the depth; and controls: the same strength, other targets."""
     everywhere = tuple(range(depth))
     quarters = {
         f"oracle, {name} quarter": tuple(range(part * depth // 4, (part + 1) * depth // 4))
@@ -124,7 +130,7 @@ def oracles(depth: int) -> dict[str, Condition]:
 
 
 def eah_controls(eah: EAH, depth: int) -> dict[str, Condition]:
-    """The broadcast of heads, or in layers, that EAH would not choose."""
+    """Controls of EAH: the broadcast of a head, or in a layer, that EAH would not choose."""
     changed = {
         **{f"EAH, random head ({seed})": replace(eah, head="random", seed=seed) for seed in RANDOM_HEADS},
         "EAH, second densest head": replace(eah, head="second"),
@@ -134,8 +140,8 @@ def eah_controls(eah: EAH, depth: int) -> dict[str, Condition]:
 
 
 def clva_controls(clva: CLVA) -> dict[str, Condition]:
-    """Pulls of the same strength to anchors that mean nothing, and the parts of the method one by one."""
-    changed = {
+    """Controls of CLVA: the same strength with meaningless anchors, and the method without one of its parts."""
+    changes: dict[str, dict[str, Any]] = {
         "CLVA, random anchor": {"anchor": "random"},
         "CLVA, shuffled anchor": {"anchor": "shuffled"},
         "CLVA, roles swapped": {"swapped": True},
@@ -143,7 +149,7 @@ def clva_controls(clva: CLVA) -> dict[str, Condition]:
         "CLVA, beta 0": {"beta": 0.0},
         f"CLVA, gate {'off' if clva.gate else 'on'}": {"gate": not clva.gate},
     }
-    return {name: Condition("control", clva=replace(clva, **change)) for name, change in changed.items()}
+    return {name: Condition("control", clva=replace(clva, **change)) for name, change in changes.items()}
 
 
 # --- one row --------------------------------------------------------------------------------------------------------
@@ -151,15 +157,15 @@ def clva_controls(clva: CLVA) -> dict[str, Condition]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the model said under a condition, and how it is graded."""
+    """The captions under a condition, and the figures of captions and yes-no answers."""
 
     condition: Condition
     captions: list[str]
     ratios: dict[str, Ratio]
 
 
-def try_out(vlm: VLM, scenes: Sequence[Scene], question: str, sets: Sets, condition: Condition) -> Outcome:
-    """One condition; the oracle is not asked yes-no questions, for which it would have to know the answer."""
+def outcome(vlm: VLM, scenes: Sequence[Scene], question: str, sets: Sets, condition: Condition) -> Outcome:
+    """Ask under one condition. The oracle gets no yes-no questions: it knows the objects, which would be the answer."""
     captions = write_captions(vlm, scenes, question, condition)
     ratios = caption_ratios(captions, scenes)
     if condition.oracle is None:
@@ -167,8 +173,8 @@ def try_out(vlm: VLM, scenes: Sequence[Scene], question: str, sets: Sets, condit
     return Outcome(condition, captions, ratios)
 
 
-def beside(mine: Outcome, plain: Outcome, times: Mapping[int, NDArray]) -> dict:
-    """One row of the table in JSON types; `times` holds the resamples for each number of scenes."""
+def row(mine: Outcome, plain: Outcome, times: Mapping[int, NDArray]) -> dict:
+    """One row of the table in JSON types; `times`: number of scenes -> their resamples, see `stats.resamples`."""
     other = sum(one != another for one, another in zip(mine.captions, plain.captions, strict=True))
     figures = {name: compared(ratio, plain.ratios[name], times[len(ratio.part)]) for name, ratio in mine.ratios.items()}
     return {

@@ -1,4 +1,4 @@
-"""`minivlm demo`: new scenes, what the model says about them plainly and under each method, and what of it is true."""
+"""`minivlm demo`: new scenes, the model's captions of them with and without each method, and what in them is true."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,10 @@ from PIL import Image
 from minivlm.errors import ConfigError
 from minivlm.evaluation.chair import Judged, judge
 from minivlm.evaluation.pope import said_by_first_word
+from minivlm.evaluation.scenes import picture_of
+from minivlm.evaluation.settings import PLAIN
 from minivlm.experiments.trials import MOST, WORDS
+from minivlm.inference.answer import Answer
 from minivlm.inference.vlm import VLM
 from minivlm.model import CLVA, EAH, LlavaConfig
 from minivlm.toyworld.questions import DESCRIBE, Question, about
@@ -21,37 +24,36 @@ from minivlm.toyworld.scenes import Scene
 from minivlm.toyworld.themes import OBJECT_NAMES, missing_companions
 from minivlm.toyworld.world import WORLDS
 
-SIDE = 384  # pixels at least, so that eyes can see what is there
+SIDE = 384  # pixels at least, so that a person can recognize the objects
 MARGIN = 12  # pixels between two pictures in a row
 ROW = "demo.png"  # all pictures of the last demo
-PLAIN = "plain"
 
 
 @dataclass(frozen=True)
 class Account:
-    """What one caption says of a scene."""
+    """One caption, compared with the objects of its scene."""
 
     scene: Scene
-    caption: str  # an `Answer`: it knows what a mitigation did
+    caption: str  # an `Answer`, which holds the effect of a mitigation
 
     @cached_property
     def judged(self) -> Judged:
-        """Held against what is in the scene."""
+        """The caption's mentions, compared with the objects of the scene."""
         return judge(self.caption, self.scene.names, WORDS)
 
     @property
     def true(self) -> list[str]:
-        """Objects that were named and are there, each once."""
+        """Objects that the caption names and the scene has, each once."""
         return [*dict.fromkeys(one.object for one in self.judged.mentions if one.object in self.judged.truth)]
 
     @property
     def invented(self) -> list[str]:
-        """Objects that were named and are not there, each once."""
+        """Objects that the caption names and the scene does not have, each once."""
         return [*dict.fromkeys(self.judged.hallucinated)]
 
     @property
     def missed(self) -> list[str]:
-        """Objects that are there and were not named."""
+        """Objects that the scene has and the caption does not name."""
         return [name for name in self.scene.names if name in self.judged.missed]
 
     @property
@@ -68,7 +70,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Shown:
-    """A scene, the file with its picture, and what was said about it."""
+    """A scene, the file with its picture, and the captions and answers about it."""
 
     scene: Scene
     path: Path
@@ -78,7 +80,7 @@ class Shown:
 
     @property
     def accounts(self) -> dict[str, Account]:
-        """What the caption of each method says."""
+        """Method -> its caption, compared with the scene."""
         return {method: Account(self.scene, caption) for method, caption in self.captions.items()}
 
     @property
@@ -88,16 +90,16 @@ class Shown:
 
     def as_dict(self) -> dict:
         """The same in JSON types."""
-        rows = zip(self.questions, self.answers, strict=True)
-        asked = [{"question": q.text, "answer": str(answer), "right": is_right(q, answer)} for q, answer in rows]
+        pairs = zip(self.questions, self.answers, strict=True)
+        asked = [{"question": q.text, "answer": str(answer), "right": is_right(q, answer)} for q, answer in pairs]
         captions = {method: account.as_dict() for method, account in self.accounts.items()}
         about = {"seed": self.scene.seed, "picture": str(self.path), "objects": list(self.scene.names)}
         return {**about, "captions": captions, "asked": asked}
 
 
 def methods(config: LlavaConfig) -> dict[str, EAH | CLVA]:
-    """The methods that are shown beside the plain model, with their defaults for this one; all that fit it."""
-    fitting = {}
+    """The methods to show beside the plain model, with their defaults for it; warns of one that does not fit it."""
+    fitting: dict[str, EAH | CLVA] = {}
     for kind in (EAH, CLVA):
         try:
             fitting[kind.__name__] = kind.for_model(config)
@@ -107,34 +109,37 @@ def methods(config: LlavaConfig) -> dict[str, EAH | CLVA]:
 
 
 def show(vlm: VLM, world: str, seeds: Sequence[int], folder: Path, methods: Mapping[str, EAH | CLVA]) -> list[Shown]:
-    """Draw a scene for each seed, and let the model tell about all of them.
+    """Draw a scene of `world` (one of WORLDS) for each seed, save the pictures, and let the model answer about all of
+    them.
 
-    The pictures in `folder` are called scene-1.png, scene-2.png, … and ROW; those of the last demo are overwritten.
+    The files in `folder` are scene-1.png, scene-2.png, … and ROW; those of the last demo are overwritten.
     """
     scenes = [WORLDS[world].draw(seed) for seed in seeds]
     paths = [save(scene, folder / f"scene-{number}.png") for number, scene in enumerate(scenes, 1)]
     save_row(scenes, folder / ROW)
     asked = [yes_no(scene) for scene in scenes]
-    captions, answers = tell(vlm, [scene.picture for scene in scenes], asked, methods)
+    captions, answers = ask(vlm, [picture_of(scene) for scene in scenes], asked, methods)
     return [
-        Shown(scene, path, {method: said[row] for method, said in captions.items()}, asked[row], answers[row])
-        for row, (scene, path) in enumerate(zip(scenes, paths, strict=True))
+        Shown(
+            scene, path, {method: texts[number] for method, texts in captions.items()}, asked[number], answers[number]
+        )
+        for number, (scene, path) in enumerate(zip(scenes, paths, strict=True))
     ]
 
 
-def tell(
+def ask(
     vlm: VLM, pictures: Sequence[Image.Image], asked: Sequence[tuple[Question, ...]], methods: Mapping[str, EAH | CLVA]
-) -> tuple[dict[str, list], list[tuple]]:
-    """Captions of all pictures, plain and under each method, and the plain model's answers to what is asked of each.
+) -> tuple[dict[str, list[Answer]], list[tuple[Answer, ...]]]:
+    """Method -> captions of all pictures, plain first; and the plain model's answers to the questions about each.
 
-    One batch a method. After Ctrl-C the methods that were still to come are left out.
+    One batch for each method. After Ctrl-C the remaining methods are left out.
     """
     texts = [(DESCRIBE[0], *(question.text for question in pair)) for pair in asked]
-    rows = [(picture, text) for picture, wanted in zip(pictures, texts, strict=True) for text in wanted]
-    plain = iter(vlm.ask_many(*zip(*rows, strict=True), max_new_tokens=MOST))
-    told = [tuple(next(plain) for _ in wanted) for wanted in texts]
-    captions, answers = {PLAIN: [caption for caption, *_ in told]}, [tuple(rest) for _, *rest in told]
-    latest = [answer for row in told for answer in row]
+    shown = [picture for picture, about in zip(pictures, texts, strict=True) for _ in about]
+    latest = vlm.ask_many(shown, [text for about in texts for text in about], max_new_tokens=MOST)
+    plain = iter(latest)
+    grouped = [tuple(next(plain) for _ in about) for about in texts]
+    captions, answers = {PLAIN: [caption for caption, *_ in grouped]}, [tuple(rest) for _, *rest in grouped]
     for method, mitigation in methods.items():
         if any(map(is_cut, latest)):
             break
@@ -145,19 +150,22 @@ def tell(
 
 
 def totals(shown: Sequence[Shown]) -> dict[str, dict[str, int]]:
-    """How often objects were named and invented, and how many were missed, under each method over all scenes."""
+    """Method -> over all scenes, how often objects were named and invented, and how many objects were missed."""
     counts = {}
     for method in shown[0].captions:
-        found = [one.accounts[method].judged for one in shown]
-        parts = {"named": "mentions", "invented": "hallucinated", "missed": "missed"}
-        counts[method] = {name: sum(len(getattr(one, part)) for one in found) for name, part in parts.items()}
+        judged = [one.accounts[method].judged for one in shown]
+        counts[method] = {
+            "named": sum(len(one.mentions) for one in judged),
+            "invented": sum(len(one.hallucinated) for one in judged),
+            "missed": sum(len(one.missed) for one in judged),
+        }
     return counts
 
 
 def save(scene: Scene, path: Path) -> Path:
-    """Write the scene's picture as PNG, pixel for pixel: whoever asks about the file gets the same answers."""
+    """Write the scene's picture as PNG without loss, so that questions about the file get the same answers."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    scene.picture.save(path)
+    picture_of(scene).save(path)
     return path
 
 
@@ -172,13 +180,13 @@ def save_row(scenes: Sequence[Scene], path: Path) -> Path:
 
 
 def enlarged(scene: Scene) -> Image.Image:
-    """The scene's picture, each pixel a square."""
+    """The scene's picture, enlarged by a whole factor to at least `SIDE` pixels."""
     times = -(-SIDE // scene.size)
-    return scene.picture.resize((times * scene.size,) * 2, Image.Resampling.NEAREST)
+    return picture_of(scene).resize((times * scene.size,) * 2, Image.Resampling.NEAREST)
 
 
 def yes_no(scene: Scene) -> tuple[Question, Question]:
-    """One question about what is there, and one about what is not: the missing companion, if there is one."""
+    """One question about a present object, and one about an absent one: a missing companion, if there is one."""
     rng = Random(f"demo/{scene.seed}")
     absent = [name for name in OBJECT_NAMES if name not in scene.names]
     tempting = missing_companions(set(scene.names)) or absent
@@ -186,7 +194,7 @@ def yes_no(scene: Scene) -> tuple[Question, Question]:
 
 
 def is_right(question: Question, answer: str) -> bool:
-    """Whether an answer begins with the yes or no that is true."""
+    """Whether an answer begins with the right one of yes and no."""
     return said_by_first_word(answer) == said_by_first_word(question.answer)
 
 

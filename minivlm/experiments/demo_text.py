@@ -1,4 +1,4 @@
-"""What `minivlm demo` prints: marked captions side by side, what they invent and miss, and what to type next."""
+"""The output of `minivlm demo`: captions with marked objects, what they invent and miss, and commands to try next."""
 
 import re
 import shutil
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from minivlm.experiments.demo import PLAIN, Account, Shown, is_right, totals
+from minivlm.evaluation.settings import PLAIN
+from minivlm.experiments.demo import Account, Shown, is_right, totals
 from minivlm.experiments.trials import WORDS
 from minivlm.inference.effect import Effect
 from minivlm.shell import quoted, shows_colors
@@ -21,29 +22,29 @@ LEGEND = (
     "are pulled to what the middle ones found)."
 )
 CAUTION = "A few scenes show what a method does, not whether it helps."
-WIDTH, WIDEST = 100, 120  # columns where there is no terminal to ask, and what eyes still follow
-LABEL = 7  # columns of "plain", "asked" and what lies between them and the text
+WIDTH, WIDEST = 100, 120  # columns without a terminal, and at most
+LABEL = 7  # columns of a label such as "plain", with the blanks behind it
 MARKED = re.compile(r"\[[^\]]+\]|right:|![^!]+!|WRONG:")
 GREEN, RED, NORMAL = "\033[32m", "\033[1;31m", "\033[0m"
-HARD_SPACE = "\xa0"  # where no line is broken
+HARD_SPACE = "\xa0"  # a blank at which no line is broken
 
 
 @dataclass(frozen=True)
 class Page:
-    """How wide, and whether in colours; without them the text stays as it is, and its marks say the same."""
+    """Width and colours of the output; without colours, the marks in the text say the same."""
 
-    width: int = WIDTH
+    width: int = WIDTH  # columns
     color: bool = False
 
     @classmethod
     def of(cls, stream: TextIO) -> "Page":
-        """As wide as the terminal; colours if it is one that shows them and nobody minds."""
+        """The page for a stream: as wide as the terminal; colour on a terminal unless NO_COLOR is set."""
         color = stream.isatty() and shows_colors()
         columns = shutil.get_terminal_size((WIDTH, 0)).columns if stream.isatty() else WIDTH
         return cls(min(columns, WIDEST), color)
 
     def paragraph(self, text: str, label: str = "", margin: int = 0) -> str:
-        """The text broken into lines, behind a label and under its own beginning; no mark is broken."""
+        """The text as lines with a hanging indent behind `margin` blanks and the label; marks are not broken."""
         whole = MARKED.sub(lambda mark: mark[0].replace(" ", HARD_SPACE), text)
         beginning = " " * margin + (f"{label:{LABEL}}" if margin else "")
         lines = textwrap.fill(
@@ -63,20 +64,20 @@ class Page:
 
 
 def tell(shown: Sequence[Shown], seed: int, seconds: float, page: Page) -> str:
-    """All scenes and their sum."""
+    """The whole output: the legend, all scenes, and the summary; `seconds`: how long the answers took."""
     scenes = [describe(one, number, page) for number, one in enumerate(shown, 1)]
     return "\n\n".join([page.paragraph(f"Seed {seed}. {LEGEND}"), *scenes, summary(shown, seconds, page)])
 
 
 def describe(shown: Shown, number: int, page: Page) -> str:
-    """A scene: the file; for each method the caption, what it invents and misses, its effect; the answers."""
+    """A scene as text: its file; for each method the caption, its errors and the effect; the yes-no answers."""
     lines = [f"{number}. {shown.path}"]
     plain = shown.captions[PLAIN]
     for method, account in shown.accounts.items():
         same = method != PLAIN and account.caption == plain
-        said = ["as plain, word for word"] if same else [mark(account.caption, shown.scene.names), verdict(account)]
-        said += [moved(account.effect)] if account.effect is not None else []
-        lines += [page.paragraph(text, "" if row else method, margin=3) for row, text in enumerate(said)]
+        texts = ["as plain, word for word"] if same else [mark(account.caption, shown.scene.names), verdict(account)]
+        texts += [moved(account.effect)] if account.effect is not None else []
+        lines += [page.paragraph(text, "" if row else method, margin=3) for row, text in enumerate(texts)]
     for question, answer in zip(shown.questions, shown.answers, strict=True):
         right = "right:" if is_right(question, answer) else "WRONG:"
         lines.append(page.paragraph(f"{question.text} {right} {answer}", "asked", margin=3))
@@ -92,7 +93,7 @@ def mark(text: str, present: Sequence[str]) -> str:
 
 
 def verdict(account: Account) -> str:
-    """What a caption invents and misses, with the likely reason."""
+    """The objects that a caption invents and misses, each with a likely reason."""
     invented = [name + reason(name, account.scene) for name in account.invented]
     missed = [name + difficulty(name, account.scene) for name in account.missed]
     parts = [f"{verb} {', '.join(names)}" for verb, names in (("invents", invented), ("misses", missed)) if names]
@@ -100,31 +101,31 @@ def verdict(account: Account) -> str:
 
 
 def reason(name: str, scene: Scene) -> str:
-    """Why one might think that it is there: it usually stands beside something that is."""
+    """Why an object may be hallucinated: it is the usual companion of an object of the scene. Empty if it is not."""
     anchors = [anchor for anchor in scene.names if COMPANION_OF.get(anchor) == name]
     return f" (usual beside {a(anchors[0])})" if anchors else ""
 
 
 def difficulty(name: str, scene: Scene) -> str:
-    """Why it is hard to see, if it is."""
+    """Why an object is hard to see; empty if it is not."""
     kinds = [thing.hard for thing in scene.of(name)]
     return f" ({kinds[0]}, hard to see)" if all(kinds) else ""
 
 
 def moved(effect: Effect) -> str:
-    """What one method did, shorter than the whole line that `str(effect)` gives."""
+    """What one method did, in fewer words than `str(effect)`."""
     moving = [layer for layer in effect.layers if layer.rows]
     if not moving:
         return "effect: nothing was changed"
     where = ", ".join(str(layer.layer) for layer in moving)
     head = f", map of head {moving[0].chosen[0]}" if moving[0].chosen else ""
     share = sum(layer.moved_mean for layer in moving) / len(moving)
-    layers, rows = f"layer{'s' * (len(moving) > 1)} {where}", max(layer.rows for layer in moving)
-    return f"effect: {layers}{head}; {share:.1%} of attention moved on {rows} rows"
+    layers, rows = "layer" if len(moving) == 1 else "layers", max(layer.rows for layer in moving)
+    return f"effect: {layers} {where}{head}; {share:.1%} of attention moved on {rows} rows"
 
 
 def summary(shown: Sequence[Shown], seconds: float, page: Page) -> str:
-    """What was named, invented and missed in all scenes."""
+    """The totals of all scenes as text."""
     counts = [f"{method} {' / '.join(map(str, count.values()))}" for method, count in totals(shown).items()]
     right = sum(is_right(*row) for one in shown for row in zip(one.questions, one.answers, strict=True))
     asked = sum(len(one.questions) for one in shown)
@@ -135,7 +136,7 @@ def summary(shown: Sequence[Shown], seconds: float, page: Page) -> str:
 def try_next(
     shown: Sequence[Shown], seed: int, scenes: str = "", model: str = "", out: str = "", page: Page = Page()
 ) -> str:
-    """What to type next. `scenes`, `model` and `out`: options that were given, as typed, a space before each."""
+    """Commands to try next. `scenes`, `model`, `out`: options of this call as they were typed, each after a blank."""
     name, picture = shown[0].scene.names[0], quoted(str(shown[0].path))
     lines = {
         f"minivlm demo{model}{out}": "new scenes",
@@ -147,6 +148,6 @@ def try_next(
         "minivlm doctor": "which larger models this machine can run",
     }
     width = max(map(len, lines))
-    beside = 2 + width + 2 + max(map(len, lines.values())) <= page.width  # else the reason stands above its line
+    beside = 2 + width + 2 + max(map(len, lines.values())) <= page.width  # if not, explanations stand above commands
     rows = [f"  {line:{width}}  {what}" if beside else f"  # {what}\n  {line}" for line, what in lines.items()]
     return "\n".join(["Try next", *rows])

@@ -1,7 +1,7 @@
-"""The exam: what a model sees and what it invents, on scenes that it was not trained on.
+"""The exam: which objects a model recognizes and which it hallucinates, on scenes that it was not trained on.
 
 CHAIR and POPE are those of `minivlm evaluate`, see `trials.py`; recall is the share of the objects in the pictures that
-are named. Beside them stand what both leave out: whether inventions follow the scene, and answers to other questions.
+are named. Two further parts: whether the scene suggests the hallucinated objects, and answers to other questions.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from minivlm.errors import EvaluationError
 from minivlm.evaluation.pope import PopeQuestion, unreadable
 from minivlm.experiments.card import HEAD
 from minivlm.experiments.trials import (
-    Answers,
+    YesNoAnswers,
     answer_yes_no,
     ask,
     caption_ratios,
@@ -28,9 +28,9 @@ from minivlm.toyworld.scenes import Scene
 from minivlm.toyworld.themes import OBJECT_NAMES, THEMES, missing_companions
 from minivlm.toyworld.world import CROWDED, HELD_OUT, SUBSTITUTIONS, World
 
-COMPANIONS = (0.85, 0.65, 0.45, 0.25)  # how often a companion is there; the first is what training saw
+COMPANIONS = (0.85, 0.65, 0.45, 0.25)  # probabilities of companions; the first is that of the training scenes
 SKILLS = ("count", "position", "color", "place", "two-hop")
-LONGEST = 24  # tokens of an answer to one of them
+LONGEST = 24  # tokens of an answer to one of these questions
 COUNTED = (
     "CHAIR and POPE follow the original programs, as in `minivlm evaluate`: an object counts as often as a caption "
     "names it, POPE chooses among all objects that are there, and counts in the held-out scenes what is frequent."
@@ -38,10 +38,10 @@ COUNTED = (
 
 
 def examine(vlm: VLM, scenes: int = 1000) -> dict:
-    """All figures of the card, greedy, on `scenes` held-out scenes for each; minutes on two CPU cores."""
+    """All figures of the card in JSON types, from greedy answers about `scenes` scenes each; takes minutes."""
     drawn = draw(HELD_OUT, scenes)
     captions = describe(vlm, drawn)
-    dial = {share: draw(replace(HELD_OUT, companion=share), scenes) for share in COMPANIONS[1:]}
+    rarer = {share: draw(replace(HELD_OUT, companion=share), scenes) for share in COMPANIONS[1:]}
     sets = pope_sets(drawn)
     answers = answer_yes_no(vlm, drawn, sets, title="Is there …?")
     return {
@@ -52,7 +52,7 @@ def examine(vlm: VLM, scenes: int = 1000) -> dict:
         "invented": invention_figures(captions, drawn),
         "companions": {
             str(COMPANIONS[0]): caption_figures(captions, drawn),
-            **{str(share): caption_figures(describe(vlm, rarer), rarer) for share, rarer in dial.items()},
+            **{str(share): caption_figures(describe(vlm, others), others) for share, others in rarer.items()},
         },
         "substitutions": caption_figures(describe(vlm, swapped := draw(SUBSTITUTIONS, scenes)), swapped),
         "crowded": caption_figures(describe(vlm, crowd := draw(CROWDED, scenes)), crowd),
@@ -62,9 +62,9 @@ def examine(vlm: VLM, scenes: int = 1000) -> dict:
 
 
 def circumstances(vlm: VLM) -> dict[str, str]:
-    """What the figures depend on beside the scenes, and how they were counted.
+    """What the figures depend on besides the scenes: model, dtype, device; and how they were counted.
 
-    A model in a folder goes by the folder's last name alone.
+    A model in a folder is named by the last part of the folder's path.
     """
     folder = Path(vlm.name).expanduser()
     return {
@@ -76,7 +76,7 @@ def circumstances(vlm: VLM) -> dict[str, str]:
 
 
 def card_file(folder: Path) -> Path:
-    """The README.md of `folder`, once it is known to be a model's card or not to be there yet."""
+    """The path of the card, README.md in `folder`. Raises `EvaluationError` if that is a file minivlm did not write."""
     file = folder / "README.md"
     if file.exists() and file.read_text("utf-8", "replace").splitlines()[:1] != HEAD.splitlines()[:1]:
         raise EvaluationError(
@@ -87,10 +87,12 @@ def card_file(folder: Path) -> Path:
 
 
 def draw(world: World, scenes: int) -> list[Scene]:
+    """The scenes 0 .. scenes - 1 of a world, with their pictures."""
     return [world.draw(seed) for seed in range(scenes)]
 
 
 def describe(vlm: VLM, scenes: Sequence[Scene]) -> list[str]:
+    """The plain model's greedy captions of the scenes."""
     return write_captions(vlm, scenes, DESCRIBE[0], title=DESCRIBE[0])
 
 
@@ -100,10 +102,13 @@ def caption_figures(captions: Sequence[str], scenes: Sequence[Scene]) -> dict[st
 
 
 def invention_figures(captions: Sequence[str], scenes: Sequence[Scene]) -> dict[str, float]:
-    """How many of the invented mentions the scene suggests, against what picking any absent object would give."""
+    """The hallucinated mentions: their number, the shares that the scene suggests, and these shares by chance.
+
+    "By chance" is what naming any absent object with equal probability would give.
+    """
     counts = dict.fromkeys(("invented", "companion", "companion by chance", "same place", "same place by chance"), 0.0)
     for one, scene in zip(judged(captions, scenes), scenes, strict=True):
-        place, missing = set(THEMES[scene.theme].objects), set(missing_companions(one.truth))
+        place, missing = set(THEMES[scene.theme].objects), set(missing_companions(set(one.truth)))
         absent = set(OBJECT_NAMES) - one.truth
         for name in one.hallucinated:
             counts["invented"] += 1
@@ -115,21 +120,21 @@ def invention_figures(captions: Sequence[str], scenes: Sequence[Scene]) -> dict[
     return {"objects": invented, **{name: share(count, invented) for name, count in counts.items()}}
 
 
-def pope_figures(questions: Sequence[PopeQuestion], answers: Answers) -> dict[str, float]:
-    """The figures of POPE for one split, and the share of the answers in which neither parser finds a yes or a no."""
-    found = pope_ratios({"": questions}, answers)
+def pope_figures(questions: Sequence[PopeQuestion], answers: YesNoAnswers) -> dict[str, float]:
+    """The figures of POPE for one split, and the share of answers in which neither parser finds yes or no."""
+    ratios = pope_ratios({"": questions}, answers)
     unread = sum(unreadable(answers[question.image, question.text]) for question in questions)
     return {
         "questions": len(questions),
-        **{name.strip(): float(ratio.value) for name, ratio in found.items()},
+        **{name.strip(): float(ratio.value) for name, ratio in ratios.items()},
         "unreadable": share(unread, len(questions)),
     }
 
 
 def skill_figure(vlm: VLM, scenes: Sequence[Scene], kind: str) -> dict[str, float]:
-    """How often the answer to one question a scene is the true one, word for word."""
-    found = [(scene, ASK[kind](scene, Random(f"exam/{kind}/{scene.seed}"))) for scene in scenes]
-    asked: list[tuple[Scene, Question]] = [(scene, question) for scene, question in found if question]
+    """The share of questions of a `kind`, one for each scene that allows one, whose answer is exactly the true one."""
+    made = [(scene, ASK[kind](scene, Random(f"exam/{kind}/{scene.seed}"))) for scene in scenes]
+    asked: list[tuple[Scene, Question]] = [(scene, question) for scene, question in made if question]
     texts = [question.text for _, question in asked]
     answers = ask(vlm, [scene for scene, _ in asked], texts, LONGEST, title=kind)
     right = sum(answer == question.answer for answer, (_, question) in zip(answers, asked, strict=True))
@@ -137,4 +142,5 @@ def skill_figure(vlm: VLM, scenes: Sequence[Scene], kind: str) -> dict[str, floa
 
 
 def share(part: float, whole: float) -> float:
+    """`part` over `whole`; 0 where the whole is 0."""
     return part / whole if whole else 0.0

@@ -1,6 +1,7 @@
-"""The figures of a model card: how the layers look while objects are named, on scenes that the model never saw."""
+"""The figures of a model card: the attention of each layer while objects are named, on held-out scenes."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor
 from minivlm.experiments.layers import traced_scenes, without_dropping
 from minivlm.inference.vlm import VLM
 from minivlm.lens import drift, plots
-from minivlm.model import CLVA, EAH
+from minivlm.lens.sinks import eah_threshold
+from minivlm.model import CLVA
 
 __all__ = ["CAPTIONS", "card_figures", "curves", "tables", "traced_scenes", "without_dropping"]
 
@@ -25,7 +27,7 @@ CAPTIONS = {
 
 
 def card_figures(vlm: VLM, folder: Path, traced: Sequence[drift.TracedScene]) -> dict[str, str]:
-    """Draw them all into `folder` as PNG, of scenes as `traced_scenes` gives them; their captions by file name."""
+    """Draw all figures as PNG into `folder`; returns file name -> caption. `traced`: as from `traced_scenes`."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {**curves(vlm, traced), **tables(vlm, traced)}
     for name, figure in drawn.items():
@@ -34,33 +36,29 @@ def card_figures(vlm: VLM, folder: Path, traced: Sequence[drift.TracedScene]) ->
 
 
 def curves(vlm: VLM, scenes: Sequence[drift.TracedScene]) -> dict[str, plots.Figure]:
-    """Everything that has a value for each layer."""
-    whole, clva = without_dropping(scenes), CLVA.for_model(vlm.model.config)
-    how = {"made_by": vlm.name, "clva": clva}
-    noise = "cosine to noise"
+    """Name -> figure, for everything that has a value for each layer."""
+    whole, noise = without_dropping(scenes), drift.MEASURES["cosine to noise"]
+    clva = CLVA.for_model(vlm.model.config)
+    draw = partial(plots.layer_curves, made_by=vlm.name, clva=clva)
     return {
-        "evidence": plots.layer_curves(
-            lines(whole, drift.evidence), ylabel="attention on the own box (1: as on any patch)", **how
-        ),
-        "share": plots.layer_curves(lines(whole, drift.image_share), ylabel="share of attention on the picture", **how),
-        "drift": plots.layer_curves(lines(whole, drift.MEASURES[noise]), ylabel="cosine to the noise map", **how),
-        "drift-without-sinks": plots.layer_curves(
-            lines(scenes, drift.MEASURES[noise]), ylabel="cosine to the noise map, without sinks", **how
-        ),
-        "lens": plots.lens_curve(lines(whole, drift.logit_lens), **how),
+        "evidence": draw(lines(whole, drift.evidence), ylabel="attention on the own box (1: as on any patch)"),
+        "share": draw(lines(whole, drift.image_share), ylabel="share of attention on the picture"),
+        "drift": draw(lines(whole, noise), ylabel="cosine to the noise map"),
+        "drift-without-sinks": draw(lines(scenes, noise), ylabel="cosine to the noise map, without sinks"),
+        "lens": plots.lens_curve(lines(whole, drift.logit_lens), made_by=vlm.name, clva=clva),
     }
 
 
 def lines(scenes: Sequence[drift.TracedScene], measure: drift.Measure) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-    """Mean and band for each kind of word that there is."""
-    found = drift.by_kind(scenes, measure)
-    return {f"{kind} ({curve.words} words)": curve.lines for kind, curve in found.items() if curve.n}
+    """Mean and band by kind of word, for the kinds that occur; the keys are labels with the number of words."""
+    kinds = drift.by_kind(scenes, measure)
+    return {f"{kind} ({curve.words} words)": curve.lines for kind, curve in kinds.items() if curve.n}
 
 
 def tables(vlm: VLM, scenes: Sequence[drift.TracedScene]) -> dict[str, plots.Figure]:
-    """Everything that has a value for each two layers, or for each layer and head."""
+    """Name -> figure, for everything that has a value for each pair of layers, or for each layer and head."""
     similar = drift.by_kind(without_dropping(scenes), drift.MEASURES["layer similarity"])["true"].mean
-    threshold = EAH.for_model(vlm.model.config).threshold
+    threshold = eah_threshold(vlm.model.config)
     sinks = torch.stack([drift.sink_density(scene.trace, threshold) for scene in scenes])
     return {
         "similarity": plots.similarity_matrix(similar, made_by=vlm.name),

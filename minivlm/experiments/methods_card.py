@@ -1,4 +1,4 @@
-"""What was found out about the methods and about the layers, as Markdown for the model card."""
+"""The experiments on methods and layers, as Markdown for the model card."""
 
 from collections.abc import Mapping, Sequence
 
@@ -23,19 +23,19 @@ WHERE = {"held-out": "", "substitutions": " where companions are replaced"}
 CAPTIONS = {"CHAIR_i": "chair_i", "CHAIR_s": "chair_s", "recall": "recall"}
 
 
-def sections(found: Mapping) -> str:
-    """What `minivlm exam --methods` found: a section for each of its tables."""
-    return "\n".join(methods(found[name]) for name in ("methods", "substitutions"))
+def sections(content: Mapping) -> str:
+    """The sections for `methods.json`, which `minivlm exam --methods` writes: one for each of its tables."""
+    return "\n".join(methods(content[name]) for name in ("methods", "substitutions"))
 
 
-def claims(found: Mapping[str, Sequence[str]]) -> str:
-    """What people made of the figures, by heading. No command writes it: `claims.json` is written by hand."""
-    said = [f"{heading}\n\n" + "\n".join(f"- {claim}" for claim in own) for heading, own in found.items()]
-    return "\n\n".join(["## What of the two papers this model shows", *said]) + "\n"
+def claims(content: Mapping[str, Sequence[str]]) -> str:
+    """The section for `claims.json`, conclusions by heading. No command writes that file: it is written by hand."""
+    parts = [f"{heading}\n\n" + "\n".join(f"- {claim}" for claim in ones) for heading, ones in content.items()]
+    return "\n\n".join(["## What of the two papers this model shows", *parts]) + "\n"
 
 
 def methods(figures: Mapping) -> str:
-    """Everything that `conditions.run` found, as a section."""
+    """The section for the figures that `conditions.run` returned."""
     tuning = figures["tuning"]
     tuned = TUNED.format(scenes=tuning["scenes"]) if tuning["scenes"] else DEFAULTS
     facts = {name: figures[name] for name in ("scenes", "question", "dtype", "device", "resamples")}
@@ -48,26 +48,26 @@ def methods(figures: Mapping) -> str:
 
 
 def settings(tuning: Mapping) -> str:
-    """The settings of both methods in one line each."""
+    """The settings of both methods, one line each."""
     return "".join(f"    {name}({arguments(tuning[name.lower()])})\n" for name in ("EAH", "CLVA"))
 
 
 def arguments(settings: Mapping) -> str:
-    """ "layer=1, threshold=0.011", what changes nothing left out."""
+    """Settings as in "layer=1, threshold=0.011"; those with a neutral value are left out."""
     neutral = {"kappa": 1.0, "keep": 1.0, "head": "densest", "decode": "pass", "anchor": "gain", "swapped": False}
-    told = {name: value for name, value in settings.items() if name != "seed" and neutral.get(name) != value}
-    return ", ".join(f"{name}={short(value)}" for name, value in told.items())
+    listed = {name: value for name, value in settings.items() if name != "seed" and neutral.get(name) != value}
+    return ", ".join(f"{name}={short(value)}" for name, value in listed.items())
 
 
 def short(value: object) -> str:
-    """A setting as one would type it."""
+    """The value of a setting as short Python text."""
     if isinstance(value, float):
         return f"{value:.4g}"
     return str(tuple(value)) if isinstance(value, (list, tuple)) else repr(value)
 
 
 def captions(rows: Mapping) -> str:
-    """A row for each condition: CHAIR, recall, words, and how many captions changed."""
+    """The table of captions, a row for each condition: CHAIR, recall, words, share of changed captions."""
     body = [
         [
             name,
@@ -81,7 +81,7 @@ def captions(rows: Mapping) -> str:
 
 
 def yes_no(rows: Mapping, split: str) -> str:
-    """The same for one split of the yes-no questions; conditions that were not asked are left out."""
+    """The table of one POPE split; conditions without yes-no questions are left out."""
     names = [f"{split} {figure}" for figure in ("accuracy", "f1", "yes_ratio")]
     body = [
         [name, *(cell(row["figures"][figure]) for figure in names)]
@@ -92,7 +92,7 @@ def yes_no(rows: Mapping, split: str) -> str:
 
 
 def cell(figure: Mapping) -> str:
-    """ "18.3 (**-2.1** [-3.0, -1.2])": value, difference from plain, interval of the difference."""
+    """Value, difference from plain and its interval, as in "18.3 (**-2.1** [-3.0, -1.2])"; the value only if equal."""
     difference = figure["difference"]
     value, low, high = (difference[name] for name in ("value", "low", "high"))
     if value == low == high == 0:
@@ -102,6 +102,7 @@ def cell(figure: Mapping) -> str:
 
 
 def signed(share: float) -> str:
+    """A share in per cent with its sign and one decimal."""
     return f"{100 * share:+.1f}"
 
 
@@ -132,18 +133,18 @@ COLUMNS = {
 }
 
 
-def by_layer(found: Mapping) -> str:
-    """What `minivlm exam --layers` found, as a section: a row for each layer, the flattened thirds, the figures."""
-    noise, anchor = (short(found[f"{name} layers"]) for name in ("noise", "anchor"))
-    head = LAYERS.format(scenes=found["scenes"], dtype=found["dtype"], noise=noise, anchor=anchor)
-    drawn = [f"![{text}](figures/{file})\n\n{text}\n" for file, text in found["figures"].items()]
-    return "\n".join([head, curves(found), flattened(found["flattened"]), *drawn])
+def by_layer(content: Mapping) -> str:
+    """The section for `layers.json`, which `minivlm exam --layers` writes: both tables, and the figures."""
+    noise, anchor = (short(content[f"{name} layers"]) for name in ("noise", "anchor"))
+    head = LAYERS.format(scenes=content["scenes"], dtype=content["dtype"], noise=noise, anchor=anchor)
+    drawn = [f"![{text}](figures/{file})\n\n{text}\n" for file, text in content["figures"].items()]
+    return "\n".join([head, curves(content), flattened(content["flattened"]), *drawn])
 
 
-def curves(found: Mapping) -> str:
-    """The curves as columns; what was never seen is left empty."""
-    density = found["sink density"]["value"]
-    lines = {title: found["curves"].get(figure, {}).get(words) for title, (figure, words) in COLUMNS.items()}
+def curves(content: Mapping) -> str:
+    """The table of the layers, the curves as columns; a cell without a value is empty."""
+    density = content["sink density"]["value"]
+    lines = {title: content["curves"].get(figure, {}).get(words) for title, (figure, words) in COLUMNS.items()}
     body = []
     for layer, heads in enumerate(density):
         values = [
@@ -155,7 +156,7 @@ def curves(found: Mapping) -> str:
 
 
 def flattened(thirds: Mapping) -> str:
-    """What a third of the layers is worth that looks at all patches alike."""
+    """The table of CHAIR_i and recall when a third of the layers attends to all patches equally."""
     rows = [
         [f"{name}: {short(third['layers'])}", cell(third["chair_i"]), cell(third["recall"])]
         for name, third in thirds.items()

@@ -1,11 +1,11 @@
-"""The whole card of a model that minivlm trained, from what was written down beside its weights.
+"""The whole card of a model that minivlm trained, from the files beside its weights.
 
-training.json     how it was made            minivlm train
-exam.json         what it sees and invents   minivlm exam
-evaluation.json   CHAIR and POPE             minivlm evaluate all --card FOLDER
-methods.json      EAH and CLVA in depth      minivlm exam --methods
-layers.json       where its layers look      minivlm exam --layers
-claims.json       what people made of it     (by hand)
+training.json     how it was trained               minivlm train
+exam.json         recognized, hallucinated objects minivlm exam
+evaluation.json   CHAIR and POPE                   minivlm evaluate all --card FOLDER
+methods.json      EAH and CLVA in depth            minivlm exam --methods
+layers.json       attention by layer               minivlm exam --layers
+claims.json       conclusions                      (by hand)
 """
 
 from collections.abc import Mapping
@@ -31,14 +31,14 @@ figures, with intervals and both parsers of yes and no, are in `evaluation.json`
 """
 
 
-def write_evaluation(folder: Path, found: Mapping[str, Mapping], command: str) -> None:
-    """Keep the summaries of a CHAIR and a POPE run in `evaluation.json`, and write the card anew."""
-    write_json(folder / "evaluation.json", {"command": command, **found})
+def write_evaluation(folder: Path, content: Mapping[str, Mapping], command: str) -> None:
+    """Write the summaries of a CHAIR and a POPE run to `evaluation.json`, and rewrite the card."""
+    write_json(folder / "evaluation.json", {"command": command, **content})
     write_card(folder, folder)
 
 
 def require_card(folder: Path) -> None:
-    """Raise `EvaluationError` unless a card can be written there, before hours are spent."""
+    """Raise `EvaluationError` unless a card can be written to `folder`; to be called before a long run."""
     card_file(folder)
     if missing := [name for name in ("training.json", "exam.json") if not (folder / name).is_file()]:
         raise EvaluationError(
@@ -48,7 +48,7 @@ def require_card(folder: Path) -> None:
 
 
 def require_same_model(folder: Path, vlm: VLM) -> None:
-    """Raise `EvaluationError` unless the weights beside the card are those that are measured."""
+    """Raise `EvaluationError` unless the weights in `folder` are those of `vlm`."""
     for name, digest in weight_files(vlm).items():
         if not (folder / name).is_file() or weight_digest(folder / name) != digest:
             raise EvaluationError(
@@ -58,24 +58,24 @@ def require_same_model(folder: Path, vlm: VLM) -> None:
 
 
 def write_card(folder: Path, model: Path) -> None:
-    """`README.md` in `folder` from what is in it, and the training of `model`; without an exam there is no card."""
+    """Write `README.md` from the files in `folder` and the `training.json` in `model`; nothing without `exam.json`."""
     if not (folder / "exam.json").is_file():
         return
-    found = {
+    content = {
         name: read_json_file(folder / f"{name}.json")
         for name in ("exam", *EXTRAS)
         if (folder / f"{name}.json").is_file()
     }
-    more = [section(found[name]) for name, section in EXTRAS.items() if name in found]
-    text = card.card(read_json_file(model / "training.json"), found["exam"], "\n".join(more))
+    more = [section(content[name]) for name, section in EXTRAS.items() if name in content]
+    text = card.card(read_json_file(model / "training.json"), content["exam"], "\n".join(more))
     write_text(folder / "README.md", text)
 
 
-def evaluation(found: Mapping) -> str:
-    """CHAIR and POPE, as a section."""
-    chair = found["chair"]
-    head = EVALUATED.format(command=found["command"], images=chair["images"], data=chair["data"]["name"])
-    return "\n".join([head, *(table.as_markdown(found[task]) for task in ("chair", "pope"))])
+def evaluation(content: Mapping) -> str:
+    """The section for `evaluation.json`: CHAIR and POPE."""
+    chair = content["chair"]
+    head = EVALUATED.format(command=content["command"], images=chair["images"], data=chair["data"]["name"])
+    return "\n".join([head, *(table.as_markdown(content[task]) for task in ("chair", "pope"))])
 
 
 EXTRAS = {

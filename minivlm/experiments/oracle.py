@@ -1,8 +1,8 @@
-"""The oracle: what could be gained by aiming attention, if one knew where to look.
+"""The oracle: attention redistributed toward ground-truth patches; an upper bound for methods that move attention.
 
-While a caption is written, the attention of its rows is drawn toward the boxes of the objects that are in the picture
-and have not yet been named (see `model/aim.py`). That is no method, since it is told what is there; it is the ceiling
-of all methods that aim attention. Where the oracle does not lower CHAIR_i, there is nothing for them to gain.
+While a caption is generated, the attention of its rows is redistributed toward the boxes of the objects that are in the
+picture and not yet named (see `model/aim.py`). This is not a method, since it uses the ground truth. Where the oracle
+does not lower CHAIR_i, methods that redistribute attention cannot either.
 """
 
 from collections.abc import Sequence
@@ -26,25 +26,25 @@ TARGETS = ("unnamed", "random", "elsewhere")
 
 @dataclass(frozen=True)
 class Oracle:
-    """How the attention is drawn. The controls among the targets: "random" (as many patches, anywhere), "elsewhere"."""
+    """Settings of the oracle. Two targets are controls: "random" (as many patches, anywhere) and "elsewhere"."""
 
     layers: tuple[int, ...]
-    strength: float = 0.5  # the share of the attention on the picture that is drawn away; 0 leaves all as it is
-    kappa: float = 1.0  # how much of its attention the picture keeps
-    target: str = "unnamed"
+    strength: float = 0.5  # the share of the attention on the picture that is redistributed; 0 changes nothing
+    kappa: float = 1.0  # factor on the total attention on the picture
+    target: str = "unnamed"  # one of TARGETS
 
     def __post_init__(self) -> None:
         if self.target not in TARGETS:
             raise ConfigError(f"Oracle.target must be one of {', '.join(TARGETS)}, found {self.target!r}.")
 
     def aim(self, guides: Sequence["Guide"], texts: Sequence[str], device: torch.device) -> Aim:
-        """Where to look next, after `texts` have been written."""
+        """The `Aim` of the next step, after each sample's text has been written; one guide for each sample."""
         targets = [guide.target(text, self.target) for guide, text in zip(guides, texts, strict=True)]
         return Aim(torch.stack(targets).to(device), self.layers, self.strength, self.kappa)
 
 
 class Guide:
-    """Knows where the objects of one scene are, on the `side` × `side` patches of its preprocessed picture."""
+    """The ground truth of one scene: its objects on the `side` × `side` patches of the preprocessed picture."""
 
     def __init__(self, scene: Scene, preprocessing: ImagePreprocessing, side: int) -> None:
         self.boxes = object_masks(scene, preprocessing, side)
@@ -52,10 +52,10 @@ class Guide:
         self.shuffled = torch.randperm(side * side, generator=torch.Generator().manual_seed(scene.seed))
 
     def target(self, text: str, kind: str = "unnamed") -> Tensor:
-        """(P,): the share of each patch in the boxes of what is not yet named in `text`; all 0 if nothing is left.
+        """The target (P,): how much of each patch is in boxes of objects not named in `text`; all 0 if all are named.
 
-        "random" puts the same shares on other patches, always on the same ones for an object; "elsewhere" are
-        the patches that no box touches.
+        "random" moves these values to other patches, by one permutation for each scene; "elsewhere" has 1 for patches
+        that no box touches.
         """
         if kind == "elsewhere":
             return (sum(self.boxes.values(), self.nowhere) == 0).float()
@@ -65,7 +65,7 @@ class Guide:
 
 
 def object_masks(scene: Scene, preprocessing: ImagePreprocessing, side: int) -> dict[str, Tensor]:
-    """For each object of the scene the share of every patch that its boxes cover, (P,)."""
+    """Object -> the share of each patch that its boxes cover, (P,); `side`: patches along a side of the picture."""
     size = (scene.size, scene.size)
     return {
         name: patch_mask([thing.box for thing in scene.of(name)], size, preprocessing, side) for name in scene.names
@@ -73,12 +73,12 @@ def object_masks(scene: Scene, preprocessing: ImagePreprocessing, side: int) -> 
 
 
 def patch_side(config: LlavaConfig) -> int:
-    """How many patches a picture has in a row."""
+    """The number of patches along a side of the picture."""
     return round(config.num_image_tokens**0.5)
 
 
 class Aiming:
-    """The oracle while a batch of captions is written: from the latest step to where the rows look next."""
+    """The oracle as a mitigation that changes at every step: called with the latest step, it returns the next `Aim`."""
 
     def __init__(self, vlm: VLM, oracle: Oracle, scenes: Sequence[Scene]) -> None:
         self.oracle, self.device = oracle, vlm.device

@@ -1,28 +1,32 @@
-"""Tuning: settings of EAH and CLVA for one model, found on scenes that no table reports."""
+"""Tuning: settings of EAH and CLVA for one model, chosen on scenes that no table reports."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from minivlm.experiments.trials import Condition, caption_ratios, plain_types, write_captions
+from minivlm.experiments.trials import PLAIN_CONDITION, Condition, caption_ratios, plain_types, write_captions
 from minivlm.inference.vlm import VLM
+from minivlm.lens.sinks import eah_threshold
 from minivlm.model import CLVA, EAH, LlavaConfig
 from minivlm.model.clva import usual_layers
 from minivlm.toyworld.questions import DESCRIBE
 from minivlm.toyworld.scenes import Scene
 
-KEPT_RECALL = 0.95  # of the plain model's: naming less is no cure for naming too much
+KEPT_RECALL = 0.95  # of the plain model's: a method must not lower CHAIR_i by naming fewer objects
 EAH_LAYERS = (0, 1, 2, 3)
-EAH_THRESHOLDS = (1.0, 2.0)  # times the published one at this model's length of prompt
+EAH_THRESHOLDS = (1.0, 2.0)  # times the published one, scaled to this model's length of prompt
 STRENGTHS = ((0.2, 0.1), (0.4, 0.2), (0.6, 0.3), (0.8, 0.2))  # omega, beta
 GATES = (True, False)
+Layers = tuple[int, ...]
+Method = TypeVar("Method", EAH, CLVA)
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """The best settings that were tried, and what all of them gave."""
+    """The best settings, and settings and figures of all that were tried."""
 
     eah: EAH
     clva: CLVA
@@ -30,15 +34,18 @@ class Tuned:
 
 
 def default_settings(config: LlavaConfig) -> Tuned:
-    """The settings that each method has for a model of this size."""
+    """The default settings of each method for this model."""
     return Tuned(EAH.for_model(config), CLVA.for_model(config))
 
 
 def tune(vlm: VLM, scenes: Sequence[Scene], question: str = DESCRIBE[0]) -> Tuned:
-    """The lowest CHAIR_i whose recall is at least 95 % of plain, for each method; its defaults if nothing qualifies."""
+    """For each method the settings with the lowest CHAIR_i among those with at least 95 % of plain's recall.
+
+    A method for which no settings qualify keeps its defaults.
+    """
     config = vlm.model.config
     usual = default_settings(config)
-    wanted = [Condition("plain"), *grid(config)]
+    wanted = [PLAIN_CONDITION, *grid(config)]
     rows = [tried(vlm, scenes, question, condition) for condition in tqdm(wanted, desc="tuning", unit="setting")]
     plain = rows[0]["recall"]
     eah = best([(c.eah, row) for c, row in zip(wanted, rows, strict=True) if c.eah], plain, usual.eah)
@@ -47,19 +54,19 @@ def tune(vlm: VLM, scenes: Sequence[Scene], question: str = DESCRIBE[0]) -> Tune
 
 
 def grid(config: LlavaConfig) -> list[Condition]:
-    """What is tried: each method alone."""
+    """All settings to try, each method alone."""
     depth = config.text_config.num_hidden_layers
-    usual = EAH.for_model(config).threshold
+    usual = eah_threshold(config)
     heads = [EAH(layer, times * usual) for layer, times in product(EAH_LAYERS, EAH_THRESHOLDS) if layer < depth]
     anchors = [
-        CLVA(*layers, omega=omega, beta=beta, gate=gate)
-        for layers, (omega, beta), gate in product(layer_sets(depth), STRENGTHS, GATES)
+        CLVA(noise, anchor, deep, omega=omega, beta=beta, gate=gate)
+        for (noise, anchor, deep), (omega, beta), gate in product(layer_sets(depth), STRENGTHS, GATES)
     ]
     return [*(Condition("method", eah=eah) for eah in heads), *(Condition("method", clva=clva) for clva in anchors)]
 
 
-def layer_sets(depth: int) -> list[tuple[tuple[int, ...], ...]]:
-    """Noise, anchor and deep layers: as CLVA has them, and with anchors in the second quarter and a deep half."""
+def layer_sets(depth: int) -> list[tuple[Layers, Layers, Layers]]:
+    """Noise, anchor and deep layers: CLVA's own, and a set with anchors in the second quarter and a deep half."""
     noise, anchor, deep = usual_layers(depth)
     early = tuple(range(max(1, depth // 4), max(2, depth // 2)))
     half = tuple(range(early[-1] + 1, depth))
@@ -67,17 +74,17 @@ def layer_sets(depth: int) -> list[tuple[tuple[int, ...], ...]]:
 
 
 def tried(vlm: VLM, scenes: Sequence[Scene], question: str, condition: Condition) -> dict:
-    """CHAIR_i and recall of one setting."""
+    """The settings of a condition, and its CHAIR_i, recall and words."""
     ratios = caption_ratios(write_captions(vlm, scenes, question, condition), scenes)
     return {**condition.settings(), **{name: float(ratios[name].value) for name in ("chair_i", "recall", "words")}}
 
 
-def best(found: Sequence[tuple[EAH | CLVA, Mapping]], plain: float, otherwise: EAH | CLVA) -> EAH | CLVA:
-    """The settings with the lowest CHAIR_i among those that keep the recall."""
-    kept = [(settings, row) for settings, row in found if row["recall"] >= KEPT_RECALL * plain]
+def best(tried: Sequence[tuple[Method, Mapping[str, Any]]], plain: float, otherwise: Method) -> Method:
+    """The settings with the lowest CHAIR_i among those that keep the recall; `plain`: the recall without a method."""
+    kept = [(settings, row) for settings, row in tried if row["recall"] >= KEPT_RECALL * plain]
     return min(kept, key=lambda pair: pair[1]["chair_i"])[0] if kept else otherwise
 
 
 def as_dict(tuned: Tuned) -> dict:
-    """In JSON types."""
+    """The settings, and all that were tried, in JSON types."""
     return {"eah": plain_types(tuned.eah), "clva": plain_types(tuned.clva), "tried": list(tuned.tried)}

@@ -1,4 +1,4 @@
-"""What goes into an answer and what comes out of it: `Inputs` for the network, and the `Answer`."""
+"""`Inputs`: what the network takes. `Answer`: the text, and how it was made."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,13 +12,13 @@ from minivlm.inputs.prompt import Span
 
 @dataclass(frozen=True)
 class Inputs:
-    """Exactly what the network takes, `model(**inputs)`; and beside it, what each token is."""
+    """The arguments of the network, `model(**inputs)`; and the spans, which say what each token is."""
 
     tokens: Tensor  # (B, T), one placeholder for each patch
     pixels: Tensor | None  # (N, 3, S, S), in the order of their slots
     attention_mask: Tensor  # (B, T), False at padding
-    spans: tuple[tuple[Span, ...], ...]  # of each row
-    features: Tensor | None = None  # (N, P, D), of pictures that were looked at before; then there are no pixels
+    spans: tuple[tuple[Span, ...], ...]  # of each sample
+    features: Tensor | None = None  # (N, P, D), of pictures that are encoded already; `pixels` is None then
 
     def keys(self) -> tuple[str, ...]:
         """The arguments of the network's call, so that `**inputs` passes them."""
@@ -29,17 +29,17 @@ class Inputs:
 
 
 class Answer(str):
-    """An answer is its text, and knows how it came about."""
+    """The text of an answer, as a `str`; its attributes say how it was made."""
 
-    tokens: tuple[int, ...]  # the new ones, with the stop token if there was one
-    spans: tuple[Span, ...]  # of the prompt, and the answer's own behind them
+    tokens: tuple[int, ...]  # the generated ones, with the stop token if there was one
+    spans: tuple[Span, ...]  # of the prompt, then that of the answer
     finish: str  # "stop", "length" or "interrupted"
     settings: Generation
     template: str
-    recipe: str  # how the picture became pixels
+    recipe: str  # the image preprocessing, in words
     model: str
-    mitigation: dict  # the settings of EAH and CLVA where they were asked for, in JSON types
-    effect: Effect | None  # what they did; None for a plain answer
+    mitigation: dict[str, Any]  # method -> its settings, in JSON types; empty for a plain answer
+    effect: Effect | None  # what the mitigation did; None for a plain answer
 
     def __new__(cls, text: str, **facts: Any) -> "Answer":
         answer = super().__new__(cls, text)
@@ -48,10 +48,11 @@ class Answer(str):
 
     @property
     def text(self) -> str:
+        """The answer as a plain `str`."""
         return str.__str__(self)
 
-    def as_dict(self) -> dict:
-        """Everything, in JSON types."""
+    def as_dict(self) -> dict[str, Any]:
+        """Text and attributes in JSON types; the effect as its sums."""
         spans = [[span.name, span.start, span.stop] for span in self.spans]
         plain = {"tokens": list(self.tokens), "spans": spans, "settings": asdict(self.settings)}
         plain["effect"] = None if self.effect is None else self.effect.as_dict()

@@ -9,9 +9,9 @@ from minivlm.errors import GenerationError
 from minivlm.inference.generate import Generation, new_cache
 from minivlm.inference.vlm import VLM, Answer, as_pictures
 from minivlm.inputs.prompt import Turn, pad_batch
-from minivlm.model import NO_MITIGATION, Mitigation
+from minivlm.model import Mitigation
 
-ROOM = 1024  # tokens that the cache of a conversation holds at first
+ROOM = 1024  # tokens that fit into the first cache of a conversation
 
 
 class Conversation:
@@ -21,8 +21,8 @@ class Conversation:
         talk.ask("What is in the image?")
         talk.ask("What color is it?")
 
-    Every turn writes the whole conversation down as a prompt and compares it with the tokens in the cache: what both
-    begin with is kept, the rest is computed. So the answers are those that a fresh model would give.
+    Every turn builds the prompt of the whole conversation and compares it with the tokens in the cache: their common
+    beginning is kept, the rest is computed. So the answers are the same as without a cache.
     """
 
     def __init__(self, vlm: VLM, image: Any = None) -> None:
@@ -35,7 +35,7 @@ class Conversation:
         self._cached: list[int] = []
 
     def ask(self, text: Any, *, mitigation: Any = None, compare: bool = False, **generation: Any) -> Answer:
-        """Answer the next question; arguments as for `VLM.ask`. A turn that fails is forgotten."""
+        """Answer the next question; arguments as for `VLM.ask`. A turn that raises an error is not kept."""
         settings = Generation(**generation)
         if not settings.cache:
             raise GenerationError("A conversation lives by its cache. To do without, ask the VLM with all turns.")
@@ -45,24 +45,23 @@ class Conversation:
         mitigation = Mitigation.of(mitigation)
         self.reused = self._keep(prompt.tokens, mitigation)
         new = replace(inputs, tokens=inputs.tokens[:, self.reused :], pixels=inputs.pixels if not self.reused else None)
-        how = {"cache": self._cache, "mitigation": mitigation, "compare": compare}
-        (answer,) = self.vlm.write(new, settings, **how)
-        if mitigation == NO_MITIGATION:
+        (answer,) = self.vlm.write(new, settings, cache=self._cache, mitigation=mitigation, compare=compare)
+        if mitigation.empty:
             self._cached = [*prompt.tokens, *answer.tokens][: self._cache.length]
         cut = answer.finish == "stop" and answer.tokens[-1] not in self.vlm.tokenizer.stops  # by a stop text
         self.turns.append(Turn(text, answer=answer.text if cut else list(answer.tokens)))
         return answer
 
     def _make_room(self, tokens: int) -> None:
-        """A cache for at least so many tokens, as far as the context reaches; a new one begins empty."""
+        """Replace the cache by a larger, empty one if `tokens` do not fit, but never one larger than the context."""
         context = self.vlm.model.config.text_config.context_length
         if self._cache.capacity < min(tokens, context):
             self._cache, self._cached = new_cache(self.vlm.model, 1, min(max(2 * tokens, ROOM), context)), []
 
     def _keep(self, tokens: tuple[int, ...], mitigation: Mitigation) -> int:
-        """Cut the cache down to what `tokens` begins with, and return how many tokens that is.
+        """Cut the cache to the common beginning with `tokens`, and return its length.
 
-        The last token is always computed, since its logits are wanted; a picture is kept whole or not at all. What was
+        The last token is always computed, since its logits are needed; a picture is kept whole or not at all. What was
         computed under a mitigation is never reused, since it depends on where the prefill began.
         """
         same = 0
@@ -70,7 +69,7 @@ class Conversation:
             if old != new:
                 break
             same += 1
-        if mitigation != NO_MITIGATION or self.vlm.tokenizer.image in tokens[same:]:
+        if not mitigation.empty or self.vlm.tokenizer.image in tokens[same:]:
             same = 0
         self._cache.length, self._cached = same, self._cached[:same]
         return same

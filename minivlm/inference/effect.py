@@ -1,6 +1,7 @@
-"""The effect of a mitigation, summed by layer and told in a line; `minivlm.model.effect` holds it as tensors."""
+"""The effect of a mitigation as sums by layer and as one line of text; `minivlm.model.effect` holds it as tensors."""
 
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,29 +12,29 @@ from minivlm.model.llava import Output
 
 @dataclass(frozen=True)
 class LayerEffect:
-    """What a method did in one layer, over all samples and calls that an effect covers."""
+    """What a method did in one layer, summed over all samples and calls of an effect."""
 
     method: str
     layer: int
-    heads: tuple[int, ...]  # that were changed in some row
-    rows: int  # that were changed in some head
-    columns: int  # whose weight changed in some row of the call that touched most
-    moved_mean: float  # share of a row's attention that went elsewhere, over the changed rows of each head
+    heads: tuple[int, ...]  # heads that changed in some row
+    rows: int  # the number of rows that changed in some head
+    columns: int  # the number of columns that changed in some row, in the call with most of them
+    moved_mean: float  # share of a row's attention that went elsewhere, mean over the changed rows of each head
     moved_max: float
-    chosen: tuple[int, ...]  # EAH: the head each sample was given, -1 for none
+    chosen: tuple[int, ...]  # EAH: the head that was chosen for each sample, -1 for none
     gate_mean: float | None  # CLVA: mean of the drift gate over its text rows
     gate_max: float | None
 
 
 @dataclass(frozen=True)
 class Effect(Changes):
-    """The changes of each call (a prefill, then one a token), and their sum by layer."""
+    """The changes of each call (the prefill, then one call per token), and their sum by layer."""
 
     kl: Tensor | None = None  # (B, calls) or (calls,): nats from the plain model's distribution of the next token
 
     @property
     def layers(self) -> tuple[LayerEffect, ...]:
-        """The sum by method and layer, in order of the layers."""
+        """The sums by method and layer, in order of the layers."""
         keys = sorted({(change.layer, change.method) for call in self.calls for change in call})
         return tuple(summed(*key, self._changes(*key)) for key in keys)
 
@@ -43,11 +44,11 @@ class Effect(Changes):
         return Effect(kept, None if self.kl is None else self.kl[sample, :calls])
 
     def then(self, later: "Effect") -> "Effect":
-        """This effect and what came after it."""
+        """This effect and that of later calls, as one."""
         kls = [kl for kl in (self.kl, later.kl) if kl is not None]
         return Effect(self.calls + later.calls, torch.cat(kls, dim=-1) if kls else None)
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
         """The sums and the KL, in JSON types."""
         kl = None if self.kl is None else self.kl.tolist()
         return {"nothing": self.nothing, "layers": [asdict(layer) for layer in self.layers], "kl": kl}
@@ -60,7 +61,7 @@ class Effect(Changes):
         if self.nothing:
             return "nothing was changed"
         methods = dict.fromkeys(layer.method for layer in self.layers)
-        parts = [told([layer for layer in self.layers if layer.method == method]) for method in methods]
+        parts = [sentence_of([layer for layer in self.layers if layer.method == method]) for method in methods]
         if self.kl is not None and self.kl.numel():
             parts.append(f"{float(self.kl.mean()):.3g} nats a token from plain")
         return "; ".join(parts)
@@ -75,7 +76,7 @@ def effect_of(output: Output, kl: Tensor | None = None) -> Effect | None:
 
 
 def change_of(change: Change, sample: int) -> Change:
-    """The part of one sample, with a batch of 1."""
+    """The change of one sample, as a batch of 1."""
     part = slice(sample, sample + 1)
     head, gate = (None if fact is None else fact[part] for fact in (change.head, change.gate))
     return replace(change, moved=change.moved[part], columns=change.columns[part], head=head, gate=gate)
@@ -87,9 +88,8 @@ def summed(layer: int, method: str, changes: list[Change]) -> LayerEffect:
     moved = torch.cat([change.moved.flatten() for change in changes])
     moved = moved[moved > 0]
     gates = [change.gate.flatten() for change in changes if change.gate is not None]
-    gate = torch.cat(gates).cpu().double() if gates else None  # not every GPU has float64
-    gate = gate[~gate.isnan()] if gates else None
-    known = gate is not None and len(gate) > 0
+    gate = torch.cat(gates).cpu().double() if gates else torch.empty(0)  # on the CPU: not every GPU has float64
+    gate = gate[~gate.isnan()]
     heads = [change.head for change in changes if change.head is not None]
     return LayerEffect(
         method=method,
@@ -100,17 +100,18 @@ def summed(layer: int, method: str, changes: list[Change]) -> LayerEffect:
         moved_mean=float(moved.mean()) if len(moved) else 0.0,
         moved_max=float(moved.max()) if len(moved) else 0.0,
         chosen=tuple(heads[0].tolist()) if heads else (),
-        gate_mean=float(gate.mean()) if known else None,
-        gate_max=float(gate.max()) if known else None,
+        gate_mean=float(gate.mean()) if len(gate) else None,
+        gate_max=float(gate.max()) if len(gate) else None,
     )
 
 
-def told(layers: list[LayerEffect]) -> str:
-    """What one method did, in all its layers, as a phrase."""
+def sentence_of(layers: list[LayerEffect]) -> str:
+    """What one method did in its layers, in words."""
     numbers = ", ".join(str(layer.layer) for layer in layers)
+    where = f"layer {numbers}" if len(layers) == 1 else f"layers {numbers}"
     moving = [layer for layer in layers if layer.rows]
     if not moving:
-        return f"{layers[0].method} changed nothing in layer{'s' * (len(layers) > 1)} {numbers}"
+        return f"{layers[0].method} changed nothing in {where}"
     mean = sum(layer.moved_mean for layer in moving) / len(moving)
     most = max(layer.moved_max for layer in moving)
     facts = [f"{max(layer.rows for layer in moving)} rows", f"{max(len(layer.heads) for layer in moving)} heads"]
@@ -120,6 +121,7 @@ def told(layers: list[LayerEffect]) -> str:
     ]
     if layers[0].chosen:
         facts.insert(0, f"map of head {', '.join('none' if head < 0 else str(head) for head in layers[0].chosen)}")
-    if layers[0].gate_mean is not None:
-        facts.append(f"gate {sum(layer.gate_mean for layer in layers) / len(layers):.2f}")
-    return f"{layers[0].method} in layer{'s' * (len(layers) > 1)} {numbers}: {', '.join(facts)}"
+    gates = [layer.gate_mean for layer in layers if layer.gate_mean is not None]
+    if gates:
+        facts.append(f"gate {sum(gates) / len(gates):.2f}")
+    return f"{layers[0].method} in {where}: {', '.join(facts)}"

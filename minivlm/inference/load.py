@@ -1,5 +1,7 @@
-"""Loading: from a folder, a hub name or nothing at all to a `VLM`."""
+"""Loading: from a folder, a hub name or no name (the shipped model) to a `VLM`."""
 
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,11 +12,13 @@ from minivlm.checkpoints.download import find_or_download
 from minivlm.errors import CheckpointError, ConfigError, PromptError
 from minivlm.files import read_json_file, torchrun
 from minivlm.inference.vlm import VLM
+from minivlm.inputs.chat_template import read_chat_template
 from minivlm.inputs.image import ImagePreprocessing, default_mode
 from minivlm.inputs.templates import TEMPLATES
 from minivlm.inputs.tokenizer import Tokenizer
+from minivlm.model.config import LlavaConfig, VisionConfig
 
-LOADING = ("device", "dtype", "template", "image_mode", "vision_tower", "revision")  # options, beside the model's name
+LOADING = ("device", "dtype", "template", "image_mode", "vision_tower", "revision")  # options of `load`
 
 
 def load(
@@ -31,29 +35,57 @@ def load(
     """Load a LLaVA checkpoint: the shipped model (no name), a folder, or a name on the hub.
 
     A hub name is looked up in the hub's cache and downloaded if it is not there; otherwise nothing touches the network.
-    `device`: "cuda" where there is one, else "cpu". `dtype`: see `minivlm.checkpoints.devices`. `template`: "hf" or
-    "llava_v1"; by default the original checkpoints get the latter, all others the hub's. `image_mode`: "crop" or "pad",
-    by default as `minivlm.inputs.image.default_mode` decides. `vision_tower`: for original files without a tower.
-    `bound_for`: the device that will compute, if the weights are loaded elsewhere first.
-    Raises `CheckpointError` or `ConfigError` if anything is missing, left over, damaged or not supported.
+    `device`: "cuda" where there is one, else "cpu". `dtype`: see `minivlm.checkpoints.devices`. `template`: a name of
+    `minivlm.inputs.templates.TEMPLATES`; by default the checkpoint's own, or, if it brings none, "hf" and for original
+    checkpoints "llava_v1". `image_mode`: "crop", "pad" or "stretch", by default as `minivlm.inputs.image.default_mode`
+    decides. `vision_tower`: for original files without a tower. `bound_for`: the device that will compute, if the
+    weights are loaded on another one first. Raises `CheckpointError` or `ConfigError` for whatever is missing,
+    unexpected, damaged or not supported, and `PromptError` for an unknown template.
     """
     if template is not None and template not in TEMPLATES:
         raise PromptError(f"There is no template {template!r}; known are {', '.join(TEMPLATES)}.")
     folder = shipped_model() if name_or_path is None else find_or_download(name_or_path, revision=revision)
     device = device or default_device()
-    how = {"device": device, "dtype": dtype, "vision_tower": vision_tower, "bound_for": bound_for}
-    loaded = load_checkpoint(folder, **how)
+    loaded = load_checkpoint(folder, device=device, dtype=dtype, vision_tower=vision_tower, bound_for=bound_for)
     config, folder = loaded.config, loaded.folder
+    template = template or own_template(folder, "hf" if loaded.report.style == "hub" else "llava_v1")
     return VLM(
         model=loaded.model,
-        tokenizer=Tokenizer.from_folder(
-            folder, image_token_id=config.image_token_index, vocab_rows=config.text_config.vocab_size
-        ),
-        preprocessing=read_preprocessing(folder, config.vision_config.image_size, image_mode),
-        template=template or ("hf" if loaded.report.style == "hub" else "llava_v1"),
+        tokenizer=read_tokenizer(folder, config, template),
+        preprocessing=read_preprocessing(folder, config.vision_config, image_mode),
+        template=template,
         name=f"minivlm/{folder.name}" if name_or_path is None else str(name_or_path),
         report=loaded.report,
     )
+
+
+def own_template(folder: Path, default: str) -> str:
+    """The name of the template that is the checkpoint's own; `default` if it brings none.
+
+    Warns, with an example, where it brings one that is not known: then the one most like it is used.
+    """
+    own = read_chat_template(folder)
+    if own is None:
+        return default
+    if own.known:
+        return own.known
+    guess = own.guess(default)
+    warnings.warn(own.warning(guess), stacklevel=3)
+    return guess
+
+
+def read_tokenizer(folder: Path, config: LlavaConfig, template: str) -> Tokenizer:
+    """The tokenizer of a checkpoint, once it has the template's special tokens; it ends answers where that does."""
+    tokenizer = Tokenizer.from_folder(
+        folder, image_token_id=config.image_token_index, vocab_rows=config.text_config.vocab_size
+    )
+    try:
+        ids = {name: tokenizer.special(name) for name in TEMPLATES[template].specials}
+    except ConfigError as error:
+        raise ConfigError(f"{folder}, template {template!r}: {error}") from error
+    if (end := TEMPLATES[template].end_of_answer) is not None:
+        tokenizer.stop_at(ids[end])
+    return tokenizer
 
 
 def shipped_model() -> Path:
@@ -68,32 +100,35 @@ def shipped_model() -> Path:
     )
 
 
-def read_preprocessing(folder: Path, image_size: int, mode: str | None) -> ImagePreprocessing:
-    """The image preprocessing of a checkpoint folder; without a preprocessor file, CLIP's own at the tower's size."""
+def read_preprocessing(folder: Path, tower: VisionConfig, mode: str | None) -> ImagePreprocessing:
+    """The image preprocessing of a checkpoint folder; without a preprocessor file, CLIP's own."""
     for name in ("preprocessor_config.json", "processor_config.json"):
         if (folder / name).is_file():
             settings = read_json_file(folder / name)
             if name.startswith("pre") or "image_processor" in settings:
                 mode = mode or default_mode(settings, read_json_file(folder / "config.json"))
-                return fitting_preprocessing(
-                    ImagePreprocessing.from_config(settings, mode=mode), image_size, folder / name
-                )
+                return for_tower(ImagePreprocessing.from_config(settings, mode=mode), tower, folder / name)
     mode = mode or default_mode({}, read_json_file(folder / "config.json"))
-    return ImagePreprocessing(size=image_size, mode=mode)
+    if tower.class_token:
+        return ImagePreprocessing(size=tower.image_size, mode=mode, patch=tower.patch_size)
+    raise ConfigError(
+        f"{folder} has no preprocessor_config.json, and towers of SigLIP are trained with several. "
+        "Copy the one of the same model."
+    )
 
 
-def fitting_preprocessing(preprocessing: ImagePreprocessing, image_size: int, file: Path) -> ImagePreprocessing:
-    """The preprocessing as given, once it makes the square that the vision tower expects."""
-    if preprocessing.size != image_size:
+def for_tower(preprocessing: ImagePreprocessing, tower: VisionConfig, file: Path) -> ImagePreprocessing:
+    """The preprocessing with the tower's patches. Raises `ConfigError` if its square is not of the tower's size."""
+    if preprocessing.size != tower.image_size:
         raise ConfigError(
-            f"{file} makes squares of {preprocessing.size} pixels, but config.json has a tower for {image_size}. "
+            f"{file} makes squares of {preprocessing.size} pixels, but config.json has a tower for {tower.image_size}. "
             "The two files belong to different models."
         )
-    return preprocessing
+    return replace(preprocessing, patch=tower.patch_size)
 
 
 def own_device(device: str | None) -> str | None:
-    """The GPU of this process where torchrun starts several on a machine; otherwise as given."""
+    """The GPU of this process, if torchrun has started several on one machine; otherwise `device` as given."""
     shared = device in (None, "cuda") and torch.cuda.is_available()
     local = torchrun("LOCAL_RANK", alone=-1) if shared else -1
     return device if local < 0 else f"cuda:{local}"

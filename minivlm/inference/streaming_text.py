@@ -5,7 +5,7 @@ from minivlm.inputs.tokenizer import Tokenizer
 
 
 class StreamingText:
-    """Collects one row's tokens, hands out their text as soon as it is certain, and notices the end.
+    """Collects the tokens of one answer, returns their text as soon as it is certain, and detects the end.
 
     `finish` says why it ended: "stop" (a stop token or a stop text), "length" (no more tokens allowed), "interrupted".
     """
@@ -37,13 +37,13 @@ class StreamingText:
         return text + self._give(rest)
 
     def _release(self, new: str) -> str:
-        """Give out what can no longer belong to a stop text; cut the answer where a stop text begins."""
+        """Return what can no longer belong to a stop text; cut the answer where a stop text begins."""
         self._waiting += new
-        found = [place for ending in self._endings if (place := self._waiting.find(ending)) >= 0]
-        if found:
-            certain, self._waiting, self.finish = self._waiting[: min(found)], "", "stop"
+        starts = [start for ending in self._endings if (start := self._waiting.find(ending)) >= 0]
+        if starts:
+            certain, self._waiting, self.finish = self._waiting[: min(starts)], "", "stop"
         else:
-            keep = max((_overlap(self._waiting, ending) for ending in self._endings), default=0)
+            keep = max((overlap(self._waiting, ending) for ending in self._endings), default=0)
             certain = self._waiting[: len(self._waiting) - keep]
             self._waiting = self._waiting[len(certain) :]
         return self._give(certain)
@@ -55,6 +55,6 @@ class StreamingText:
         return text
 
 
-def _overlap(text: str, ending: str) -> int:
+def overlap(text: str, ending: str) -> int:
     """Length of the longest end of `text` that is a proper beginning of `ending`."""
     return max((n for n in range(1, len(ending)) if text.endswith(ending[:n])), default=0)

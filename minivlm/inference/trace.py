@@ -1,6 +1,6 @@
-"""A trace: statistics of how the model looked while it wrote an answer. Never whole maps, unless they are asked for.
+"""A trace: statistics of the attention while an answer was generated. Whole maps are kept only if they are asked for.
 
-T generated tokens · L layers · H heads · P patches. A token's row is the one whose logits chose it.
+T generated tokens · L layers · H heads · P patches. The row of a token is the one whose logits it was chosen from.
 """
 
 import json
@@ -27,7 +27,7 @@ from minivlm.model.clva import pooled_map
 from minivlm.model.redistribute import normalised
 
 PARTS = ("system", "image", "question", "answer", "template")  # of the prompt and of what was written so far
-TOP = 5  # words that the logit lens shows
+TOP = 5  # tokens that the logit lens keeps for each layer
 FORMAT = "minivlm trace 1"
 
 
@@ -35,23 +35,24 @@ FORMAT = "minivlm trace 1"
 class Trace:
     """What is kept of one answer. Tensors are on the CPU."""
 
-    facts: dict  # text, pieces, tokens, model, template, recipe, settings, mitigation, spans: JSON types
-    shares: Tensor  # (T, L, H, len(PARTS)): where each row's attention went; sums to 1
-    entropy: Tensor  # (T, L, H): of the attention within the picture, 0 (one patch) .. 1 (all alike)
+    facts: dict[str, Any]  # text, pieces, tokens, model, template, recipe, settings, mitigation, spans: JSON types
+    shares: Tensor  # (T, L, H, len(PARTS)): the share of each row's attention on each part; sums to 1
+    entropy: Tensor  # (T, L, H): of the attention within the picture, 0 (one patch) .. 1 (all patches equal)
     pooled: Tensor  # (T, L, P) fp16: each layer's map of the picture, pooled over heads as in `clva.py`; sums to 1
     sink_scores: Tensor  # (L, H, P) fp16: the prefill's vision-sink scores
     lens_prob: Tensor  # (T, lens layers): probability of the token that was chosen, read from a layer's output
-    lens_top: Tensor  # (T, lens layers, TOP): the likeliest tokens there
+    lens_top: Tensor  # (T, lens layers, TOP): the most likely tokens there
     lens_top_prob: Tensor  # (T, lens layers, TOP)
     maps: dict[int, Tensor] = field(default_factory=dict)  # layer -> the prefill's whole weights (H, Q, Q), if asked
 
     @property
     def text(self) -> str:
+        """The answer."""
         return self.facts["text"]
 
     @property
     def pieces(self) -> list[str]:
-        """The text of each token; joined they are what was written, before it was cut at its ends."""
+        """The text of each token; joined they are the answer."""
         return self.facts["pieces"]
 
     @property
@@ -61,6 +62,7 @@ class Trace:
 
     @property
     def lens_layers(self) -> list[int]:
+        """The layers that the logit lens was applied to."""
         return self.facts["lens_layers"]
 
     def share(self, part: str) -> Tensor:
@@ -81,7 +83,7 @@ class Trace:
             with safe_open(file, framework="pt") as saved:
                 header = saved.metadata() or {}
                 tensors = {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118
-        except Exception as error:  # the library raises whatever it meets: OSError, its own, RuntimeError
+        except Exception as error:  # the library raises OSError, RuntimeError and errors of its own
             raise CheckpointError(f"{file} could not be read as a safetensors file: {error}.") from error
         if header.get("format") != FORMAT or not set(TENSORS) <= set(tensors):
             raise CheckpointError(
@@ -101,10 +103,10 @@ TENSORS = ("shares", "entropy", "pooled", "sink_scores", "lens_prob", "lens_top"
 
 
 class Tracer:
-    """Watches a generation step by step and keeps the statistics of its rows.
+    """Computes the statistics of a generation, step by step.
 
-    Watched rows take the visible lane of the attention. In fp32 the text stays the same; in 16 bits the two lanes are
-    rounded differently, and where two words are almost equally likely, once in a while the other one is written.
+    Traced rows take the visible lane of the attention. In fp32 the text stays the same; in 16 bits the two lanes are
+    rounded differently, and where two tokens are almost equally likely, the other one is sometimes chosen.
     """
 
     def __init__(self, model: Llava, inputs: Inputs, maps: Collection[int], lens: Collection[int]) -> None:
@@ -119,21 +121,21 @@ class Tracer:
 
     @property
     def watch(self) -> dict[str, Any]:
-        """What the model must show, as arguments of its call."""
+        """What the model must return, as arguments of its call."""
         layers = range(self.model.config.text_config.num_hidden_layers)
         return {"rows": layers, "sinks": layers, "maps": self.maps, "hidden": bool(self.lens)}
 
     def record(self, step: Step) -> None:
-        """Keep what one step showed; whole maps and sinks of the first step alone, which is the prefill."""
+        """Keep the statistics of one step; whole maps and sinks only of the first step, which is the prefill."""
         output = step.output
         if not self.steps:
             self.sinks = torch.stack([scores.cpu() for scores in output.sink_scores.values()], dim=1)  # B L H T
             self.whole = {layer: map_.cpu() for layer, map_ in output.maps.items()}
         rows = torch.stack(list(output.rows.values()), dim=1).float()  # B L H K
-        seen = {**self.look(rows), **self.read_lens(output, step.chosen)}
-        self.steps.append({name: value.cpu() for name, value in seen.items()})
+        statistics = {**self.statistics(rows), **self.read_lens(output, step.chosen)}
+        self.steps.append({name: value.cpu() for name, value in statistics.items()})
 
-    def look(self, rows: Tensor) -> dict[str, Tensor]:
+    def statistics(self, rows: Tensor) -> dict[str, Tensor]:
         """Shares, entropy and pooled maps of one row, from its weights `rows` (B, L, H, K)."""
         written = rows.shape[-1] - self.image.shape[1]  # tokens of the answer so far
         parts = F.pad(self.parts, (0, 0, 0, written)).to(rows)
@@ -150,38 +152,37 @@ class Tracer:
         }
 
     def read_lens(self, output: Output, chosen: list[int]) -> dict[str, Tensor]:
-        """What each of the lens layers would say, if the head read it: logit lens (nostalgebraist 2020)."""
-        rows = len(chosen)
-        if not self.lens:
-            empty = torch.zeros(rows, 0, TOP)
+        """The predictions of the LM head from the output of each lens layer: logit lens (nostalgebraist 2020)."""
+        if output.hidden is None:  # no lens layers were asked for
+            empty = torch.zeros(len(chosen), 0, TOP)
             return {"lens_prob": empty[..., 0], "lens_top": empty.long(), "lens_top_prob": empty}
         states = torch.stack([output.hidden[layer + 1][:, -1] for layer in self.lens], dim=1)  # B lens D
         probabilities = self.model.lm_head(self.model.text.norm(states)).float().softmax(dim=-1)  # B lens V
         token = torch.tensor(chosen, device=states.device)[:, None, None].expand(-1, len(self.lens), 1)
         top = probabilities.topk(TOP, dim=-1)
-        own = probabilities.gather(-1, token)[..., 0]
-        return {"lens_prob": own, "lens_top": top.indices, "lens_top_prob": top.values}
+        chosen_prob = probabilities.gather(-1, token)[..., 0]
+        return {"lens_prob": chosen_prob, "lens_top": top.indices, "lens_top_prob": top.values}
 
     def traces(self, answers: Sequence[Answer], tokenizer: Tokenizer) -> list[Trace]:
-        """One trace for each row, cut to its answer."""
+        """One trace for each sample, cut to its answer."""
         if not self.steps:
             raise GenerationError("The trace was interrupted before the first token was chosen: nothing is in it.")
-        found = {name: torch.stack([step[name] for step in self.steps], dim=1) for name in self.steps[0]}  # B T …
-        return [self._trace(row, answer, tokenizer, found) for row, answer in enumerate(answers)]
+        batch = {name: torch.stack([step[name] for step in self.steps], dim=1) for name in self.steps[0]}  # B T …
+        return [self._trace(sample, answer, tokenizer, batch) for sample, answer in enumerate(answers)]
 
-    def _trace(self, row: int, answer: Answer, tokenizer: Tokenizer, found: dict[str, Tensor]) -> Trace:
-        own = {name: values[row, : len(answer.tokens)] for name, values in found.items()}
-        columns = self.image[row].cpu()
+    def _trace(self, sample: int, answer: Answer, tokenizer: Tokenizer, batch: dict[str, Tensor]) -> Trace:
+        statistics = {name: values[sample, : len(answer.tokens)] for name, values in batch.items()}
+        columns = self.image[sample].cpu()
         span = Layout(self.image, self.image, queries=1, prompt=0).span
-        start = int(answer.spans[0].start)  # padding stands before it
+        start = int(answer.spans[0].start)  # padding is before it
         spans = [[part.name, part.start - start, part.stop - start] for part in answer.spans]
         pieces = pieces_of(answer, tokenizer)
         facts = {**answer.as_dict(), "spans": spans, "pieces": pieces, "lens_layers": self.lens}
         return Trace(
             json_types(facts),  # so that a trace equals what `load` makes of it
-            **{**own, "pooled": own["pooled"][..., columns[span]]},
-            sink_scores=self.sinks[row][..., columns].half(),
-            maps={layer: map_[row, :, start:, start:] for layer, map_ in self.whole.items()},
+            **{**statistics, "pooled": statistics["pooled"][..., columns[span]]},
+            sink_scores=self.sinks[sample][..., columns].half(),
+            maps={layer: map_[sample, :, start:, start:] for layer, map_ in self.whole.items()},
         )
 
 
@@ -195,7 +196,8 @@ def parts_of(spans: Iterable[Span], length: int) -> Tensor:
 
 def pieces_of(answer: Answer, tokenizer: Tokenizer) -> list[str]:
     """The text of each token; joined they are the answer's text. A character of several tokens belongs to the last."""
-    stream, pieces, left = tokenizer.stream(), [], answer.text
+    stream, left = tokenizer.stream(), answer.text
+    pieces: list[str] = []
     for token in answer.tokens:
         piece = stream.push(token)
         piece = piece if any(pieces) else piece.lstrip()  # an answer does not begin with a space

@@ -1,6 +1,5 @@
-"""The VLM: a model with its tokenizer and its image recipe, behind `ask`, `stream` and `logits`."""
+"""The VLM: a model, its tokenizer and its image preprocessing, with `ask`, `stream`, `trace` and `logits`."""
 
-import warnings
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,34 +20,37 @@ from minivlm.inputs.image import ImagePreprocessing, load_image, to_pixels
 from minivlm.inputs.prompt import Batch, Prompt, Span, as_turns, build_prompt, pad_batch, require_question
 from minivlm.inputs.tokenizer import Tokenizer
 from minivlm.model import Llava, Mitigation
-from minivlm.model.effect import WHY
+from minivlm.model.effect import warn_no_effect
+from minivlm.model.mitigation import ResolvedMitigation
 
-Watcher = Callable[[Step], None]  # sees every step
-NOTHING = MappingProxyType({})
+Watcher = Callable[[Step], None]  # is called with every step
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class VLM:
-    """Looks at pictures and answers. Nothing in it changes: what an answer depends on is passed with the question."""
+    """Answers questions about pictures. It has no state: all that an answer depends on is passed with the question."""
 
     model: Llava
     tokenizer: Tokenizer
     preprocessing: ImagePreprocessing
-    template: str  # "hf" or "llava_v1"
+    template: str  # a name of `TEMPLATES`
     name: str
     report: CheckpointReport | None = field(default=None, repr=False)
 
     @property
     def device(self) -> torch.device:
+        """Where the words' embeddings are: where inputs must go."""
         return self.model.text.embed_tokens.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
+        """The dtype of the weights, and of the pixels that the model takes."""
         return self.model.text.embed_tokens.weight.dtype
 
     @cached_property
     def allowed(self) -> Tensor:
-        """(V,), True for tokens that may be generated: words and stops, no picture slots, no rows without a word."""
+        """(V,), True for tokens that may be generated: words and stops, but no image tokens and no unused ids."""
         rows = self.model.config.text_config.vocab_size
         ids = [token for token in range(rows) if self.tokenizer.is_text(token) or token in self.tokenizer.stops]
         allowed = torch.zeros(rows, dtype=torch.bool)
@@ -74,7 +76,7 @@ class VLM:
         compare: bool = False,
         **generation: Any,
     ) -> list[Answer]:
-        """Answer many questions in one batch; each row is answered as if it were alone."""
+        """Answer many questions in one batch; each gets the answer that it would get alone."""
         inputs = self.prepare_many(images, texts, asked=True)
         return self.write(inputs, Generation(**generation), mitigation=mitigation, compare=compare)
 
@@ -87,14 +89,14 @@ class VLM:
         watcher: Watcher | None = None,
         **how: Any,
     ) -> list[Answer]:
-        """Write the answers to prepared inputs; `watcher` sees every step, `how` goes to `steps`."""
+        """Generate the answers to prepared inputs. `watcher` is called with every step; `how`: arguments of `steps`."""
         writing = Writing(self, inputs, settings, mitigation, watcher, how)
         for _ in writing:
             pass
         return writing.answers
 
     def trace(self, image: Any, text: Any, **how: Any) -> Trace:
-        """Answer as `ask` does, and keep statistics of how the model looked; arguments as for `trace_many`."""
+        """Answer as `ask` does, and keep statistics of the attention; arguments as for `trace_many`."""
         return self.trace_many([image], [text], **how)[0]
 
     def trace_many(
@@ -108,24 +110,25 @@ class VLM:
         lens: Collection[int] = (),
         **generation: Any,
     ) -> list[Trace]:
-        """One trace for each question. `maps` names layers whose whole weights of the prefill are kept too, `lens`
-        layers that the logit lens reads.
+        """One trace for each question. `maps`: layers whose whole weights of the prefill are kept, too. `lens`: layers
+        to apply the logit lens to. Other arguments as for `ask_many`.
         """
         inputs = self.prepare_many(images, texts, asked=True)
         tracer = Tracer(self.model, inputs, maps, lens)
-        settings, how = Generation(**generation), {"mitigation": mitigation, "compare": compare, **tracer.watch}
-        return tracer.traces(self.write(inputs, settings, watcher=tracer.record, **how), self.tokenizer)
+        how = {"mitigation": mitigation, "compare": compare, **tracer.watch}
+        answers = self.write(inputs, Generation(**generation), watcher=tracer.record, **how)
+        return tracer.traces(answers, self.tokenizer)
 
     def stream(
         self, image: Any, text: Any, *, mitigation: Any = None, compare: bool = False, **generation: Any
     ) -> Generator[str, None, Answer]:
-        """The answer's text in pieces, as soon as each is certain; the pieces joined are what `ask` returns.
+        """The answer's text in pieces, each as soon as it is certain; joined they are the answer of `ask`.
 
-        The generator's own value (of `yield from`) is the `Answer`. After Ctrl-C what was held back comes as a last
-        piece, and then the KeyboardInterrupt.
+        The generator returns the `Answer` (the value of `yield from`). After Ctrl-C it yields the rest of the text and
+        then raises `KeyboardInterrupt`.
         """
-        inputs, how = self.prepare_many([image], [text], asked=True), {"compare": compare}
-        writing = Writing(self, inputs, Generation(**generation), mitigation, how=how)
+        inputs = self.prepare_many([image], [text], asked=True)
+        writing = Writing(self, inputs, Generation(**generation), mitigation, how={"compare": compare})
         for (piece,) in writing:
             if piece:
                 yield piece
@@ -135,12 +138,12 @@ class VLM:
         return answer
 
     def logits(self, image: Any, text: Any, *, mitigation: Any = None) -> Tensor:
-        """The logits (T, V) at every token of the prompt."""
+        """The logits (T, V) of the next token at every token of the prompt."""
         with torch.inference_mode():
             return self.model(**self.prepare(image, text), mitigation=mitigation).logits[0]
 
     def prepare(self, image: Any, text: Any) -> Inputs:
-        """What the network takes for this question: `vlm.model(**vlm.prepare(image, text))`."""
+        """The arguments of the network for a question: `vlm.model(**vlm.prepare(image, text))`."""
         return self.prepare_many([image], [text])
 
     def prepare_many(self, images: Sequence[Any], texts: Sequence[Any], asked: bool = False) -> Inputs:
@@ -151,14 +154,14 @@ class VLM:
             raise PromptError(
                 f"Each question needs its picture (or None): {len(images)} pictures, {len(texts)} questions."
             )
-        pictures = [as_pictures(image) for image in images]
-        prompts = [self.prompt(text, len(seen)) for text, seen in zip(texts, pictures, strict=True)]
-        pixels = [self.pixels(picture) for seen in pictures for picture in seen]
+        groups = [as_pictures(image) for image in images]  # the pictures of each question
+        prompts = [self.prompt(text, len(group)) for text, group in zip(texts, groups, strict=True)]
+        pixels = [self.pixels(picture) for group in groups for picture in group]
         batch = pad_batch(prompts, self.tokenizer.pad)
         return self.inputs(batch, torch.stack(pixels) if pixels else None)
 
     def inputs(self, batch: Batch, pixels: Tensor | None, features: Tensor | None = None) -> Inputs:
-        """A batch and its pixels, or what the tower saw in them, moved to where the model is."""
+        """A batch with its pixels or with features (N, P, D) of encoded pictures, on the model's device."""
         pixels = None if pixels is None else pixels.to(self.device, self.dtype)
         return Inputs(batch.tokens.to(self.device), pixels, batch.attention_mask.to(self.device), batch.spans, features)
 
@@ -174,7 +177,7 @@ class VLM:
         )
 
     def pixels(self, picture: Any) -> Tensor:
-        """One picture as (3, S, S), by this VLM's recipe."""
+        """One picture as pixels (3, S, S), by this VLM's preprocessing."""
         return to_pixels(load_image(picture), self.preprocessing)
 
     def answer(
@@ -185,7 +188,7 @@ class VLM:
         mitigation: Any = None,
         effect: Effect | None = None,
     ) -> Answer:
-        """The finished answer with all that it depends on."""
+        """The finished answer with all that it depends on; `spans` are those of the prompt."""
         start = spans[-1].stop
         return Answer(
             writer.text,
@@ -196,16 +199,16 @@ class VLM:
             template=self.template,
             recipe=self.preprocessing.describe(),
             model=self.name,
-            mitigation={} if changes_by_step(mitigation) else self.fitted(mitigation).as_dict(),
+            mitigation={} if changes_by_step(mitigation) else self.resolve(mitigation).as_dict(),
             effect=effect,
         )
 
-    def fitted(self, mitigation: Any) -> Mitigation:
-        """The mitigation with all that depends on this model filled in."""
-        return Mitigation.of(mitigation).fitted(self.model.config)
+    def resolve(self, mitigation: Any) -> ResolvedMitigation:
+        """A mitigation, as `ask` takes it, with every setting that depends on this model filled in."""
+        return Mitigation.of(mitigation).resolve(self.model.config)
 
     def steps(self, inputs: Inputs, settings: Generation, **how: Any) -> Iterator[Step]:
-        """Write an answer to prepared inputs step by step; `how` goes to `minivlm.inference.generate.steps`."""
+        """Generate the answers to prepared inputs, step by step; `how`: arguments of `generate.steps`."""
         return steps(
             self.model,
             **inputs,
@@ -217,9 +220,9 @@ class VLM:
 
 
 class Writing:
-    """Answers being written. A loop over it, once, gives the new text of each row, step by step.
+    """Answers being generated. One loop over it gives the new text of each sample, step by step.
 
-    Behind the loop, `answers` holds them; after Ctrl-C what had been written, with `finish == "interrupted"`.
+    After the loop, `answers` holds them; after Ctrl-C what was generated so far, with `finish == "interrupted"`.
     """
 
     def __init__(
@@ -229,18 +232,15 @@ class Writing:
         settings: Generation,
         mitigation: Any = None,
         watcher: Watcher | None = None,
-        how: Mapping[str, Any] = NOTHING,
+        how: Mapping[str, Any] = NO_OPTIONS,
     ) -> None:
         self.vlm, self.inputs, self.settings, self.mitigation, self.watcher = vlm, inputs, settings, mitigation, watcher
         self.steps = vlm.steps(inputs, settings, mitigation=mitigation, **how)
         self.answers: list[Answer] = []
 
     def __iter__(self) -> Iterator[list[str]]:
-        writers, effect, finish = (
-            [StreamingText(self.vlm.tokenizer, self.settings) for _ in self.inputs.tokens],
-            None,
-            "length",
-        )
+        writers = [StreamingText(self.vlm.tokenizer, self.settings) for _ in self.inputs.tokens]
+        effect, finish = None, "length"
         try:
             for step in self.steps:
                 if self.watcher:
@@ -252,21 +252,22 @@ class Writing:
         except KeyboardInterrupt:
             finish = "interrupted"
         yield [writer.close(finish) for writer in writers]
-        rows = zip(writers, self.inputs.spans, each_effect(effect, writers), strict=True)
+        effects = each_effect(effect, writers)
         self.answers = [
-            self.vlm.answer(writer, spans, self.settings, self.mitigation, own) for writer, spans, own in rows
+            self.vlm.answer(writer, spans, self.settings, self.mitigation, its_effect)
+            for writer, spans, its_effect in zip(writers, self.inputs.spans, effects, strict=True)
         ]
 
 
 def each_effect(effect: Effect | None, writers: Sequence[StreamingText]) -> list[Effect | None]:
-    """What a mitigation did to each row of a batch, as long as the row was written; a warning where it was nothing."""
+    """The effect on each sample of a batch, until its answer ended. Warns of samples in which nothing was changed."""
     if effect is None:
         return [None] * len(writers)
-    effects = [effect.of(row, len(writer.tokens)) for row, writer in enumerate(writers)]
-    if idle := [row for row, own in enumerate(effects) if own.nothing]:
-        which = "" if len(effects) == 1 else f" in the rows {', '.join(map(str, idle))} (counted from 0)"
-        warnings.warn(f"The mitigation changed nothing{which}: {WHY}. The answer is the plain model's.", stacklevel=5)
-    return effects
+    effects = [effect.of(sample, len(writer.tokens)) for sample, writer in enumerate(writers)]
+    if idle := [sample for sample, its_effect in enumerate(effects) if its_effect.nothing]:
+        which = "" if len(effects) == 1 else f" in the samples {', '.join(map(str, idle))} (counted from 0)"
+        warn_no_effect(which, stacklevel=6)
+    return [*effects]
 
 
 def as_pictures(image: Any) -> list[Any]:

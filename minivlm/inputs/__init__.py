@@ -1,1 +1,1 @@
-"""What goes into the network: pictures become pixels (`image.py`), words become tokens with spans (`prompt.py`)."""
+"""The network's inputs: pictures become pixels (`image.py`), conversations become tokens with spans (`prompt.py`)."""

@@ -1,16 +1,18 @@
-"""A picture -> the pixels that the vision tower sees, and back: where on the picture a patch lies.
+"""A picture -> the pixels of the vision tower. (The way back, from places in these pixels, is in `placement.py`.)
 
-There are two ways to make a square of a picture, and they decide what the model can see:
+There are three ways to make a square of a picture, and they decide what the model can see:
 
-    crop   the short side is scaled to the square, what stands out is cut off    (CLIP, and the hub's LLaVA files)
-    pad    a square is drawn around the picture in the mean colour, then scaled   (how LLaVA-1.5 was trained)
+    crop     scale the short side to the square, cut off what is longer             (CLIP, and the hub's LLaVA files)
+    pad      extend the picture to a square in the mean colour, then scale it       (how LLaVA-1.5 was trained)
+    stretch  scale both sides to the square, whatever the shape                     (SigLIP, LLaVA-Interleave)
 
-`default_mode` says which one a checkpoint gets. On a photo that is not square the two differ a lot,
-so every result names its preprocessing (`ImagePreprocessing.describe`).
+`default_mode` says which one a checkpoint gets. On a photo that is not square the two differ a lot, so every result
+names its preprocessing (`ImagePreprocessing.describe`).
 """
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,20 +27,20 @@ __all__ = [
     "CLIP_MEAN",
     "CLIP_STD",
     "ImagePreprocessing",
-    "Placement",
     "default_mode",
     "load_image",
-    "placement",
     "to_pixels",
 ]
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-MODES = ("crop", "pad")
-LARGEST_NUMBER = 1e30  # float32 holds it; inf, nan and integers too long for any float do not compare as smaller
-MOST_PIXELS = 100_000_000  # of a picture on its way; only extremely long and thin ones reach it
-PROCESSORS = re.compile(r"(CLIP|Llava)(ImageProcessor(Fast|Pil)?|FeatureExtractor)")
+MODES = ("crop", "pad", "stretch")
+LARGEST_NUMBER = 1e30  # fits into float32; inf, nan and integers too long for a float are not below it
+MOST_PIXELS = 100_000_000  # of a scaled or padded picture; only extremely long and thin ones have more
+PROCESSORS = re.compile(r"(CLIP|Llava|Siglip)(ImageProcessor(Fast|Pil)?|FeatureExtractor)")
 Box = tuple[float, float, float, float]  # left, top, right, bottom
+Channels = tuple[float, float, float]  # red, green, blue
+Settings = Mapping[str, Any]  # a JSON object
 
 
 @dataclass(frozen=True)
@@ -50,39 +52,46 @@ class ImagePreprocessing:
     """
 
     size: int
-    mean: tuple[float, float, float] = CLIP_MEAN
-    std: tuple[float, float, float] = CLIP_STD
+    mean: Channels = CLIP_MEAN
+    std: Channels = CLIP_STD
     mode: str = "pad"
+    patch: int = 1  # the side of the vision tower's patches: a margin narrower than one is never seen
 
     def __post_init__(self) -> None:
         if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
             raise ConfigError(f"The size of the model's square must be a positive whole number, found {self.size!r}.")
+        if not 1 <= self.patch <= self.size:
+            raise ConfigError(f"A patch has 1 to {self.size} pixels on each side, found {self.patch!r}.")
         if self.mode not in MODES:
             raise ConfigError(f"The image mode must be one of {', '.join(MODES)}, found {self.mode!r}.")
-        for name, values in (("image_mean", self.mean), ("image_std", self.std)):
-            if len(values) != 3 or not all(_is_number(value) for value in values):
-                raise ConfigError(f"{name} must be three finite numbers (red, green, blue), found {values!r}.")
+        require_channels("image_mean", self.mean)
+        require_channels("image_std", self.std)
         if min(self.std) <= 0:
             raise ConfigError(f"image_std must be positive, found {self.std!r}.")
 
     @classmethod
-    def from_config(cls, preprocessor: dict, *, mode: str | None = None) -> "ImagePreprocessing":
-        """Read `preprocessor_config.json`, or the `processor_config.json` into which transformers 5 merges it.
+    def from_config(cls, preprocessor: Settings, *, mode: str | None = None) -> "ImagePreprocessing":
+        """From the JSON of `preprocessor_config.json`, or of `processor_config.json`, which holds it in transformers 5.
 
-        `mode` overrules the file. What the file asks for and is not implemented is refused, never ignored.
+        `mode` overrules the file. Raises `ConfigError` for whatever the file asks for and is not implemented.
         """
-        settings = _image_settings(preprocessor)
-        _refuse_unknown(settings)
+        settings = image_settings(preprocessor)
+        refuse_unknown(settings)
         return cls(
-            size=_square_size(settings, mode),
-            mean=_triple(settings, "image_mean", CLIP_MEAN),
-            std=_triple(settings, "image_std", CLIP_STD),
+            size=square_size(settings),
+            mean=channels(settings, "image_mean", CLIP_MEAN),
+            std=channels(settings, "image_std", CLIP_STD),
             mode=mode or default_mode(settings, {}),
         )
 
     @property
+    def seen(self) -> int:
+        """Pixels on each side of the square, from the top left, that the patches cover."""
+        return self.size - self.size % self.patch
+
+    @property
     def fill(self) -> tuple[int, int, int]:
-        """The mean colour, cut to whole numbers as the original code does."""
+        """The mean colour in 0..255, rounded down to whole numbers as in the original code."""
         red, green, blue = (int(value * 255) for value in self.mean)
         return red, green, blue
 
@@ -91,19 +100,24 @@ class ImagePreprocessing:
         square = f"{self.size} x {self.size}"
         if self.mode == "crop":
             return f"crop: short side to {self.size} (bicubic), centre {square}"
+        if self.mode == "stretch":
+            return f"stretch: to {square} (bicubic), whatever the shape"
         return f"pad: to a square with colour {self.fill}, then {square} (bicubic)"
 
 
-def default_mode(preprocessor: dict, model_config: dict) -> str:
-    """`crop` or `pad` for a checkpoint whose user did not choose.
+def default_mode(preprocessor: Settings, model_config: Settings) -> str:
+    """The mode for a checkpoint whose user did not choose. The arguments are the JSON of its files.
 
-    1. `do_pad: true` or an `image_aspect_ratio` in either file is the checkpoint's word.
+    1. `do_pad: true` or an `image_aspect_ratio` in either file decides.
     2. LLaVA-1.5 weights get `pad`, although the hub's preprocessor file says crop: they were trained with padded
-       pictures (`image_aspect_ratio: pad` in liuhaotian/llava-v1.5-7b), and the papers evaluate them so. They are known
-       by their language model, Vicuna 1.5.
-    3. Otherwise `crop`, CLIP's own way.
+       pictures (`image_aspect_ratio: pad` in liuhaotian/llava-v1.5-7b), and the papers evaluate them so. They are
+       recognised by their language model, Vicuna 1.5.
+    3. `stretch` for SigLIP's processor, and for any whose `size` has a height and a width.
+    4. Otherwise `crop`, as in CLIP.
+
+    Raises `ConfigError` for another `image_aspect_ratio`.
     """
-    settings = _image_settings(preprocessor)
+    settings = image_settings(preprocessor)
     ratio = settings.get("image_aspect_ratio") or model_config.get("image_aspect_ratio")
     if settings.get("do_pad") is True or ratio == "pad":
         return "pad"
@@ -112,43 +126,62 @@ def default_mode(preprocessor: dict, model_config: dict) -> str:
     text_config = model_config.get("text_config")
     base = text_config.get("_name_or_path") if isinstance(text_config, dict) else None
     is_llava_1_5 = isinstance(base, str) and re.search(r"vicuna.*v1\.5", base, re.IGNORECASE)
-    return "pad" if is_llava_1_5 and ratio is None else "crop"
+    if is_llava_1_5 and ratio is None:
+        return "pad"
+    return "stretch" if stretches(settings) else "crop"
+
+
+def stretches(settings: Settings) -> bool:
+    """Whether an image processor scales both sides to the square: SigLIP's does, and any that is told both sides."""
+    kind = settings.get("image_processor_type", settings.get("feature_extractor_type"))
+    both = len(edge_lengths(settings.get("size"))) == 2
+    return both or (isinstance(kind, str) and kind.startswith("Siglip"))
 
 
 def to_pixels(image: Image.Image, preprocessing: ImagePreprocessing) -> torch.Tensor:
-    """An RGB picture -> float32 (3, size, size). `crop` equals transformers' `CLIPImageProcessorPil` bit for bit."""
-    square = _crop(image, preprocessing) if preprocessing.mode == "crop" else _pad(image, preprocessing)
+    """An RGB picture -> float32 (3, size, size).
+
+    `crop` equals transformers' `CLIPImageProcessorPil` bit for bit, `stretch` its `SiglipImageProcessorPil`.
+    """
+    square = {"crop": crop_square, "pad": pad_square, "stretch": stretch_square}[preprocessing.mode](
+        image, preprocessing
+    )
     values = (np.asarray(square).astype(np.float64) * (1 / 255)).astype(np.float32)  # (size, size, 3)
-    pixels = (values - np.float32(preprocessing.mean)) / np.float32(preprocessing.std)
+    mean, std = (np.array(numbers, dtype=np.float32) for numbers in (preprocessing.mean, preprocessing.std))
+    pixels = (values - mean) / std
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))  # (3, size, size)
 
 
-def _crop(image: Image.Image, preprocessing: ImagePreprocessing) -> Image.Image:
-    width, height = _scaled_size(*image.size, preprocessing.size)
-    _refuse_huge(image, width * height)
+def crop_square(image: Image.Image, preprocessing: ImagePreprocessing) -> Image.Image:
+    width, height = scaled_size(*image.size, preprocessing.size)
+    refuse_huge(image, width * height)
     left, top = (width - preprocessing.size) // 2, (height - preprocessing.size) // 2
     resized = image.resize((width, height), Image.Resampling.BICUBIC)
     return resized.crop((left, top, left + preprocessing.size, top + preprocessing.size))
 
 
-def _pad(image: Image.Image, preprocessing: ImagePreprocessing) -> Image.Image:
+def pad_square(image: Image.Image, preprocessing: ImagePreprocessing) -> Image.Image:
     side = max(image.size)
     if image.width != image.height:
-        _refuse_huge(image, side * side)
+        refuse_huge(image, side * side)
         canvas = Image.new("RGB", (side, side), preprocessing.fill)
         canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
         image = canvas
     return image.resize((preprocessing.size, preprocessing.size), Image.Resampling.BICUBIC)
 
 
-def _scaled_size(width: int, height: int, short: int) -> tuple[int, int]:
+def stretch_square(image: Image.Image, preprocessing: ImagePreprocessing) -> Image.Image:
+    return image.resize((preprocessing.size, preprocessing.size), Image.Resampling.BICUBIC)
+
+
+def scaled_size(width: int, height: int, short: int) -> tuple[int, int]:
     """Width and height when the short side becomes `short`; the long one is cut to a whole number, as in CLIP."""
     if width <= height:
         return short, int(short * height / width)
     return int(short * width / height), short
 
 
-def _refuse_huge(image: Image.Image, pixels: int) -> None:
+def refuse_huge(image: Image.Image, pixels: int) -> None:
     if pixels > MOST_PIXELS:
         raise ImageError(
             f"A picture of {image.width} x {image.height} is too long and thin: on its way to the model's square it "
@@ -156,61 +189,21 @@ def _refuse_huge(image: Image.Image, pixels: int) -> None:
         )
 
 
-@dataclass(frozen=True)
-class Placement:
-    """How the model's square lies on the picture: square = picture * scale + offset, for x and y."""
-
-    scale: tuple[float, float]
-    offset: tuple[float, float]
-
-    def to_picture(self, box: Box) -> Box:
-        """A box in the square's pixels -> the picture's pixels. Under `pad` it may lie outside: that is padding."""
-        (x_scale, y_scale), (x_offset, y_offset) = self.scale, self.offset
-        left, top, right, bottom = box
-        return (
-            (left - x_offset) / x_scale,
-            (top - y_offset) / y_scale,
-            (right - x_offset) / x_scale,
-            (bottom - y_offset) / y_scale,
-        )
-
-    def to_square(self, box: Box) -> Box:
-        """A box in the picture's pixels -> the square's pixels. Under `crop` it may lie outside: that is cut off."""
-        (x_scale, y_scale), (x_offset, y_offset) = self.scale, self.offset
-        left, top, right, bottom = box
-        return (
-            left * x_scale + x_offset,
-            top * y_scale + y_offset,
-            right * x_scale + x_offset,
-            bottom * y_scale + y_offset,
-        )
-
-
-def placement(width: int, height: int, preprocessing: ImagePreprocessing) -> Placement:
-    """Where the preprocessing puts a picture of this size."""
-    if preprocessing.mode == "crop":
-        wide, high = _scaled_size(width, height, preprocessing.size)
-        scale = (wide / width, high / height)
-        return Placement(scale, (-float((wide - preprocessing.size) // 2), -float((high - preprocessing.size) // 2)))
-    side = max(width, height)
-    scale = preprocessing.size / side
-    return Placement((scale, scale), ((side - width) // 2 * scale, (side - height) // 2 * scale))
-
-
-def _image_settings(preprocessor: dict) -> dict:
-    """The image processor's part of the file; transformers 5 writes it into a sub-dictionary."""
+def image_settings(preprocessor: Settings) -> Settings:
+    """The settings of the image processor, which transformers 5 writes into an inner object."""
     inner = preprocessor.get("image_processor", preprocessor)
     if not isinstance(inner, dict):
         raise ConfigError(f"image_processor in processor_config.json must be a dictionary, found {inner!r}.")
     return inner
 
 
-def _refuse_unknown(settings: dict) -> None:
-    """`to_pixels` does these things in one fixed way; the file must ask for that way, or say nothing."""
+def refuse_unknown(settings: Settings) -> None:
+    """Raise `ConfigError` if the file asks for a step that `to_pixels` does in another way, or not at all."""
     kind = settings.get("image_processor_type", settings.get("feature_extractor_type"))
     if kind is not None and not (isinstance(kind, str) and PROCESSORS.fullmatch(kind)):
         raise ConfigError(
-            f"The image processor {kind!r} is not implemented; CLIPImageProcessor and LlavaImageProcessor are. "
+            f"The image processor {kind!r} is not implemented; CLIPImageProcessor, LlavaImageProcessor and "
+            "SiglipImageProcessor are. "
             "Models that cut a picture into tiles (LLaVA-NeXT) are not supported."
         )
     for switch in ("do_resize", "do_rescale", "do_normalize"):
@@ -219,27 +212,22 @@ def _refuse_unknown(settings: dict) -> None:
     if settings.get("resample") not in (None, int(Image.Resampling.BICUBIC)):
         raise ConfigError(f"resample {settings['resample']!r} is not implemented; 3 (bicubic) was expected.")
     factor = settings.get("rescale_factor")
-    if factor is not None and not (_is_number(factor) and math.isclose(factor, 1 / 255)):
+    if factor is not None and not (is_finite_number(factor) and math.isclose(factor, 1 / 255)):
         raise ConfigError(f"rescale_factor {factor!r} is not implemented; 1/255 was expected.")
 
 
-def _square_size(settings: dict, mode: str | None) -> int:
-    """The side of the model's square. `size` is written in three ways, and must agree with `crop_size`."""
+def square_size(settings: Settings) -> int:
+    """The side of the model's square, from `size`, written in one of three ways, and `crop_size`, which must agree."""
     size, crop = settings.get("size"), settings.get("crop_size")
-    edges = _edges(size)
-    if len(edges) == 2 and mode is None and default_mode(settings, {}) == "crop":
-        raise ConfigError(
-            f"size {size} squeezes every picture into a square whatever its shape, which is not implemented. "
-            "Choose mode 'pad' or 'crop' yourself."
-        )
+    edges = edge_lengths(size)
     if settings.get("do_center_crop") is not False and crop is not None:
-        edges += _edges(crop)
+        edges += edge_lengths(crop)
     if any(edge != edges[0] for edge in edges) or edges[0] is None:
         raise ConfigError(f"size {size!r} and crop_size {crop!r} must name one and the same square, such as 224 x 224.")
     return edges[0]
 
 
-def _edges(size: Any) -> list[Any]:
+def edge_lengths(size: Any) -> list[Any]:
     """The lengths in `{"shortest_edge": n}`, `{"height": n, "width": n}` or `n`."""
     if not isinstance(size, dict):
         return [size]
@@ -248,12 +236,22 @@ def _edges(size: Any) -> list[Any]:
     return [size.get("height"), size.get("width")]
 
 
-def _triple(settings: dict, name: str, default: tuple[float, float, float]) -> tuple[float, ...]:
+def channels(settings: Settings, name: str, default: Channels) -> Channels:
+    """One number for each channel from the file. Raises `ConfigError` unless there are three."""
     values = settings.get(name)
     if values is None:
         return default
-    return tuple(values) if isinstance(values, (list, tuple)) else (values,)
+    return require_channels(name, values)
 
 
-def _is_number(value: Any) -> bool:
+def require_channels(name: str, values: Any) -> Channels:
+    """`values` as a tuple. Raises `ConfigError`, with the setting's `name`, unless they are three finite numbers."""
+    numbers = tuple(values) if isinstance(values, (list, tuple)) else (values,)
+    if len(numbers) != 3 or not all(is_finite_number(value) for value in numbers):
+        raise ConfigError(f"{name} must be three finite numbers (red, green, blue), found {numbers!r}.")
+    red, green, blue = numbers
+    return red, green, blue
+
+
+def is_finite_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST_NUMBER

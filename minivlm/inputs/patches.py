@@ -1,4 +1,4 @@
-"""From boxes on a picture to the patches that the vision tower sees of it."""
+"""From boxes in a picture to the patches of the vision tower that they cover."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from minivlm.errors import EvaluationError
-from minivlm.inputs.image import Box, ImagePreprocessing, placement
+from minivlm.inputs.image import Box, ImagePreprocessing
+from minivlm.inputs.placement import placement
 
 
 def patch_mask(boxes: Sequence[Box], size: tuple[int, int], preprocessing: ImagePreprocessing, side: int) -> Tensor:
@@ -19,9 +20,9 @@ def patch_mask(boxes: Sequence[Box], size: tuple[int, int], preprocessing: Image
     """
     if not 1 <= side <= preprocessing.size:
         raise EvaluationError(f"A square of {preprocessing.size} pixels cannot have {side} patches in a row.")
-    left, top, right, bottom = _on_square(boxes, size, preprocessing).unbind(-1)  # boxes each
-    patch = preprocessing.size // side  # a margin narrower than a patch is not seen
-    x, y = (_cut(torch.cat(ends), side, patch) for ends in ((left, right), (top, bottom)))
+    left, top, right, bottom = boxes_on_square(boxes, size, preprocessing).unbind(-1)  # boxes each
+    patch = preprocessing.seen // side  # a margin narrower than a patch is left out
+    x, y = (cut_side(torch.cat(ends), side, patch) for ends in ((left, right), (top, bottom)))
     columns = (left[:, None] < x.middle) & (x.middle < right[:, None])  # boxes X
     rows = (top[:, None] < y.middle) & (y.middle < bottom[:, None])  # boxes Y
     covered = (rows[:, :, None] & columns[:, None]).any(dim=0)  # Y X
@@ -29,29 +30,29 @@ def patch_mask(boxes: Sequence[Box], size: tuple[int, int], preprocessing: Image
     return share.flatten().float()
 
 
-def _on_square(boxes: Sequence[Box], size: tuple[int, int], preprocessing: ImagePreprocessing) -> Tensor:
+def boxes_on_square(boxes: Sequence[Box], size: tuple[int, int], preprocessing: ImagePreprocessing) -> Tensor:
     """The boxes, cut to the picture, in pixels of the model's square, (boxes, 4)."""
-    found, place = torch.zeros(len(boxes), 4, dtype=torch.float64), placement(*size, preprocessing)
+    on_square, place = torch.zeros(len(boxes), 4, dtype=torch.float64), placement(*size, preprocessing)
     for number, box in enumerate(boxes):
         left, top, right, bottom = box
         if not (left <= right and top <= bottom):
             raise EvaluationError(f"A box is (left, top, right, bottom) in pixels, but {box} ends before it begins.")
         inside = (max(left, 0), max(top, 0), min(right, size[0]), min(bottom, size[1]))
-        found[number] = torch.tensor(place.to_square(inside))
-    return found
+        on_square[number] = torch.tensor(place.to_square(inside))
+    return on_square
 
 
 @dataclass(frozen=True)
-class _Pieces:
-    """One side of the square, cut so that no edge of a box or of a patch runs through a piece."""
+class Pieces:
+    """One side of the square, cut at every edge of a box or of a patch."""
 
     middle: Tensor  # (pieces,)
-    part_of_patch: Tensor  # (pieces, side): which share of a patch's length each piece is
+    part_of_patch: Tensor  # (pieces, side): the length of each piece within each patch, as a share of the patch
 
 
-def _cut(edges: Tensor, side: int, patch: int) -> _Pieces:
+def cut_side(edges: Tensor, side: int, patch: int) -> Pieces:
     lines = torch.arange(side + 1, dtype=torch.float64) * patch  # between the patches
     cuts = torch.cat((lines, edges.clamp(0, side * patch))).unique()
     middle, length = (cuts[1:] + cuts[:-1]) / 2, cuts.diff()
     inside = (lines[:-1] < middle[:, None]) & (middle[:, None] < lines[1:])
-    return _Pieces(middle, inside * length[:, None] / patch)
+    return Pieces(middle, inside * length[:, None] / patch)

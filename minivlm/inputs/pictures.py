@@ -1,11 +1,11 @@
 """Anything that holds a picture -> an upright PIL picture in RGB, or an `ImageError` that says what is wrong with it.
 
-Five file formats are read, by their content and never by their name: Pillow's other readers are rare in this field and
-have been the way in for attacks. What is decided here, and why:
+Five file formats are read, recognised by their content and never by their name: the other formats of Pillow are rare
+in this field, and their decoders have had security holes. What is decided here, and why:
 
 * EXIF orientation is honoured, as in transformers' `load_image`. The original LLaVA code ignores it: `upright=False`.
-* Transparency is dropped by `convert("RGB")`, as the original LLaVA code and transformers' `load_image` do, so hidden
-  colours under it come to light. `background=(255, 255, 255)` lays the picture on a colour instead.
+* Transparency is dropped by `convert("RGB")`, as the original LLaVA code and transformers' `load_image` do, so that
+  transparent pixels show their stored colour. `background=(255, 255, 255)` puts the picture on a colour instead.
 * 16 bits are scaled to 8 (Pillow alone would clip them to white). An embedded colour profile is ignored, as everywhere.
 * Of an animation the first frame is read, with a warning.
 """
@@ -35,23 +35,23 @@ def load_image(source: Any, *, upright: bool = True, background: Colour | None =
     Tensors are the same, or channels first; where both readings fit, channels first is taken.
     `upright` honours the EXIF orientation; `background` is the colour put under transparency (None: drop it).
     """
-    name = _name(source)
+    name = description_of(source)
     if isinstance(source, Image.Image):
-        return _finish(source, name, upright, background)
+        return finished(source, name, upright, background)
     if isinstance(source, (np.ndarray, torch.Tensor)):
-        return _finish(_from_array(_channels_last(source), name), name, upright, background)
+        return finished(from_array(channels_last(source), name), name, upright, background)
     if not isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)):
         raise ImageError(
             f"A picture was expected as a path, bytes, a PIL picture, a numpy array or a torch tensor, found {name}."
         )
-    data = _read(source, name) if isinstance(source, (str, os.PathLike)) else bytes(source)
+    data = read_bytes(source, name) if isinstance(source, (str, os.PathLike)) else bytes(source)
     if not data:
         raise ImageError(f"{name} is empty: a picture file of at least a few bytes was expected.")
-    return _finish(_open(data, name), name, upright, background)
+    return finished(decode_picture(data, name), name, upright, background)
 
 
-def _name(source: Any) -> str:
-    """How messages call the picture."""
+def description_of(source: Any) -> str:
+    """The picture in the words of error messages."""
     if isinstance(source, (str, os.PathLike)):
         return repr(os.fspath(source))
     if isinstance(source, (bytes, bytearray, memoryview)):
@@ -63,7 +63,7 @@ def _name(source: Any) -> str:
     return f"an object of type {type(source).__name__}"
 
 
-def _read(path: str | os.PathLike, name: str) -> bytes:
+def read_bytes(path: str | os.PathLike, name: str) -> bytes:
     """The bytes of a regular file; nothing is ever fetched from a network."""
     if "://" in os.fsdecode(path) or os.fsdecode(path).startswith("data:"):
         raise ImageError(f"{name} is a web address; minivlm does not fetch pictures. Download it and give the file.")
@@ -82,8 +82,8 @@ def _read(path: str | os.PathLike, name: str) -> bytes:
         raise ImageError(f"{name} could not be read: {error}.") from error
 
 
-def _open(data: bytes, name: str) -> Image.Image:
-    """Decode the first frame completely. Pillow's decoders fail in many ways on damaged data, hence the wide net."""
+def decode_picture(data: bytes, name: str) -> Image.Image:
+    """Decode the first frame completely. Pillow raises almost any exception for damaged data, so all are caught."""
     try:
         image = Image.open(BytesIO(data), formats=FORMATS)
         if image.format in ("GIF", "PNG", "WEBP") and getattr(image, "is_animated", False):
@@ -101,7 +101,7 @@ def _open(data: bytes, name: str) -> Image.Image:
     return image
 
 
-def _finish(image: Image.Image, name: str, upright: bool, background: Colour | None) -> Image.Image:
+def finished(image: Image.Image, name: str, upright: bool, background: Colour | None) -> Image.Image:
     """Turn a decoded picture upright and bring it to 8-bit RGB."""
     if 0 in image.size:
         raise ImageError(f"{name} has no pixels: it is {image.width} wide and {image.height} high.")
@@ -109,10 +109,10 @@ def _finish(image: Image.Image, name: str, upright: bool, background: Colour | N
         image.load()  # a PIL picture from a caller may still be undecoded
     except Exception as error:
         raise ImageError(f"{name} is damaged or cut short: {error}.") from error
-    return _rgb(_turn(image, name) if upright else image, name, background)
+    return to_rgb(turn_upright(image, name) if upright else image, name, background)
 
 
-def _turn(image: Image.Image, name: str) -> Image.Image:
+def turn_upright(image: Image.Image, name: str) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
     except Exception as error:  # damaged EXIF data raises almost anything
@@ -120,14 +120,14 @@ def _turn(image: Image.Image, name: str) -> Image.Image:
         return image
 
 
-def _rgb(image: Image.Image, name: str, background: Colour | None) -> Image.Image:
+def to_rgb(image: Image.Image, name: str, background: Colour | None) -> Image.Image:
     if image.mode == "F" or image.mode.startswith("I"):  # floats, 16 and 32 bits
         array = np.asarray(image)
         if array.dtype.kind in "iu" and array.min() >= 0 and array.max() < 2**16:
             array = array.astype(np.uint16)  # Pillow's 32-bit mode often holds 16-bit pictures
-        image = _from_array(array, name)
+        image = from_array(array, name)
     if image.has_transparency_data:
-        image = image.convert("RGBA")  # first, because Pillow complains of palettes with a list of alphas otherwise
+        image = image.convert("RGBA")  # first: otherwise Pillow warns of palettes with a list of alphas
         if background is not None:
             image = Image.alpha_composite(Image.new("RGBA", image.size, (*background, 255)), image)
     try:
@@ -136,7 +136,7 @@ def _rgb(image: Image.Image, name: str, background: Colour | None) -> Image.Imag
         raise ImageError(f"{name} cannot be converted from mode {image.mode} to RGB: {error}.") from error
 
 
-def _channels_last(source: np.ndarray | torch.Tensor) -> np.ndarray:
+def channels_last(source: np.ndarray | torch.Tensor) -> np.ndarray:
     if isinstance(source, np.ndarray):
         return source
     tensor = source.detach().cpu()
@@ -145,7 +145,7 @@ def _channels_last(source: np.ndarray | torch.Tensor) -> np.ndarray:
     return tensor.float().numpy() if tensor.is_floating_point() else tensor.numpy()  # numpy knows no bfloat16
 
 
-def _from_array(array: np.ndarray, name: str) -> Image.Image:
+def from_array(array: np.ndarray, name: str) -> Image.Image:
     """(H, W) or (H, W, 1 | 3 | 4) -> an 8-bit PIL picture."""
     if array.ndim == 3 and array.shape[-1] == 1:
         array = array[..., 0]
@@ -153,10 +153,10 @@ def _from_array(array: np.ndarray, name: str) -> Image.Image:
         raise ImageError(f"{name} does not have a picture's shape: (H, W), (H, W, 3) or (H, W, 4) was expected.")
     if 0 in array.shape:
         raise ImageError(f"{name} has no pixels.")
-    return Image.fromarray(np.ascontiguousarray(_eight_bits(array, name)))
+    return Image.fromarray(np.ascontiguousarray(eight_bits(array, name)))
 
 
-def _eight_bits(array: np.ndarray, name: str) -> np.ndarray:
+def eight_bits(array: np.ndarray, name: str) -> np.ndarray:
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.uint16:

@@ -1,10 +1,10 @@
-"""A conversation and its pictures -> token ids, with a name for every token's place.
+"""A conversation and its pictures -> token ids, and spans that name what each token is part of.
 
     <s>       A chat ... questions.  USER:   <image> x N   \nWhat is this?    ASSISTANT:
     template  system                 template  image       template, question  template
 
-A picture is N copies of the image id, one for each patch that the vision tower hands over. Spans cover the prompt
-without gaps, in order; a token that crosses a border belongs to the part of its last character.
+A picture is N copies of the image id, one for each vector that the projector makes of it. Spans cover the prompt
+without gaps, in order; a token that crosses a border belongs to the part that holds its last character.
 """
 
 from bisect import bisect_right
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from minivlm.errors import PromptError
-from minivlm.inputs.templates import IMAGE, TEMPLATES, Mark, Segment, Template, Text, Tokens, Turn
+from minivlm.inputs.templates import IMAGE, TEMPLATES, Mark, Segment, Special, Template, Text, Tokens, Turn
 from minivlm.inputs.tokenizer import Tokenizer
 
 __all__ = [
@@ -48,14 +48,14 @@ class Span:
 
 @dataclass(frozen=True)
 class Prompt:
-    """The tokens of a conversation. Every picture has its own span called image."""
+    """The tokens of a conversation and their spans. Each picture is one span named "image"."""
 
     tokens: tuple[int, ...]
     spans: tuple[Span, ...]
     num_images: int
 
     def named(self, name: str) -> tuple[Span, ...]:
-        """The spans of one name, in order."""
+        """All spans of this name, in order."""
         return tuple(span for span in self.spans if span.name == name)
 
 
@@ -65,7 +65,7 @@ class Batch:
 
     tokens: torch.Tensor  # (B, T) long
     attention_mask: torch.Tensor  # (B, T) bool, False where padded
-    spans: tuple[tuple[Span, ...], ...]  # for each row, counted in the padded row
+    spans: tuple[tuple[Span, ...], ...]  # of each sample; places count from the start of the padded row
     num_images: tuple[int, ...]
 
 
@@ -78,7 +78,7 @@ def as_turns(text: Any) -> list[Turn]:
 
 
 def require_question(turns: Sequence[Turn]) -> None:
-    """Raise `PromptError` if the last turn has its answer: nothing is asked then."""
+    """Raise `PromptError` if the last turn has its answer already."""
     if turns[-1].answer is not None:
         raise PromptError(f"The last turn is answered already ({turns[-1].answer!r:.60}): end with a question.")
 
@@ -94,27 +94,28 @@ def build_prompt(
 ) -> Prompt:
     """Write a conversation as tokens; it ends with `ASSISTANT:` unless its last turn has an answer.
 
-    `num_images` is the number of pictures at hand: if no turn says where they belong they go in front of the first
-    question, otherwise both numbers must agree. Answers given as token ids are kept as they are where the template
-    closes an answer with the end-of-sequence token; elsewhere (`hf`) they are decoded, since text runs on after them.
-    Another system sentence: `dataclasses.replace(TEMPLATES["llava_v1"], system="...")`.
+    `num_images`: the number of pictures. If no turn says where they belong they go before the first question; otherwise
+    the turns must have as many. Answers given as token ids are kept as they are if the template ends an answer with the
+    end-of-sequence token; otherwise (`hf`) they are decoded, since more text follows them. Another system sentence:
+    `dataclasses.replace(TEMPLATES["llava_v1"], system="...")`. Raises `PromptError` for turns and pictures that do not
+    fit, and for a prompt of more than `context_length` tokens.
     """
-    style = _template(template)
-    turns = [_checked_answer(turn, tokenizer, style) for turn in _with_images(turns, num_images)]
-    pieces = list(_encode(style.segments(turns), tokenizer, num_image_tokens))
+    style = template_named(template)
+    turns = [checked_answer(turn, tokenizer, style) for turn in with_images(turns, num_images)]
+    pieces = list(encode_segments(style.segments(turns), tokenizer, num_image_tokens))
     tokens = tuple(token for _, ids in pieces for token in ids)
     if context_length is not None and len(tokens) > context_length:
         raise PromptError(
             f"The prompt has {len(tokens)} tokens, but the model's context holds {context_length}. "
             "Shorten the text, leave out earlier turns or use fewer pictures."
         )
-    return Prompt(tokens, _spans(pieces), sum(turn.num_images for turn in turns))
+    return Prompt(tokens, joined_spans(pieces), sum(turn.num_images for turn in turns))
 
 
 def pad_batch(prompts: Sequence[Prompt], pad_id: int, shared: int = 0) -> Batch:
     """Prompts as one (B, T) batch, T the longest; shorter ones are padded on the left.
 
-    Their first `shared` tokens, which all of them have in common, stay in front of the padding.
+    The first `shared` tokens, which must be the same in all prompts, stay before the padding.
     """
     if not prompts:
         raise PromptError("A batch needs at least one prompt, found none.")
@@ -128,17 +129,17 @@ def pad_batch(prompts: Sequence[Prompt], pad_id: int, shared: int = 0) -> Batch:
     place = torch.arange(length)
     attention_mask = (place < shared) | (place >= shared + torch.tensor(margins)[:, None])  # (B, T)
     spans = tuple(
-        tuple(_moved(span, margin * (span.start >= shared)) for span in prompt.spans)
+        tuple(moved(span, margin) if span.start >= shared else span for span in prompt.spans)
         for prompt, margin in zip(prompts, margins, strict=True)
     )
     return Batch(tokens, attention_mask, spans, tuple(prompt.num_images for prompt in prompts))
 
 
-def _moved(span: Span, by: int) -> Span:
+def moved(span: Span, by: int) -> Span:
     return Span(span.name, span.start + by, span.stop + by)
 
 
-def _template(template: str | Template) -> Template:
+def template_named(template: str | Template) -> Template:
     if isinstance(template, Template):
         return template
     if template not in TEMPLATES:
@@ -146,8 +147,8 @@ def _template(template: str | Template) -> Template:
     return TEMPLATES[template]
 
 
-def _with_images(turns: Sequence[Turn], num_images: int | None) -> list[Turn]:
-    """The turns, checked, with the pictures at hand in the first one if no turn speaks of pictures."""
+def with_images(turns: Sequence[Turn], num_images: int | None) -> list[Turn]:
+    """The turns, with all pictures in the first one if no turn says how many it has. Raises `PromptError`."""
     turns = list(turns)
     if not turns:
         raise PromptError("A prompt needs at least one turn, found none.")
@@ -164,13 +165,13 @@ def _with_images(turns: Sequence[Turn], num_images: int | None) -> list[Turn]:
     return turns
 
 
-def _checked_answer(turn: Turn, tokenizer: Tokenizer, template: Template) -> Turn:
-    """A turn whose answer, if given as ids, holds words only and fits the template."""
+def checked_answer(turn: Turn, tokenizer: Tokenizer, template: Template) -> Turn:
+    """The turn with an answer that fits the template. Raises `PromptError` for ids that are no words."""
     if turn.answer is None or isinstance(turn.answer, str):
         return turn
     ids = [int(token) for token in turn.answer]
     if ids and ids[-1] in tokenizer.stops:
-        ids.pop()  # the template closes the answer itself
+        ids.pop()  # the template ends the answer itself
     wrong = [token for token in ids if not 0 <= token < tokenizer.size or token == tokenizer.image]
     if wrong:
         raise PromptError(
@@ -180,17 +181,20 @@ def _checked_answer(turn: Turn, tokenizer: Tokenizer, template: Template) -> Tur
     return replace(turn, answer=ids if template.eos_after_answer else tokenizer.decode(ids))
 
 
-def _encode(segments: Sequence[Segment], tokenizer: Tokenizer, num_image_tokens: int) -> Iterator[Piece]:
-    """Labelled tokens. Neighbouring texts are one string to the tokenizer."""
+def encode_segments(segments: Sequence[Segment], tokenizer: Tokenizer, num_image_tokens: int) -> Iterator[Piece]:
+    """Labelled tokens. Neighbouring texts are encoded as one string."""
     opening = True
     for is_text, group in groupby(segments, key=lambda segment: isinstance(segment, Text)):
         if is_text:
-            yield from _encode_texts(list(group), tokenizer, opening)
+            texts = [segment for segment in group if isinstance(segment, Text)]
+            yield from encode_texts(texts, tokenizer, opening)
             opening = False
             continue
         for segment in group:
             if isinstance(segment, Tokens):
                 yield segment.label, list(segment.ids)
+            elif isinstance(segment, Special):
+                yield "template", [tokenizer.special(segment.name)]
             elif segment is Mark.IMAGE:
                 yield "image", [tokenizer.image] * num_image_tokens
             else:
@@ -198,8 +202,8 @@ def _encode(segments: Sequence[Segment], tokenizer: Tokenizer, num_image_tokens:
                 yield "template", [] if special is None else [special]
 
 
-def _encode_texts(texts: list[Text], tokenizer: Tokenizer, opening: bool) -> Iterator[Piece]:
-    """Encode texts as one string, then find whose each token is by its last character."""
+def encode_texts(texts: list[Text], tokenizer: Tokenizer, opening: bool) -> Iterator[Piece]:
+    """Encode texts as one string. A token belongs to the text that holds its last character."""
     whole = "".join(text.text for text in texts)
     ends = list(accumulate(len(text.text) for text in texts))
     ids, offsets = tokenizer.encode_with_offsets(whole, opening=opening)
@@ -208,8 +212,8 @@ def _encode_texts(texts: list[Text], tokenizer: Tokenizer, opening: bool) -> Ite
         yield texts[bisect_right(ends, last)].label, [token]
 
 
-def _spans(pieces: list[Piece]) -> tuple[Span, ...]:
-    """Join neighbours of one name, except pictures."""
+def joined_spans(pieces: list[Piece]) -> tuple[Span, ...]:
+    """Spans of the pieces; neighbours of one name become one span, except pictures."""
     spans: list[Span] = []
     position = 0
     for name, ids in pieces:

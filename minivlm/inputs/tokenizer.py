@@ -1,10 +1,10 @@
 """Words <-> token ids, on a checkpoint's own `tokenizer.json`.
 
-Text is never more than text: it is encoded by a copy of the tokenizer that knows no special token, so that "</s>" or
-"<image>" typed by a user comes out as ordinary letters. Special tokens enter a prompt only through a template.
+Text is encoded by a copy of the tokenizer without special tokens, so that "</s>" or "<image>" typed by a user becomes
+ordinary letters. Special tokens enter a prompt only through a template.
 
-`tokenizer.json` is read, and neither `tokenizer.model` nor a tokenizer class's name: for LLaVA-1.5 its ids are those of
-the original training (with a lone space before the newline after a picture), which some tokenizer classes change.
+Only `tokenizer.json` is read, not `tokenizer.model` nor the name of a tokenizer class: for LLaVA-1.5 its ids are those
+of the original training (with a single space token before the newline after a picture), which some classes change.
 """
 
 import json
@@ -25,23 +25,23 @@ RAW_BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")  # how a tokenizer with byte fallbac
 
 
 class Tokenizer:
-    """A checkpoint's tokenizer, and the ids that matter.
+    """A checkpoint's tokenizer, and its special ids.
 
-    bos   opens a prompt; None where the checkpoint uses none
-    eos   closes an answer; `stops` holds all ids that end generation, eos first
+    bos   starts a prompt; None where the checkpoint uses none
+    eos   ends an answer; `stops` holds all ids that end generation, eos first
     pad   fills a batch; eos where the checkpoint names none
-    image a picture's place in the prompt; may lie beyond the vocabulary
-    size  ids from here on are no words (rows that only fill up the embedding) and must never be sampled
+    image placeholder of one patch in the prompt; may be larger than the ids of the vocabulary
+    size  ids from here on are unused rows of the embedding and must never be sampled
     """
 
     def __init__(self, definition: dict, *, image_token_id: int, vocab_rows: int, names: dict[str, Any]) -> None:
         """`definition` is a parsed tokenizer.json; `names` gives bos, eos, pad (text or id or None) and stops (ids)."""
-        self._rust = _build(definition)
+        self._rust = build(definition)
         self._rows = vocab_rows
         self.image = image_token_id
         self.size = 1 + max((i for i in self._rust.get_vocab().values() if i < vocab_rows), default=-1)
         self.bos, eos, pad = (self._id(names.get(name)) for name in ("bos", "eos", "pad"))
-        self.stops = _distinct(eos, *(self._id(stop) for stop in names.get("stops", ())))
+        self.stops = distinct(eos, *(self._id(stop) for stop in names.get("stops", ())))
         if not self.stops:
             raise ConfigError(
                 "the tokenizer names no end of sequence (eos), so answers would never end. "
@@ -53,17 +53,17 @@ class Tokenizer:
         self._check_ids()
 
     def _know_specials(self, definition: dict) -> None:
-        """Which ids text may never become (`reserved`), which are not shown, and tokenizers that know none of them."""
+        """Set the ids that text must never become (`reserved`), those that are not decoded, and the text encoders."""
         unknown = definition["model"].get("unk_token")  # the one special token that stands for text
         added = self._rust.get_added_tokens_decoder()
-        own = set(_distinct(self.image, self.bos, self.pad, *self.stops))
+        own = set(distinct(self.image, self.bos, self.pad, *self.stops))
         self._added = frozenset(added)
         self._silent = own | {i for i, token in added.items() if token.special}
         self.reserved = frozenset((own | set(added)) - {self._rust.token_to_id(unknown) if unknown else None})
-        plain = _without_specials(definition, {token.content for token in added.values()} - {unknown})
-        later = _prefix_never(plain)
-        self._opening = _build(plain)
-        self._later = self._opening if later is plain else _build(later)
+        plain = without_specials(definition, {token.content for token in added.values()} - {unknown})
+        later = prefix_never(plain)
+        self._opening = build(plain)
+        self._later = self._opening if later is plain else build(later)
 
     @classmethod
     def from_folder(cls, folder: str | Path, *, image_token_id: int, vocab_rows: int) -> "Tokenizer":
@@ -79,38 +79,55 @@ class Tokenizer:
                 f"{folder} has no tokenizer.json{hint}. Copy it from the hub's conversion of the same model, "
                 "for LLaVA-1.5 from llava-hf/llava-1.5-7b-hf."
             )
-        definition, names = _read(file), _special_names(folder)
+        definition, names = read_tokenizer_file(file), special_names(folder)
         try:
             return cls(definition, image_token_id=image_token_id, vocab_rows=vocab_rows, names=names)
         except ConfigError as error:
             raise ConfigError(f"{file}: {error}") from error
 
     def encode(self, text: str, *, opening: bool = True) -> list[int]:
-        """The ids of a piece of plain text between two special tokens, without any special token of its own."""
+        """The ids of a piece of plain text; no special token is added."""
         return self.encode_with_offsets(text, opening=opening)[0]
 
     def encode_with_offsets(self, text: str, *, opening: bool = True) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids, and for each the characters (start, stop) of `text` it stands for.
 
-        `opening` says whether the piece is the prompt's first; it matters only to tokenizers that put their leading
-        space nowhere else. Lone surrogates become U+FFFD. A character of several byte tokens is named by each of them.
+        `opening` says whether the piece is the first of the prompt; it matters only to tokenizers that add a leading
+        space to the first piece alone. Lone surrogates become U+FFFD. If a character takes several byte tokens, each of
+        them stands for it. Raises `PromptError` if the text encodes to a special token.
         """
         if not isinstance(text, str):
             raise PromptError(f"Text was expected, found {type(text).__name__}: {text!r:.60}.")
         rust = self._opening if opening else self._later
-        with _rust_errors(PromptError, "The tokenizer failed on a text"):
+        with rust_errors(PromptError, "The tokenizer failed on a text"):
             encoding = rust.encode(SURROGATES.sub("\ufffd", text), add_special_tokens=False)
         if not self.reserved.isdisjoint(encoding.ids):
             raise PromptError(f"The text {text!r:.60} encodes to a special token, which only a template may place.")
         return encoding.ids, encoding.offsets
 
+    def special(self, name: str) -> int:
+        """The id of a special token that a template places. Raises `ConfigError` if there is none of this name."""
+        token = self._rust.token_to_id(name)
+        if token is None or token not in self._added or token >= self._rows:
+            raise ConfigError(
+                f"the template needs the special token {name}, which this tokenizer does not have. It belongs to "
+                "another family of models: choose another template."
+            )
+        return token
+
+    def stop_at(self, token: int) -> None:
+        """End answers at this token, too."""
+        self.stops = distinct(*self.stops, token)
+        self._silent = self._silent | {token}
+        self.reserved = self.reserved | {token}
+
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of token ids; special tokens, picture slots and ids that are no words are left out."""
-        with _rust_errors(PromptError, "The tokenizer failed on token ids"):
+        """The text of token ids; special tokens, image tokens and unused ids are left out."""
+        with rust_errors(PromptError, "The tokenizer failed on token ids"):
             return self._rust.decode([i for i in map(int, ids) if self.is_text(i)])
 
     def stream(self) -> "Stream":
-        """Decode token by token, as an answer is generated."""
+        """A decoder that takes one token at a time, as an answer is generated."""
         return Stream(self)
 
     def token(self, token_id: int) -> str:
@@ -119,13 +136,13 @@ class Tokenizer:
         return f"<{token_id}>" if spelling is None else spelling
 
     def is_text(self, token_id: int) -> bool:
-        """Whether an id is a word or a part of one: neither special nor a row that only fills up the embedding."""
+        """Whether an id is a word or a part of one: neither special nor an unused row of the embedding."""
         return 0 <= token_id < self.size and token_id not in self._silent
 
     def _id(self, name: str | int | None) -> int | None:
-        """The id of a special token, if the embedding has a row for it."""
-        found = self._rust.token_to_id(name) if isinstance(name, str) else name
-        return found if found is not None and found < self._rows else None
+        """The id of a special token; None if the embedding has no row for it."""
+        token_id = self._rust.token_to_id(name) if isinstance(name, str) else name
+        return token_id if token_id is not None and token_id < self._rows else None
 
     def _check_ids(self) -> None:
         largest = max(self._opening.get_vocab().values(), default=-1)
@@ -146,12 +163,14 @@ class Stream:
     """Decodes a growing answer: `push` returns the text that has become certain, `finish` the rest.
 
     The pieces joined equal `decode` of all ids. A character may take several tokens, and with byte fallback one bad
-    byte spoils its whole run, so a run of bytes is held back until a word follows it.
+    byte makes its whole run of bytes undecodable, so a run of bytes is held back until another token follows it.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._before: list[int] = []  # the last token given out: words are spelled differently at the very start
+        self._before: list[
+            int
+        ] = []  # the last token returned: without it the next one would decode as at the very start
         self._waiting: list[int] = []
 
     def push(self, token_id: int) -> str:
@@ -176,18 +195,18 @@ class Stream:
         return text[len(before) :]
 
 
-def _distinct(*ids: int | None) -> tuple[int, ...]:
+def distinct(*ids: int | None) -> tuple[int, ...]:
     """The ids that are not None, each once, in order."""
     return tuple(dict.fromkeys(i for i in ids if i is not None))
 
 
-def _build(definition: dict) -> tokenizers.Tokenizer:
-    with _rust_errors(ConfigError, "not a tokenizer that the library `tokenizers` can build"):
+def build(definition: dict) -> tokenizers.Tokenizer:
+    with rust_errors(ConfigError, "not a tokenizer that the library `tokenizers` can build"):
         return tokenizers.Tokenizer.from_str(json.dumps(definition))
 
 
-def _without_specials(definition: dict, words: set[str]) -> dict:
-    """The same tokenizer with no special token, no truncation and no padding: what is left encodes plain text."""
+def without_specials(definition: dict, words: set[str]) -> dict:
+    """The same tokenizer without special tokens, truncation and padding: it encodes plain text."""
     model = dict(definition["model"])
     if isinstance(model.get("vocab"), dict):
         model["vocab"] = {word: i for word, i in model["vocab"].items() if word not in words}
@@ -201,47 +220,47 @@ def _without_specials(definition: dict, words: set[str]) -> dict:
     }
 
 
-def _prefix_never(definition: dict) -> dict:
-    """For tokenizers whose leading space belongs to the first piece alone: the one for all later pieces."""
+def prefix_never(definition: dict) -> dict:
+    """The tokenizer for later pieces: one that adds a leading space only to the first piece adds none there."""
     splitter = definition.get("pre_tokenizer")
     if isinstance(splitter, dict) and splitter.get("prepend_scheme") == "first":
         return {**definition, "pre_tokenizer": {**splitter, "prepend_scheme": "never"}}
     return definition
 
 
-def _special_names(folder: Path) -> dict[str, Any]:
-    """bos, eos and pad by name (the tokenizer's files) or else by id (generation_config.json), and all stopping ids."""
-    config = _read_optional(folder / "tokenizer_config.json")
-    names = {**_read_optional(folder / "special_tokens_map.json"), **config}
-    ids = _read_optional(folder / "generation_config.json")
+def special_names(folder: Path) -> dict[str, Any]:
+    """bos, eos and pad by name (tokenizer files) or else by id (generation_config.json), and all stopping ids."""
+    config = read_optional(folder / "tokenizer_config.json")
+    names = {**read_optional(folder / "special_tokens_map.json"), **config}
+    ids = read_optional(folder / "generation_config.json")
     stops = ids.get("eos_token_id")
-    stops = [i for i in (stops if isinstance(stops, list) else [stops]) if _is_id(i)]
-    found: dict[str, Any] = {"stops": stops}
+    stops = [i for i in (stops if isinstance(stops, list) else [stops]) if is_id(i)]
+    special: dict[str, Any] = {"stops": stops}
     for name in ("bos", "eos", "pad"):
         word = names.get(f"{name}_token")
         word = word.get("content") if isinstance(word, dict) else word
         fallback = ids.get(f"{name}_token_id") if f"{name}_token" not in names or name == "pad" else None
-        found[name] = word if isinstance(word, str) else fallback if _is_id(fallback) else None
+        special[name] = word if isinstance(word, str) else fallback if is_id(fallback) else None
     if config.get("add_bos_token") is False:
-        found["bos"] = None
-    return found
+        special["bos"] = None
+    return special
 
 
-def _is_id(value: Any) -> bool:
+def is_id(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _read_optional(file: Path) -> dict:
-    return _read(file) if file.is_file() else {}
+def read_optional(file: Path) -> dict:
+    return read_tokenizer_file(file) if file.is_file() else {}
 
 
-def _read(file: Path) -> dict:
+def read_tokenizer_file(file: Path) -> dict:
     return read_json_file(file, ConfigError, most=MOST_BYTES)
 
 
 @contextmanager
-def _rust_errors(family: type[MinivlmError], what: str) -> Iterator[None]:
-    """Turn the Rust library's failures into sentences; a panic there is a `BaseException`, hence the wide net."""
+def rust_errors(family: type[MinivlmError], what: str) -> Iterator[None]:
+    """Turn failures of the Rust library into sentences. A panic there is a `BaseException`, so all are caught."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit, GeneratorExit):

@@ -1,12 +1,10 @@
-"""Drift: do deep layers look where the middle ones did, or where the first ones did? By layer, over many scenes.
+"""Drift: is the attention of deep layers like that of the middle ones, or like that of the first ones?
 
-CLVA says that the attention of deep layers regresses toward the noise of early ones. Here that is measured, on pooled
-image maps (rows, L, P): a row for each word, L layers, P patches. Noise and anchor are those of our reading of CLVA
-(`minivlm.model.clva.find_anchor`, each row by its own maps). The noise layers are near the noise and the anchor layers
-near the anchor by construction; what tells is the deep layers. A sink that all layers share makes them look alike:
-compare with and without `sink_columns`.
-
-What cannot be said is nan: of a row without a map, of a group without a word.
+CLVA (arXiv 2603.25088) says that the attention of deep layers regresses toward the noise of early ones. Here that is
+measured by layer, over many scenes, on pooled image maps (rows, L, P): a row for each word, L layers, P patches. Noise
+and anchor are those of our reading of CLVA (`find_anchor` in model/clva.py), from the maps of each row. The noise
+layers are near the noise and the anchor layers near the anchor by construction; only deep layers are informative. A
+sink that all layers share makes their maps alike: compare with and without `sink_columns`. Without a map, a row is nan.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,16 +20,16 @@ from minivlm.errors import ConfigError, EvaluationError
 from minivlm.lens.words import KINDS, Trace, Word
 from minivlm.lens.words import evidence as evidence_of
 from minivlm.model import CLVA, Layout
-from minivlm.model.clva import Anchor, find_anchor, usual_layers
+from minivlm.model.clva import Anchor, ResolvedCLVA, find_anchor, usual_layers
 from minivlm.stats import LEVEL, RESAMPLES, Ratio, interval, resamples
 
 # --- maps -----------------------------------------------------------------------------------------------------------
 
 
 def image_maps(pooled: Tensor, dropped: Tensor | None = None) -> Tensor:
-    """Maps (rows, L, P) in fp32 that sum to 1, without the patches `dropped`, (P,) or (rows, P) bool.
+    """Maps (rows, L, P) in fp32 that sum to 1, from `pooled` (rows, L, P), without the patches `dropped`.
 
-    Dropped patches stay as columns of 0. nan where nothing is left.
+    `dropped` is bool, (P,) or (rows, P); such patches become columns of 0. A map is nan where nothing is left.
     """
     maps = pooled.float()
     if dropped is not None:
@@ -42,8 +40,8 @@ def image_maps(pooled: Tensor, dropped: Tensor | None = None) -> Tensor:
 def sink_columns(trace: Trace, threshold: float, layers: Sequence[int] = (0, 1), heads: float = 0.5) -> Tensor:
     """The patches (P,) that are vision sinks in at least the share `heads` of all heads of `layers`.
 
-    By the prefill's scores: a sink scores above `threshold`. EAH's own is little more than the uniform share, which
-    most patches exceed where the first layers look mainly at the picture; to drop a few, take a multiple of it.
+    A sink's score in the prefill is above `threshold`. Most patches exceed EAH's own threshold where the first layers
+    attend mainly to the picture; to drop only a few patches, take a multiple of it.
     """
     sinks = trace.sink_scores[list(layers)].float() > threshold  # layers H P
     return sinks.flatten(0, 1).float().mean(dim=0) >= heads
@@ -63,7 +61,7 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
 
 
 def correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Correlation along the last axis, the cosine of what is left without the mean.
+    """Pearson correlation along the last axis: the cosine after the means are subtracted.
 
     Stricter than the cosine, which is near 1 for any two maps that are nearly uniform.
     """
@@ -73,8 +71,7 @@ def correlation(a: Tensor, b: Tensor) -> Tensor:
 def jensen_shannon(a: Tensor, b: Tensor) -> Tensor:
     """Jensen-Shannon divergence along the last axis in nats: 0 for the same map, ln 2 for maps that share no patch.
 
-    Both must sum to 1. It is the mean KL divergence of the two from their mean, and its square root is a metric
-    (Endres and Schindelin 2003).
+    Both must sum to 1. It is the mean KL divergence of the two from their mean (Endres and Schindelin 2003).
     """
     a, b = torch.broadcast_tensors(a.double(), b.double())  # near 0 the terms almost cancel
     mean = (a + b) / 2
@@ -85,7 +82,7 @@ def jensen_shannon(a: Tensor, b: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Drift:
-    """How near the map of each layer is to the noise and to the anchor of its row, (rows, L) each."""
+    """The similarity of each layer's map to the noise and to the anchor of its row, (rows, L) each."""
 
     noise_cosine: Tensor
     anchor_cosine: Tensor
@@ -99,22 +96,22 @@ def drift(maps: Tensor, clva: CLVA | None = None) -> Drift:
     """Compare each layer of `maps` (rows, L, P), see `image_maps`, with the row's noise and anchor."""
     if not maps.numel():  # no word, or no picture
         return Drift(*[maps.new_full(maps.shape[:2], torch.nan)] * 6)
-    found = noise_and_anchor(maps, clva)
-    noise, anchor = found.noise, found.anchor / found.anchor.sum(dim=-1, keepdim=True)  # rows 1 P; nan if none
+    sources = noise_and_anchor(maps, clva)
+    noise, anchor = sources.noise, sources.anchor / sources.anchor.sum(dim=-1, keepdim=True)  # rows 1 P; nan if none
     return Drift(
         noise_cosine=cosine(maps, noise),
         anchor_cosine=cosine(maps, anchor),
         noise_divergence=jensen_shannon(maps, noise),
         anchor_divergence=jensen_shannon(maps, anchor),
         noise_correlation=correlation(maps, noise),
-        middle_correlation=correlation(maps, found.middle),
+        middle_correlation=correlation(maps, sources.middle),
     )
 
 
 def noise_and_anchor(maps: Tensor, clva: CLVA | None = None) -> Anchor:
-    """Noise, middle and anchor (rows, 1, P) of `maps` (rows, L, P), not empty, as `clva.py` finds them.
+    """Noise, middle and anchor (rows, 1, P) of `maps` (rows, L, P), which must not be empty; see `find_anchor`.
 
-    `clva` gives the layers and the controls; by default, or where it names none, the usual layers of this depth.
+    `clva` gives the layers and the controls; where it names no layers, the usual ones for this depth are taken.
     Raises `ConfigError` for layers that the maps do not have.
     """
     clva, columns = with_layers(clva or CLVA(), maps.shape[1]), torch.ones_like(maps[:, 0], dtype=torch.bool)
@@ -122,25 +119,25 @@ def noise_and_anchor(maps: Tensor, clva: CLVA | None = None) -> Anchor:
     return find_anchor({layer: maps[:, layer, None] for layer in clva.read_layers}, layout, clva)
 
 
-def with_layers(clva: CLVA, depth: int) -> CLVA:
-    """The settings with their noise and anchor layers filled in for `depth` layers."""
+def with_layers(clva: CLVA, depth: int) -> ResolvedCLVA:
+    """The settings with noise and anchor layers for `depth` layers. Raises `ConfigError` if one is too deep."""
     if clva.noise_layers is None or clva.anchor_layers is None:
         noise, anchor, _ = usual_layers(depth)
         clva = replace(clva, noise_layers=clva.noise_layers or noise, anchor_layers=clva.anchor_layers or anchor)
     if (last := max(clva.read_layers)) >= depth:
         raise ConfigError(f"CLVA reads the layer {last}, but the maps are of the layers 0 to {depth - 1}.")
-    return clva
+    return ResolvedCLVA(**{**vars(clva), "deep_layers": clva.deep_layers or (last + 1,)})  # these are not read here
 
 
 def layer_similarities(maps: Tensor) -> Tensor:
-    """The cosine of every two layers' maps, (rows, L, L), of `maps` (rows, L, P)."""
+    """The cosine of every two layers' maps, (rows, L, L), from `maps` (rows, L, P)."""
     products = maps @ maps.mT
     norms = products.diagonal(dim1=-2, dim2=-1).sqrt()
     return products / (norms[..., None] * norms[..., None, :])
 
 
 def layer_similarity(maps: Tensor) -> Tensor:
-    """The same as one matrix (L, L), the mean over the rows; nan where there are none."""
+    """The mean of `layer_similarities` over the rows, (L, L); nan if there are none."""
     return layer_similarities(maps).nanmean(dim=0)
 
 
@@ -149,12 +146,12 @@ def layer_similarity(maps: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class TracedScene:
-    """An answer about one scene, and what is known about it."""
+    """A traced answer about one scene, and the ground truth about it."""
 
     trace: Trace
     words: Sequence[Word]  # see `minivlm.lens.words.words`
     masks: Mapping[str, Tensor] = field(default_factory=dict)  # object -> (P,), see `minivlm.inputs.patches`
-    dropped: Tensor | None = None  # (P,) bool: patches left out of the maps
+    dropped: Tensor | None = None  # (P,) bool: patches to leave out of the maps
 
 
 Measure = Callable[[TracedScene, Sequence[Word]], Tensor]  # (words, L), or more axes behind the words
@@ -162,26 +159,26 @@ Measure = Callable[[TracedScene, Sequence[Word]], Tensor]  # (words, L), or more
 
 def maps_at(scene: TracedScene, words: Sequence[Word]) -> Tensor:
     """The maps (words, L, P) of the rows that began these words, without the scene's dropped patches."""
-    return image_maps(scene.trace.pooled[_tokens(words)], scene.dropped)
+    return image_maps(scene.trace.pooled[first_tokens(words)], scene.dropped)
 
 
 def image_share(scene: TracedScene, words: Sequence[Word]) -> Tensor:
     """The share of attention on the picture (words, L), mean over heads."""
-    return scene.trace.share("image")[_tokens(words)].mean(dim=-1)
+    return scene.trace.share("image")[first_tokens(words)].mean(dim=-1)
 
 
 def entropy(scene: TracedScene, words: Sequence[Word]) -> Tensor:
     """The entropy of attention within the picture (words, L), 0 (one patch) .. 1 (all alike), mean over heads."""
-    return scene.trace.entropy[_tokens(words)].mean(dim=-1)
+    return scene.trace.entropy[first_tokens(words)].mean(dim=-1)
 
 
 def logit_lens(scene: TracedScene, words: Sequence[Word]) -> Tensor:
-    """The probability (words, L) of the token that began the word, read from each layer the trace's lens was at."""
-    return scene.trace.lens_prob[_tokens(words)].float()
+    """The logit lens: the probability (words, lens layers) of the token that began the word, read from each layer."""
+    return scene.trace.lens_prob[first_tokens(words)].float()
 
 
 def evidence_on(mask_of: Callable[[TracedScene, Word], Tensor | None]) -> Measure:
-    """Evidence-relative attention (words, L), 1 is chance, on a mask (P,) of each word; nan for a word without one."""
+    """A measure: evidence-relative attention (words, L) on a mask (P,) for each word; 1 is chance, nan is no mask."""
 
     def measure(scene: TracedScene, words: Sequence[Word]) -> Tensor:
         curves = torch.full((len(words), scene.trace.pooled.shape[1]), torch.nan)
@@ -199,12 +196,12 @@ def evidence(scene: TracedScene, words: Sequence[Word]) -> Tensor:
 
 
 def evidence_elsewhere(scene: TracedScene, words: Sequence[Word]) -> Tensor:
-    """The same on all other objects of the picture together; nan for a word that names none."""
+    """Evidence-relative attention (words, L) on all other objects; nan for a word that names no object."""
     return evidence_on(other_objects)(scene, words)
 
 
 def other_objects(scene: TracedScene, word: Word) -> Tensor | None:
-    """The mask (P,) of all objects but the one that the word names, if there are any; None for other words."""
+    """The mask (P,) of all objects but the one that the word names; None without any, and for a word of no object."""
     others = [mask for name, mask in scene.masks.items() if name != word.name]
     return torch.stack(others).sum(dim=0).clamp(max=1) if others and word.kind != "other" else None
 
@@ -225,16 +222,18 @@ MEASURES: dict[str, Measure] = {
 }
 
 
-def by_kind(scenes: Sequence[TracedScene], measure: Measure, **how) -> dict[str, "Curve"]:
-    """A measure for true, invented and other words, each a mean over scenes; `how` goes to `bootstrap`."""
-    return {kind: bootstrap([measure(scene, _of_kind(scene, kind)) for scene in scenes], **how) for kind in KINDS}
+def by_kind(scenes: Sequence[TracedScene], measure: Measure, **settings: Any) -> dict[str, "Curve"]:
+    """A measure for true, invented and other words, each a mean over scenes; `settings` go to `bootstrap`."""
+    return {kind: bootstrap([measure(scene, of_kind(scene, kind)) for scene in scenes], **settings) for kind in KINDS}
 
 
-def _of_kind(scene: TracedScene, kind: str) -> list[Word]:
+def of_kind(scene: TracedScene, kind: str) -> list[Word]:
+    """The scene's words of one of `KINDS`."""
     return [word for word in scene.words if word.kind == kind]
 
 
-def _tokens(words: Sequence[Word]) -> list[int]:
+def first_tokens(words: Sequence[Word]) -> list[int]:
+    """For each word the number of the generated token that begins it."""
     return [word.token for word in words]
 
 
@@ -243,38 +242,39 @@ def _tokens(words: Sequence[Word]) -> list[int]:
 
 @dataclass(frozen=True)
 class Curve:
-    """A mean over scenes with its bootstrap band: a value for each layer, or for each two."""
+    """A mean over scenes with its bootstrap band: a value for each layer, or for each pair of layers."""
 
     mean: Tensor  # (L,), or (L, L); nan if n is 0
-    low: Tensor  # the band; of a single scene it is the mean itself, since nothing else can be drawn
+    low: Tensor  # the band; with a single scene it equals the mean, since every resample is that scene
     high: Tensor
-    n: int  # scenes that had such a word
-    words: int  # such words in all
+    n: int  # scenes with at least one such word
+    words: int  # such words in all scenes
 
     def as_dict(self) -> dict:
-        """In JSON types; None for what cannot be said."""
+        """The curve in JSON types; None for nan."""
         lines = zip(("value", "low", "high"), self.lines, strict=True)
-        return {**{name: _listed(line) for name, line in lines}, "words": self.words}
+        return {**{name: listed(line) for name, line in lines}, "words": self.words}
 
     @property
     def lines(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean, low and high, as figures take them."""
+        """Mean, low and high, in the order that `lens.plots` takes."""
         return self.mean, self.low, self.high
 
 
-def _listed(line: Tensor) -> Any:
+def listed(line: Tensor) -> Any:
+    """A tensor as nested lists; None for nan."""
     if line.ndim:
-        return [_listed(part) for part in line]
+        return [listed(part) for part in line]
     return None if line.isnan() else float(line)
 
 
 def bootstrap(
     values_by_scene: Sequence[Tensor], *, draws: int = RESAMPLES, seed: int = 0, level: float = LEVEL
 ) -> Curve:
-    """The mean over scenes, and the band that `level` of the means of resampled scenes fall into, see `minivlm.stats`.
+    """The mean over scenes, and the band that holds `level` of the means of resampled scenes, see `minivlm.stats`.
 
-    Each scene gives the values (words, …) of its words, and counts once, by their mean: words of one answer depend on
-    each other, so scenes are what is drawn anew. Words of nan and scenes without a word are left out.
+    Each scene gives the values (words, …) of its words and counts once, by their mean: words of one answer depend on
+    each other, so scenes are resampled. Words of nan and scenes without a word are left out. Raises `EvaluationError`.
     """
     if draws < 1 or not 0 < level < 1:
         raise EvaluationError(f"A bootstrap needs draws of at least 1 and a level within 0..1, found {draws}, {level}.")
@@ -285,14 +285,15 @@ def bootstrap(
     tables = [values[~values.isnan().all(dim=1)] for values in tables]
     means = [values.nanmean(dim=0) for values in tables if len(values)]
     if not means:
-        return Curve(*[torch.full(shape, torch.nan)] * 3, n=0, words=0)
+        unknown = torch.full(shape, torch.nan)
+        return Curve(unknown, unknown, unknown, n=0, words=0)
     lines = mean_and_band(torch.stack(means).numpy(), resamples(len(means), draws, seed), level)
     mean, low, high = (torch.from_numpy(line).float().reshape(shape) for line in lines)
     return Curve(mean, low, high, n=len(means), words=sum(map(len, tables)))
 
 
 def mean_and_band(values: NDArray, times: NDArray, level: float) -> tuple[NDArray, ...]:
-    """Mean, lower and upper end (positions,) of `values` (scenes, positions); nan are left out of each mean."""
+    """Mean, low and high (positions,) of `values` (scenes, positions) without nan; `times`: see `stats.resamples`."""
     known = ~np.isnan(values)
     mean = Ratio.of(np.where(known, values, 0), known)
     resampled = np.where(times @ known > 0, mean.resampled(times), np.nan)

@@ -1,9 +1,9 @@
-"""What the explorer's page knows of a trace: maps packed into text, curves as short numbers, words and places.
+"""The data of the explorer's page about one trace: packed maps, curves with few digits, words, and positions of boxes.
 
 W words · L layers · H heads · P patches. Everything returned is made of JSON types.
 
-A map is kept as one whole number for each patch, `levels` × the root of (its value / the map's largest): a root, since
-a sink may get a hundred times what the other patches get, and they must still differ. Then it is deflated.
+A map is stored as one whole number for each patch: round(`levels` · sqrt(value / the map's largest)), then deflated.
+The square root keeps differences between small values: a sink may have a hundred times the value of other patches.
 """
 
 import zlib
@@ -18,39 +18,39 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from minivlm.inference.effect import LayerEffect, told
+from minivlm.inference.effect import LayerEffect, sentence_of
 from minivlm.inputs.image import Box, ImagePreprocessing
 from minivlm.inputs.patches import patch_mask
 from minivlm.lens.drift import TracedScene, drift, evidence, image_share, maps_at, noise_and_anchor
-from minivlm.lens.overlay import as_grid, seen_square, short_name
+from minivlm.lens.overlay import as_grid, model_square, short_name
 from minivlm.lens.words import Trace, Word, words
 from minivlm.model import CLVA
 from minivlm.model.mitigation import KINDS
 
-DIGITS = 4  # that count, of a number on the page
+DIGITS = 4  # significant digits of a number on the page
 NOTHING, CUT = "It changed nothing.", "Cut off: as many tokens as were allowed."
 SAMPLING = ("temperature", "top_k", "top_p", "seed")
 
 
 class ObjectFinder(Protocol):
-    """Finds objects in a text."""
+    """Finds the objects that a text mentions, such as a lexicon of `minivlm.evaluation`."""
 
     def mentions(self, text: str) -> Iterable[Any]:
-        """Every mention with its `object`, and `start` to `stop`, its characters of the text."""
+        """Every mention: its `object`, and `start` to `stop` (exclusive), its characters in the text."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """What is known about the picture, from whoever drew or labelled it."""
+    """The ground truth about the picture, as far as the caller has it."""
 
     lexicon: ObjectFinder | None = None
     truth: frozenset[str] | None = None  # the objects that are in the picture
-    boxes: Mapping[str, Sequence[Box]] = field(default_factory=dict)  # object -> in the picture's pixels
+    boxes: Mapping[str, Sequence[Box]] = field(default_factory=dict)  # object -> its boxes in the picture's pixels
 
 
 @dataclass(frozen=True)
 class Exhibit:
-    """A trace with all that is shown beside it."""
+    """A trace with its words, masks and heads: all that the page shows of one answer."""
 
     name: str
     trace: Trace
@@ -75,24 +75,25 @@ class Exhibit:
 
     @property
     def tokens(self) -> list[int]:
+        """For each word the number of the generated token that begins it."""
         return [word.token for word in self.words]
 
     def as_dict(self, known: Known, clva: CLVA, strong: float, levels: int) -> dict:
-        """Everything the page knows of it. `strong`: how many times the uniform share makes a sink."""
+        """The page's data. `strong`: a sink's score as a multiple of the uniform share; `levels`: see `packed`."""
         scene = TracedScene(self.trace, self.words, self.masks)
         maps = maps_at(scene, self.words)
-        found = noise_and_anchor(maps, clva)
+        sources = noise_and_anchor(maps, clva)
         distance = drift(maps, clva)
-        seen = {word.name for word in self.words}
+        named = {word.name for word in self.words}
         return {
             "name": self.name,
             "text": self.trace.text,
             "words": [[word.start, word.stop, word.name, word.kind] for word in self.words],
-            "missed": sorted(known.truth - seen) if known.truth is not None else [],
+            "missed": sorted(known.truth - named) if known.truth is not None else [],
             "notes": notes_of(self.trace),
             "settings": settings_of(self.trace),
             "maps": packed(maps, levels),
-            "anchors": packed(torch.cat([found.noise, found.anchor], dim=1), levels),  # W 2 P
+            "anchors": packed(torch.cat([sources.noise, sources.anchor], dim=1), levels),  # W 2 P
             "heads": {layer: packed(maps[self.tokens], levels) for layer, maps in self.heads.items()},  # W H P
             "sinks": deflated(np.packbits(strong_sinks(self.trace, strong).numpy())),  # L H P bits
             "share": listed(image_share(scene, self.words)),
@@ -106,17 +107,17 @@ class Exhibit:
 
 
 def words_of(trace: Trace, known: Known) -> list[Word]:
-    """All words of an answer that can be picked, at least one; numbers too, which are no words of letters."""
-    found = known.lexicon.mentions(trace.text) if known.lexicon else ()
+    """All words of an answer that a reader can select, at least one; numbers are words here too."""
+    mentions = known.lexicon.mentions(trace.text) if known.lexicon else ()
     present = known.truth if known.truth is not None else frozenset()
-    named = words(trace, [(one.object, one.start, one.stop, one.object in present) for one in found])
+    named = words(trace, [(one.object, one.start, one.stop, one.object in present) for one in mentions])
     if known.truth is None:
         named = [replace(word, kind="other") for word in named]
-    return sorted([*named, *_left_over(trace, named)], key=lambda word: word.start) or [_end(trace)]
+    return sorted([*named, *other_tokens(trace, named)], key=lambda word: word.start) or [whole_answer(trace)]
 
 
-def _left_over(trace: Trace, named: Sequence[Word]) -> list[Word]:
-    """Tokens with a letter or a digit that belong to no word."""
+def other_tokens(trace: Trace, named: Sequence[Word]) -> list[Word]:
+    """Tokens with a letter or a digit that belong to none of the words `named`, each as a word of its own."""
     left, ends = [], accumulate(map(len, trace.pieces))
     for token, (piece, stop) in enumerate(zip(trace.pieces, ends, strict=True)):
         start = stop - len(piece.lstrip())
@@ -126,28 +127,31 @@ def _left_over(trace: Trace, named: Sequence[Word]) -> list[Word]:
     return left
 
 
-def _end(trace: Trace) -> Word:
-    """What stands for an answer without a word: its first token."""
+def whole_answer(trace: Trace) -> Word:
+    """For an answer without any word, the whole text as one word, at the first token."""
     return Word(trace.text or "(nothing was written)", 0, len(trace.text), 0, "other")
 
 
 def counterparts(here: Sequence[Word], there: Sequence[Word]) -> list[int]:
-    """For each word of one answer the place of the word in another that says the same or stands for it; -1 for none."""
-    names = [[word.name.lower() for word in words] for words in (here, there)]
-    found = [-1] * len(here)
-    for kind, start, stop, other, last in SequenceMatcher(None, *names, autojunk=False).get_opcodes():
+    """Align two answers: for each word `here` the index of its counterpart `there`, or -1.
+
+    Equal words are aligned first; in a stretch that differs, objects are aligned with objects, other words with others.
+    """
+    a, b = ([word.name.lower() for word in words] for words in (here, there))
+    partner = [-1] * len(here)
+    for kind, start, stop, other, last in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
         ours, theirs = range(start, stop), range(other, last)
-        pairs = zip(ours, theirs, strict=True) if kind == "equal" else _in_place_of(here, ours, there, theirs)
-        for place, partner in pairs:
-            found[place] = partner
-    return found
+        pairs = zip(ours, theirs, strict=True) if kind == "equal" else replacements(here, ours, there, theirs)
+        for index, counterpart in pairs:
+            partner[index] = counterpart
+    return partner
 
 
-def _in_place_of(here: Sequence[Word], ours: range, there: Sequence[Word], theirs: range) -> Iterator[tuple[int, int]]:
-    """Places in two stretches, one of which was written instead of the other: an object stands for an object."""
+def replacements(here: Sequence[Word], ours: range, there: Sequence[Word], theirs: range) -> Iterator[tuple[int, int]]:
+    """Pairs of indices of two differing stretches: objects with objects, other words with others, each in order."""
     for is_object in (True, False):
         stretches = ((here, ours), (there, theirs))
-        alike = [[place for place in part if (words[place].kind != "other") == is_object] for words, part in stretches]
+        alike = [[index for index in part if (words[index].kind != "other") == is_object] for words, part in stretches]
         yield from zip(*alike, strict=False)
 
 
@@ -155,22 +159,22 @@ def _in_place_of(here: Sequence[Word], ours: range, there: Sequence[Word], their
 
 
 def notes_of(trace: Trace) -> list[str]:
-    """What a mitigation did, a line for each method, and whether the answer was cut; nothing for a plain whole one."""
+    """Lines about an answer: what each method did, and whether it was cut off. Empty for a complete plain answer."""
     effect = trace.facts.get("effect") or {"layers": [], "nothing": False}
     layers = [LayerEffect(**layer) for layer in effect["layers"]]
     methods = dict.fromkeys(layer.method for layer in layers)
-    lines = [told([layer for layer in layers if layer.method == method]) for method in methods]
+    lines = [sentence_of([layer for layer in layers if layer.method == method]) for method in methods]
     cut = [CUT] if trace.facts["finish"] == "length" else []
     return [*([NOTHING] if effect["nothing"] else lines), *cut]
 
 
 def settings_of(trace: Trace) -> list[str]:
-    """All settings of each method, a line "EAH: layer 2, threshold 0.022, …" for each."""
-    return [f"{KINDS[method].__name__}: {listing(found)}" for method, found in trace.facts["mitigation"].items()]
+    """All settings of each method, a line for each, as in "EAH: layer 2, threshold 0.022, …"."""
+    return [f"{KINDS[method].__name__}: {listing(values)}" for method, values in trace.facts["mitigation"].items()]
 
 
 def made_of(trace: Trace) -> list[tuple[str, str]]:
-    """What all answers of a page have in common, by name."""
+    """The facts that all answers of a page share, (name, text) each: model, picture, prompt, decoding."""
     facts, decoding = trace.facts, trace.facts["settings"]
     sampling = {name: decoding[name] for name in SAMPLING if decoding[name] is not None}
     chosen = f"sampled with {listing(sampling)}" if decoding["temperature"] else "greedy"
@@ -183,11 +187,12 @@ def made_of(trace: Trace) -> list[tuple[str, str]]:
 
 
 def listing(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {said(value)}" for name, value in settings.items())
+    """Settings as one line of text."""
+    return ", ".join(f"{name.replace('_', ' ')} {short(value)}" for name, value in settings.items())
 
 
-def said(value: Any) -> str:
-    """A setting in as few letters as it needs."""
+def short(value: Any) -> str:
+    """The value of a setting as short text."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, float):
@@ -199,7 +204,7 @@ def said(value: Any) -> str:
 
 
 def packed(maps: Tensor, levels: int) -> dict:
-    """Maps (…, P) as text; see the head of this file. What is not finite becomes 0."""
+    """Maps (…, P) in `levels` + 1 steps as text; see the top of this file. Values that are not finite become 0."""
     rows = maps.float().nan_to_num(0, 0, 0).reshape(-1, maps.shape[-1])  # maps P
     largest = rows.amax(dim=-1, keepdim=True)
     share = rows / largest.clamp(min=torch.finfo(rows.dtype).tiny)
@@ -208,19 +213,19 @@ def packed(maps: Tensor, levels: int) -> dict:
 
 
 def deflated(values: np.ndarray) -> str:
-    """Bytes, deflated (RFC 1950), in base64."""
+    """The bytes of an array, compressed by zlib (RFC 1950), in base64."""
     return b64encode(zlib.compress(values.tobytes(), 9)).decode()
 
 
 def listed(values: Tensor) -> Any:
-    """Numbers as lists, with as many digits as are read; None for what cannot be said."""
+    """A tensor as nested lists of numbers with `DIGITS` significant digits; None for nan and infinity."""
     if values.ndim:
         return [listed(value) for value in values]
     return float(f"{float(values):.{DIGITS}g}") if values.isfinite() else None
 
 
 def strong_sinks(trace: Trace, strong: float) -> Tensor:
-    """Which patches are strong sinks, (L, H, P) bool: by the prefill's scores, `strong` times the uniform share."""
+    """The strong sinks, (L, H, P) bool: patches that score above `strong` times the uniform share in the prefill."""
     prompt = next(start for name, start, _ in trace.facts["spans"] if name == "answer")
     return trace.sink_scores.float() > strong / prompt
 
@@ -229,20 +234,23 @@ def strong_sinks(trace: Trace, strong: float) -> Tensor:
 
 
 def places(size: tuple[int, int], recipe: ImagePreprocessing, boxes: Mapping[str, Sequence[Box]]) -> dict:
-    """Where picture, the model's square and boxes lie on a stage that holds both: left, top, right, bottom in 0..1."""
-    picture, square = (0, 0, *size), seen_square(size, recipe)
+    """The picture, the model's square and the boxes, each as (left, top, right, bottom) in 0..1 of the drawing area.
+
+    The drawing area is the smallest rectangle that holds both picture and square; "ratio" is its width / its height.
+    """
+    picture, square = (0, 0, *size), model_square(size, recipe)
     left, top = (min(picture[axis], square[axis]) for axis in (0, 1))
     width, height = (max(picture[axis + 2], square[axis + 2]) - start for axis, start in enumerate((left, top)))
 
-    def on_stage(box: Box) -> list[float]:
+    def scaled(box: Box) -> list[float]:
         x, y, right, bottom = box
         return [(x - left) / width, (y - top) / height, (right - left) / width, (bottom - top) / height]
 
-    named = {name: [on_stage(box) for box in found] for name, found in boxes.items()}
-    return {"ratio": width / height, "picture": on_stage(picture), "square": on_stage(square), "boxes": named}
+    named = {name: [scaled(box) for box in several] for name, several in boxes.items()}
+    return {"ratio": width / height, "picture": scaled(picture), "square": scaled(square), "boxes": named}
 
 
 def bands(clva: CLVA, deep: Collection[int]) -> list[dict]:
-    """The layers that our reading of CLVA names."""
+    """The noise, anchor and deep layers of our reading of CLVA; a part that `clva` does not name is empty."""
     parts = {"noise": clva.noise_layers, "anchor": clva.anchor_layers, "deep": deep}
-    return [{"name": name, "layers": sorted(layers)} for name, layers in parts.items()]
+    return [{"name": name, "layers": sorted(layers or ())} for name, layers in parts.items()]

@@ -1,9 +1,9 @@
-"""The explorer: one HTML file to look at where a model looked, word by word and layer by layer.
+"""The explorer: one HTML file that shows where a model's attention was, word by word and layer by layer.
 
     Path("page.html").write_text(explore(vlm, "photo.jpg", "What is in the image?", CLVA()), encoding="utf-8")
 
-The page holds its picture, its numbers and its program; it needs no server and no network, and its own policy forbids
-it to fetch anything. Its parts lie in `explorer_page/`; `exhibit.py` makes its numbers.
+The page holds its picture, its data and its program. It needs no server and no network, and its content security policy
+forbids it to fetch anything. Its HTML, CSS and JavaScript are in `explorer_page/`; `exhibit.py` makes its data.
 """
 
 import json
@@ -37,11 +37,11 @@ from minivlm.model.redistribute import normalised
 PARTS = Path(__file__).parent / "explorer_page"
 SCRIPTS = ("maps.js", "build.js", "draw.js", "main.js")  # one program, in this order
 LIMIT = 5_000_000  # bytes of a page
-LEVELS = (255, 63, 15)  # of a patch in a map: as fine as the page may be large
-STRONG = 2.5  # times the uniform share: what a patch must get to be marked as a sink, twice EAH's own threshold
-LARGEST_SIDE, SMALL_SIDE = 800, 256  # pixels of the picture on the page; below the second it is drawn in squares
+LEVELS = (255, 63, 15)  # steps of a value in a map: the first that keeps the page below its limit is used
+STRONG = 2.5  # times the uniform share: the score from which a patch is marked as a sink; twice EAH's threshold
+LARGEST_SIDE, SMALL_SIDE = 800, 256  # pixels of the picture on the page; up to the second, its pixels become squares
 FEW = 10_000  # numbers in the maps of all heads for one word: 100 words of two answers then take 2 MB at most
-PLAIN = "plain"
+WITHOUT = "plain"  # the name of the answer without mitigation
 Heads = Mapping[int, Tensor]  # layer -> the maps of its heads (T, H, P)
 
 
@@ -58,26 +58,29 @@ def explore(
     limit: int = LIMIT,
     **generation: Any,
 ) -> str:
-    """Answer `question` about one `picture`, plainly and under the `mitigation`, and return the page about it.
+    """Answer `question` about one `picture`, plainly and under the `mitigation`, and return the HTML page about it.
 
-    `truth`: the objects that are in the picture, and `lexicon`, which finds objects in a text (see `ObjectFinder`),
-    tell invented words from true ones; `boxes`, (left, top, right, bottom) in its pixels, where an object is. The maps
-    of single heads are kept for `layers_with_heads`. `limit`: bytes of the page; see `page`.
+    `truth` (the objects in the picture) and `lexicon` (see `ObjectFinder`) together tell invented words from true ones.
+    `boxes`: object -> its boxes, (left, top, right, bottom) in the picture's pixels. The maps of single heads are kept
+    for `layers_with_heads`. `limit`: bytes of the page; errors as for `page`. `generation`: the fields of `Generation`.
     """
     check_layers("layers_with_heads", layers_with_heads, vlm.model.config)
-    image, settings, methods = load_image(picture), Generation(**generation), {PLAIN: None}
+    image, settings = load_image(picture), Generation(**generation)
+    methods: dict[str, Any] = {WITHOUT: None}
     if mitigation is not None:
         methods[name_of(mitigation)] = mitigation
-    seen = {name: look(vlm, image, question, one, layers_with_heads, settings) for name, one in methods.items()}
+    traced = {
+        name: trace_with_heads(vlm, image, question, one, layers_with_heads, settings) for name, one in methods.items()
+    }
     return page(
-        {name: trace for name, (trace, _) in seen.items()},
+        {name: trace for name, (trace, _) in traced.items()},
         image,
         vlm.preprocessing,
         question=asked(question),
         truth=truth,
         lexicon=lexicon,
         boxes=boxes,
-        heads={name: heads for name, (_, heads) in seen.items()},
+        heads={name: heads for name, (_, heads) in traced.items()},
         limit=limit,
     )
 
@@ -94,10 +97,10 @@ def page(
     heads: Mapping[str, Heads] | None = None,
     limit: int = LIMIT,
 ) -> str:
-    """The page about named traces of one picture and question, the plain model's first; further arguments: `explore`.
+    """The page about named traces of one picture and question, the plain model's first; other arguments: `explore`.
 
-    Numbers are kept as finely as `limit` (bytes) lets them: of each map 256, 64 or 16 steps.
-    Raises `ConfigError` for traces that do not fit each other or the picture, and for a page that gets too large.
+    Each map has 256, 64 or 16 steps, as many as `limit` (bytes) allows. Raises `ConfigError` for traces that do not fit
+    each other or the picture, and for a page that is too large even then.
     """
     if truth is not None and lexicon is None:
         raise ConfigError("To tell invented objects from true ones, pass a lexicon that finds objects in a text.")
@@ -119,7 +122,7 @@ def page(
 
 
 def shown(exhibits: Sequence[Exhibit], known: Known, levels: int) -> dict:
-    """Everything that the page knows, but for the picture."""
+    """The page's data, except for picture and question; `levels`: see `packed`."""
     first, clva = exhibits[0].trace, clva_of([exhibit.trace for exhibit in exhibits])
     depth, heads, patches = first.sink_scores.shape
     others = [[counterparts(here.words, there.words) for there in exhibits] for here in exhibits]
@@ -138,7 +141,7 @@ def shown(exhibits: Sequence[Exhibit], known: Known, levels: int) -> dict:
 
 
 def usual_heads(config: LlavaConfig) -> range:
-    """The layers whose heads a page keeps if nobody says which: all of a small model, none of a large one."""
+    """The layers whose heads a page keeps by default: all of a small model, none of a large one."""
     text = config.text_config
     numbers = text.num_hidden_layers * text.num_attention_heads * config.num_image_tokens
     return range(text.num_hidden_layers if numbers <= FEW else 0)
@@ -147,12 +150,13 @@ def usual_heads(config: LlavaConfig) -> range:
 # --- traces ---------------------------------------------------------------------------------------------------------
 
 
-def look(
+def trace_with_heads(
     vlm: VLM, picture: Any, question: Any, mitigation: Any, layers: Collection[int], settings: Generation
 ) -> tuple[Trace, Heads]:
-    """A trace as `vlm.trace` makes it, and the maps of the heads of `layers` for each generated token, (T, H, P)."""
+    """A trace as `vlm.trace` makes it, and for each of `layers` the maps of its heads for each token, (T, H, P)."""
     inputs = vlm.prepare_many([picture], [question], asked=True)
-    tracer, kept = Tracer(vlm.model, inputs, maps=(), lens=()), {layer: [] for layer in layers}
+    tracer = Tracer(vlm.model, inputs, maps=(), lens=())
+    kept: dict[int, list[Tensor]] = {layer: [] for layer in layers}
     columns = tracer.image[0].nonzero()[:, 0]
 
     def watch(step: Step) -> None:
@@ -166,12 +170,12 @@ def look(
 
 
 def require_alike(traces: Mapping[str, Trace], recipe: ImagePreprocessing) -> None:
-    """The traces must be of one model's size and of pictures made by this recipe."""
+    """Raise `ConfigError` unless the traces have maps of one size, with this preprocessing."""
     if not traces:
         raise ConfigError("An explorer needs at least one trace to show.")
     for name, trace in traces.items():
-        if (found := trace.facts["recipe"]) != recipe.describe():
-            raise ConfigError(f"The trace {name!r} was made with {found!r}, not with {recipe.describe()!r}.")
+        if (made_with := trace.facts["recipe"]) != recipe.describe():
+            raise ConfigError(f"The trace {name!r} was made with {made_with!r}, not with {recipe.describe()!r}.")
         if not trace.pooled.numel():
             raise ConfigError(f"The trace {name!r} has no map: ask about a picture, and let a word be written.")
     if len(sizes := {tuple(trace.sink_scores.shape) for trace in traces.values()}) > 1:
@@ -179,19 +183,19 @@ def require_alike(traces: Mapping[str, Trace], recipe: ImagePreprocessing) -> No
 
 
 def clva_of(traces: Sequence[Trace]) -> CLVA:
-    """The settings by which noise and anchor are found: those of the first trace under CLVA, or else the usual ones."""
-    found = [trace.facts["mitigation"]["clva"] for trace in traces if "clva" in trace.facts.get("mitigation", {})]
-    return with_layers(CLVA(**found[0]) if found else CLVA(), traces[0].pooled.shape[1])
+    """The settings that define noise and anchor: those of the first trace under CLVA, or else the usual ones."""
+    settings = [trace.facts["mitigation"]["clva"] for trace in traces if "clva" in trace.facts.get("mitigation", {})]
+    return with_layers(CLVA(**settings[0]) if settings else CLVA(), traces[0].pooled.shape[1])
 
 
 def name_of(mitigation: Any) -> str:
-    """ "EAH + CLVA", or what else there is in it."""
+    """The names of the methods in a mitigation, as in "EAH + CLVA"; "none" without any."""
     parts = Mitigation.of(mitigation)
     return " + ".join(kind.__name__ for name, kind in KINDS.items() if getattr(parts, name) is not None) or "none"
 
 
 def asked(question: Any) -> str:
-    """The words of the last question."""
+    """The text of the last question."""
     text = as_turns(question)[-1].question
     return text if isinstance(text, str) else " ".join(part for part in text if isinstance(part, str))
 
@@ -200,7 +204,7 @@ def asked(question: Any) -> str:
 
 
 def picture_data(image: Image.Image) -> dict:
-    """The picture as a data address: PNG if it is small, whose pixels are drawn as squares, or else a reduced JPEG."""
+    """The picture as a data URL: PNG if it is small (its pixels are drawn as squares), else a reduced JPEG."""
     small, file = max(image.size) <= SMALL_SIDE, BytesIO()
     if small:
         image.save(file, "PNG")
@@ -213,7 +217,7 @@ def picture_data(image: Image.Image) -> dict:
 
 
 def assembled(data: dict) -> str:
-    """The HTML file. Its policy names the digests of its one program and style: nothing else may run."""
+    """The HTML file. Its content security policy allows only the one script and style whose digests it names."""
     style, script = read_part("style.css"), "".join(map(read_part, SCRIPTS))
     parts = {
         "style": style,
@@ -222,13 +226,14 @@ def assembled(data: dict) -> str:
         "script_digest": digest(script),
         "data": json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),  # no tag ends it
     }
-    return re.sub(r"{{(\w+)}}", lambda found: parts[found[1]], read_part("index.html"))
+    return re.sub(r"{{(\w+)}}", lambda match: parts[match[1]], read_part("index.html"))
 
 
 def read_part(name: str) -> str:
+    """A file of `explorer_page/`."""
     return (PARTS / name).read_text(encoding="utf-8")
 
 
 def digest(source: str) -> str:
-    """As a content security policy names an inline part."""
+    """The hash source by which a content security policy names an inline script or style."""
     return f"sha256-{b64encode(sha256(source.encode()).digest()).decode()}"

@@ -1,10 +1,10 @@
 """Figures: plain numbers in, a matplotlib `Figure` out. The one file of the package that imports matplotlib.
 
-Nothing is shown and nothing is set for the process: `figure.savefig("a.png")`, or let a notebook display it. Each
-figure says which model made it. Colours keep their order for colour-blind eyes and in grey print, since they grow
-steadily lighter: inferno (Smith and van der Walt 2015) on pictures, cividis (Nuñez, Anderton and Renslow 2018) for
-matrices, blue for less and yellow for more in differences. Curves take the palette of Okabe and Ito (2008) and differ
-in dashes and markers too. Layers and heads count from 0.
+Nothing is displayed and no global state changes: use `figure.savefig("a.png")`, or let a notebook display it. Each
+figure names the model behind it. The lightness of all colour maps is monotonic, so they can be read by colour-blind
+people and in grey print: inferno (Smith and van der Walt 2015) on pictures, cividis (Nuñez, Anderton and Renslow 2018)
+for matrices, blue for less and yellow for more in differences. Curves have the palette of Okabe and Ito (2008), and
+differ in dashes and markers too. Layers and heads count from 0.
 """
 
 from collections.abc import Iterable, Sequence
@@ -34,8 +34,8 @@ from minivlm.lens.overlay import (
     dimmed,
     folded,
     heading,
+    model_square,
     numbers,
-    seen_square,
     short_name,
     word_grids,
 )
@@ -45,12 +45,12 @@ OKABE_ITO = ("#0072B2", "#D55E00", "#000000", "#009E73", "#CC79A7", "#E69F00", "
 DASHES, MARKERS = ("-", "--", "-.", ":"), ("o", "s", "^", "D", "v", "P", "X")
 TITLE, SMALL, TINY = 10, 8, 7  # points
 ATTENTION = "attention on a patch (% of the picture's)"
-Named = tuple[str, Box]  # a box in the picture's pixels
+Named = tuple[str, Box]  # an object and its box in the picture's pixels
 LAYER, HEAD = "layer (counted from 0)", "head (counted from 0)"
 
 
 def see_through(colours: np.ndarray, opacity: np.ndarray) -> Colormap:
-    """A colour map (n, RGBA) through which the picture behind it shows."""
+    """The colour map of `colours` (n, 3 or 4), made transparent: `opacity` (n,), 0..1."""
     return ListedColormap(np.column_stack([colours[:, :3], opacity]))
 
 
@@ -65,14 +65,14 @@ CHANGED = see_through(np.repeat([BLUE, YELLOW], 128, axis=0), 0.9 * np.abs(np.li
 def heat_map(
     picture: Any, values: Any, recipe: ImagePreprocessing, *, made_by: str, boxes: Iterable[Named] = (), title: str = ""
 ) -> Figure:
-    """A map (P,) that sums to 1 on the picture, whose pixels are the axes' units; `recipe` says where patches lie.
+    """A map (P,) that sums to 1, drawn on the picture; the axes are its pixels, `recipe` places the patches on it.
 
-    A margin that was cropped off is shown unlit outside the dashed square; what lies on padding is cut, and its
-    share is told.
+    A margin that was cropped off is outside a dashed square. The part of a map on padding is not drawn, and the title
+    states its share. `made_by`: the model's name. Raises `ConfigError` for a map that is no square of finite numbers.
     """
     image, grid = load_image(picture), as_grid(values)
-    wide, high = (4 * side / max(image.size) for side in image.size)  # inches
-    width = max(4.4, 1 + wide)
+    across, high = (4 * side / max(image.size) for side in image.size)  # inches
+    width = max(4.4, 1 + across)
     above = heading(title, width, grid, image.size, recipe)
     figure = new_figure(made_by, (width, 2.2 + high + 0.17 * max(0, above.count("\n") - 1)))
     axes = figure.subplots()
@@ -94,9 +94,10 @@ def word_maps(
     *,
     made_by: str,
 ) -> Figure:
-    """Where each of the `tokens` (places in `trace.pieces`) looked in each of the `layers`, all on one scale.
+    """The pooled map of each of the `tokens` (indices of `trace.pieces`) in each of the `layers`, all on one scale.
 
-    The lightest 1 % of the patches share one colour, so that a few sinks do not leave the rest dark.
+    The scale ends at the 99 % quantile of all values, so that a few sinks do not leave the rest dark. Raises
+    `ConfigError` as `word_grids` does.
     """
     image, grids = load_image(picture), word_grids(trace, tokens, layers, recipe)
     tall = 1.3 * len(tokens) * image.height / image.width
@@ -116,7 +117,7 @@ def word_maps(
 def before_after(
     picture: Any, plain: Any, mitigated: Any, recipe: ImagePreprocessing, *, made_by: str, name: str = "mitigated"
 ) -> Figure:
-    """Two maps (P,) on one scale, the plain model's and that of a mitigation called `name`, and their difference."""
+    """Two maps (P,) on one scale, of the plain model and of a mitigation called `name`, and their difference."""
     image, before, after = load_image(picture), as_grid(plain), as_grid(mitigated)
     if before.shape != after.shape:
         raise ConfigError(f"Both maps must be of the same patches, found {before.size} and {after.size} of them.")
@@ -135,14 +136,23 @@ def before_after(
 
 
 def draw_map(
-    axes: Axes, image: Image.Image, grid: np.ndarray, recipe: ImagePreprocessing, colours: Colormap, *scale: float
+    axes: Axes,
+    image: Image.Image,
+    grid: np.ndarray,
+    recipe: ImagePreprocessing,
+    colours: Colormap,
+    lowest: float,
+    highest: float,
 ) -> ScalarMappable:
-    """One map over its dimmed picture. The axes are the picture's pixels, so padding falls outside of them."""
+    """Draw a map (side, side) over its dimmed picture, with colours from `lowest` to `highest`.
+
+    The axes are the picture's pixels, so patches on padding fall outside of them.
+    """
     width, height = image.size
-    left, top, right, bottom = square = seen_square(image.size, recipe)
+    left, top, right, bottom = square = model_square(image.size, recipe)
     axes.imshow(dimmed(image), extent=(0, width, height, 0))
     lit = axes.imshow(grid, colours, extent=(left, right, bottom, top), interpolation="nearest")
-    lit.set_clim(scale if scale[0] < scale[1] else (0, 1))  # a map may be 0 everywhere
+    lit.set_clim((lowest, highest) if lowest < highest else (0, 1))  # a map may be 0 everywhere
     if recipe.mode == "crop" and width != height:
         outline(axes, square, linestyle="--", linewidth=1)
     axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
@@ -150,7 +160,7 @@ def draw_map(
 
 
 def draw_box(axes: Axes, name: str, box: Box) -> None:
-    """A named box in the picture's pixels; its name stands above it, or inside at the picture's upper edge."""
+    """Draw a box in the picture's pixels with its name above it, or inside it at the picture's upper edge."""
     outline(axes, box, linewidth=1.5)
     left, top, right, _ = box
     x, side = (left, "left") if left + right < axes.get_xlim()[1] else (right, "right")
@@ -160,6 +170,7 @@ def draw_box(axes: Axes, name: str, box: Box) -> None:
 
 
 def outline(axes: Axes, box: Box, **style: Any) -> None:
+    """Draw the edge of a box in white; `style` goes to matplotlib's Rectangle."""
     left, top, right, bottom = box
     axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor="white", **style))
 
@@ -172,7 +183,8 @@ def layer_curves(
 ) -> Figure:
     """Named curves (mean, low, high), each (L,), over the layers; `clva` shades its noise, anchor and deep layers.
 
-    `Curve.lines` of `lens.drift` is such a curve. `layers`: the layer of each value, 0, 1, … if not told.
+    `Curve.lines` of `lens.drift` is such a curve. `layers`: the layer of each value, by default 0, 1, ….  Raises
+    `ConfigError` for curves of different lengths, and for CLVA settings without layers.
     """
     lines = as_lines(curves, layers)
     places = layers or range(next(iter(lines.values())).shape[1])
@@ -192,20 +204,21 @@ def layer_curves(
 
 
 def shade(axes: Axes, clva: CLVA) -> None:
-    """Grey behind the layers that CLVA names, and their names above."""
+    """Shade the noise, anchor and deep layers in grey, and write these names above them."""
     parts = {"noise": clva.noise_layers, "anchor": clva.anchor_layers, "deep": clva.deep_layers}
-    if None in parts.values():
+    named = {name: layers for name, layers in parts.items() if layers is not None}
+    if len(named) < len(parts):
         raise ConfigError("These CLVA settings do not say their layers yet: pass CLVA.for_model(config).")
-    for layers, grey in zip(parts.values(), ("0.93", "0.87", "0.93"), strict=True):
+    for layers, grey in zip(named.values(), ("0.93", "0.87", "0.93"), strict=True):
         for layer in layers:
             axes.axvspan(layer - 0.5, layer + 0.5, color=grey, linewidth=0, zorder=0)
     above = axes.secondary_xaxis("top")
-    above.set_xticks([np.mean(layers) for layers in parts.values()], parts)
+    above.set_xticks([float(np.mean(layers)) for layers in named.values()], list(named))
     above.tick_params(length=0, labelsize=SMALL)
 
 
 def lens_curve(curves: Curves, *, made_by: str, **how: Any) -> Figure:
-    """The probability of the token that was chosen, layer by layer, of true words, invented words or single ones.
+    """Curves of the probability of the chosen token, read from each layer by the logit lens.
 
     `how`: as for `layer_curves`; `layers` are the trace's `lens_layers`.
     """
@@ -215,7 +228,7 @@ def lens_curve(curves: Curves, *, made_by: str, **how: Any) -> Figure:
 
 
 def similarity_matrix(matrix: Any, *, made_by: str, label: str = "cosine similarity", title: str = "") -> Figure:
-    """How alike the maps of every two layers are, (L, L), from 0 to 1."""
+    """A matrix (L, L): the similarity of every two layers' maps, drawn from 0 to 1. Raises `ConfigError`."""
     values = numbers(matrix, 2, "A similarity matrix")
     if values.shape[0] != values.shape[1]:
         raise ConfigError(f"A similarity matrix is square, layers x layers, found the shape {values.shape}.")
@@ -228,7 +241,7 @@ def similarity_matrix(matrix: Any, *, made_by: str, label: str = "cosine similar
 
 
 def sink_density(density: Any, *, made_by: str, title: str = "") -> Figure:
-    """The share of the picture's patches that are sinks, (L, H): by layer and head."""
+    """A matrix (L, H): the share of the picture's patches that are sinks, by layer and head."""
     values = numbers(density, 2, "The sink density")
     figure = new_figure(made_by, (5.2, 4.4))
     axes = figure.subplots()
@@ -242,7 +255,7 @@ def sink_density(density: Any, *, made_by: str, title: str = "") -> Figure:
 
 
 def new_figure(made_by: str, size: tuple[float, float]) -> Figure:
-    """An empty figure of `size` in inches that names its model at the bottom."""
+    """An empty figure of `size` in inches, with the model's name at the bottom. Raises `ConfigError` without a name."""
     if not isinstance(made_by, str) or not made_by.strip():
         raise ConfigError(f"made_by must name the model whose numbers these are (vlm.name), found {made_by!r}.")
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08))
@@ -251,8 +264,10 @@ def new_figure(made_by: str, size: tuple[float, float]) -> Figure:
 
 
 def name_axes(axes: Axes, title: str, **labels: str) -> None:
-    """A title, in as many lines as it needs, labels, and whole numbers for layers and heads."""
-    axes.set_title(folded(title, axes.figure.get_figwidth()), fontsize=TITLE)
+    """Set a title in as many lines as it needs, the labels, and whole numbers as ticks for layers and heads."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None  # every axes here was made by a figure
+    axes.set_title(folded(title, figure.get_figwidth()), fontsize=TITLE)
     axes.set(**labels)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if labels["ylabel"] == LAYER:
@@ -260,7 +275,7 @@ def name_axes(axes: Axes, title: str, **labels: str) -> None:
 
 
 def colour_bar(figure: Figure, drawn: ScalarMappable, label: str, **where: Any) -> None:
-    """The scale of a map in percent, over the grey of a dimmed picture where its colours are transparent."""
+    """The colour scale of a map in per cent. Transparent colours are shown over the grey of a dimmed picture."""
     bar = figure.colorbar(drawn, label=label, format=PercentFormatter(1, symbol=""), ticks=MaxNLocator(4), **where)
     bar.ax.tick_params(labelsize=SMALL)
     bar.ax.set_facecolor(str((BLACK + WHITE) / 2))

@@ -1,7 +1,7 @@
-"""The explorer for notebooks: its page in a frame, and the maps of a word under a slider, plain or beside mitigated.
+"""The explorer for notebooks: its page in a frame, and the maps of a word with a slider over the layers.
 
-A committed notebook keeps no state of its widgets, and not every reader has them. So what has a slider is also a still
-picture: a notebook that runs shows the one, one that is only read shows the other.
+A committed notebook does not store its widgets, and not every reader has ipywidgets. So every view with a slider has a
+still picture too: a running notebook shows the slider, one that is only read shows the picture.
 """
 
 from base64 import b64encode
@@ -16,35 +16,35 @@ from torch import Tensor
 
 from minivlm.inputs.image import ImagePreprocessing, load_image
 from minivlm.lens.drift import sink_columns
-from minivlm.lens.overlay import as_grid, seen_square
+from minivlm.lens.overlay import as_grid, model_square
 from minivlm.lens.plots import Figure, before_after, heat_map, word_maps
 from minivlm.lens.words import Trace, Word
 
 STILL = 8  # layers at most in a still picture
-DOTS = 90  # per inch
+DPI = 90  # of a still picture
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A page of `explore`, as a notebook shows it: in a frame of its own, that can reach nothing outside."""
+    """A page of `explore` in a notebook: in a sandboxed frame, which has no access to the notebook."""
 
     page: str
     height: int = 1000  # pixels
 
     def _repr_html_(self) -> str:
-        look = f"width: 100%; height: {self.height}px; border: 0"
-        return f'<iframe sandbox="allow-scripts" style="{look}" srcdoc="{escape(self.page)}"></iframe>'
+        style = f"width: 100%; height: {self.height}px; border: 0"
+        return f'<iframe sandbox="allow-scripts" style="{style}" srcdoc="{escape(self.page)}"></iframe>'
 
 
 @dataclass(frozen=True)
 class View:
-    """A still picture, and a slider for those who have one."""
+    """A still picture, and a slider where ipywidgets is installed."""
 
     still: Figure
-    moving: Any = None  # a widget
+    moving: Any = None  # an ipywidgets widget, or None
 
     def _repr_mimebundle_(self, **how: Any) -> dict[str, Any]:
-        """All that this can be shown as; a notebook takes the richest that it can."""
+        """All formats of this view, by MIME type; a notebook displays the richest that it supports."""
         widget = self.moving._repr_mimebundle_(**how) if self.moving is not None else {}
         return {**widget, "image/png": b64encode(png(self.still)).decode(), "text/plain": repr(self.still)}
 
@@ -52,9 +52,9 @@ class View:
 def layers_of_word(
     picture: Any, trace: Trace, word: Word, recipe: ImagePreprocessing, *, made_by: str, threshold: float | None = None
 ) -> View:
-    """Where a word's row looked: all layers under a slider, some of them as a still picture beside each other.
+    """The maps of a word's row: all layers with a slider, and `STILL` of them side by side as a still picture.
 
-    Rings mark sinks if a `threshold` for their score is given: see `sink_columns`, here for each layer by itself.
+    With a `threshold`, rings mark the sinks of each layer, see `sink_columns`. Errors as for `heat_map`, `word_maps`.
     """
     image, depth = load_image(picture), trace.pooled.shape[1]
     some = sorted({round(place * (depth - 1) / (STILL - 1)) for place in range(STILL)})
@@ -83,7 +83,7 @@ def layers_of_two(
     name: str = "mitigated",
     layer: int = -1,
 ) -> View:
-    """The maps of a word in two answers and their difference: all layers under a slider, one as a still picture."""
+    """The maps of a word in two answers and their difference: all layers with a slider, `layer` as a still picture."""
     maps = [trace.pooled[word.token] for trace, word in (plain, mitigated)]  # L P each
     depth = min(map(len, maps))
 
@@ -95,20 +95,20 @@ def layers_of_two(
 
 
 def draw_rings(axes: Any, chosen: Tensor, size: tuple[int, int], recipe: ImagePreprocessing) -> None:
-    """Rings on the chosen patches, (P,) bool, of a map on a picture of `size`, whose pixels are the axes' units."""
-    left, top, right, bottom = seen_square(size, recipe)
+    """Draw rings on the chosen patches, (P,) bool, of a picture of `size` (width, height); the axes are its pixels."""
+    left, top, right, bottom = model_square(size, recipe)
     rows, columns = as_grid(chosen).nonzero()
     side = len(as_grid(chosen))
     x, y = (
         start + (places + 0.5) * (stop - start) / side
         for places, start, stop in ((columns, left, right), (rows, top, bottom))
     )
-    for colour, width in (("black", 3), ("white", 1.2)):  # seen on every ground
+    for colour, width in (("black", 3), ("white", 1.2)):  # visible on light and dark ground
         axes.plot(x, y, "o", markersize=5, fillstyle="none", color=colour, markeredgewidth=width, clip_on=True)
 
 
 def slider(draw: Callable[[int], Figure], layers: int) -> Any:
-    """A widget that shows `draw(layer)` for the layer that is chosen."""
+    """A widget with a slider over `layers` layers, which shows `draw(layer)`. Needs ipywidgets."""
     import ipywidgets
 
     picture = ipywidgets.Image(value=png(draw(0)), format="png")
@@ -122,6 +122,7 @@ def slider(draw: Callable[[int], Figure], layers: int) -> Any:
 
 
 def png(figure: Figure) -> bytes:
+    """The figure as the bytes of a PNG file."""
     file = BytesIO()
-    figure.savefig(file, format="png", dpi=DOTS)
+    figure.savefig(file, format="png", dpi=DPI)
     return file.getvalue()

@@ -4,9 +4,10 @@ Read the plain network first: `config` (sizes), `layers` (norms, rotary position
 `projector` (patches to vectors among those of words), `attention` without its steps 3 to 5 (letters, two lanes),
 `cache` (keys and values), `decoder` (blocks, mask), `llava` (all of it: pixels and tokens in, logits out).
 
-Then the steps of the two papers inside the attention: `layout` (where patches and text stand), `effect` (what was
-changed), `sinks` and `eah` (step 3), `clva` with `redistribute` (step 4a), `aim` (step 4b), `mitigation` (which layer
-does what), `call` (what goes through the layers), `attention` again, now steps 3 to 5. `without_map` is for study.
+Then the steps of the two papers inside the attention: `layout` (which columns are patches, which rows text), `effect`
+(what was changed), `sinks` and `eah` (step 3), `clva` with `redistribute` (step 4a), `aim` (step 4b), `mitigation` (the
+settings of all methods), `call` (what goes through the layers), `attention` again, now steps 3 to 5. `without_map` is
+for study.
 """
 
 from minivlm.model.aim import Aim

@@ -1,10 +1,10 @@
-"""Aim: attention drawn to where someone who knows the picture points. A ceiling for the methods, not a method.
+"""Aim, an oracle: attention redistributed toward patches that the caller knows to be right. An upper bound, no method.
 
-In the layers named, on the text rows behind the picture, per head with the attention p on the patches (sum m):
+In the layers named, on the text rows after the picture, per head with the attention p on the patches (sum m):
 
     p <- kappa m ((1 - strength) p / m + strength target / sum of target)
 
-If even this does not help an answer, no method that aims attention can.
+If even this does not improve an answer, no method that redistributes attention can.
 """
 
 from dataclasses import dataclass
@@ -14,17 +14,20 @@ from torch import Tensor
 from minivlm.errors import ConfigError
 from minivlm.model.config import LlavaConfig
 from minivlm.model.layout import Layout
-from minivlm.model.redistribute import MOST_KAPPA, at_least_fp32, checked_layers, lies_in, normalised, redistributed
+from minivlm.model.redistribute import MOST_KAPPA, at_least_fp32, checked_layers, normalised, redistributed, within
 
 
 @dataclass(frozen=True, eq=False)
 class Aim:
-    """`target` (B, P): a weight of at least 0 for each patch of each sample; a sample without any is left alone."""
+    """`target` (B, P): a weight of at least 0 for each patch of each sample; where all are 0, a sample stays unchanged.
+
+    P: the patches of the sample with most of them, in order; a sample with fewer patches uses the first of its weights.
+    """
 
     target: Tensor
     layers: tuple[int, ...]
     strength: float = 0.5
-    kappa: float = 1.0  # how much of its attention the picture keeps
+    kappa: float = 1.0  # factor of the attention on the picture as a whole
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", checked_layers("Aim.layers", self.layers))
@@ -33,13 +36,13 @@ class Aim:
                 f"Aim.target must hold weights of at least 0 in the shape (samples, patches), found the shape "
                 f"{tuple(self.target.shape)} and a smallest value of {float(self.target.min()):g}."
             )
-        if not (lies_in(self.strength, 1) or self.strength == 0):
+        if not (within(1, self.strength) or self.strength == 0):
             raise ConfigError(f"Aim.strength must lie in 0..1, found {self.strength!r}.")
-        if not lies_in(self.kappa, MOST_KAPPA):
+        if not within(MOST_KAPPA, self.kappa):
             raise ConfigError(f"Aim.kappa must be above 0 and at most {MOST_KAPPA:g}, found {self.kappa!r}.")
 
-    def fitted(self, config: LlavaConfig) -> "Aim":
-        """As it is, once its layers are known to exist."""
+    def resolve(self, config: LlavaConfig) -> "Aim":
+        """The same settings: nothing depends on the model. Raises `ConfigError` if the model has no such layer."""
         depth = config.text_config.num_hidden_layers
         if not set(self.layers) <= set(range(depth)):
             raise ConfigError(f"Aim.layers is {self.layers}, but the decoder has the layers 0 to {depth - 1}.")
@@ -47,7 +50,10 @@ class Aim:
 
 
 def draw_to_target(weights: Tensor, layout: Layout, aim: Aim) -> Tensor:
-    """`weights` (B, H, R, K) of text rows, their attention on the patches drawn to the target."""
+    """`weights` (B, H, R, K) of text rows with their attention on the patches redistributed toward the target.
+
+    Raises `ConfigError` if the target is not (samples, most patches of a sample).
+    """
     patches = int(layout.image.sum(dim=1).max())
     if aim.target.shape != (weights.shape[0], patches):
         raise ConfigError(

@@ -3,11 +3,14 @@
 Shapes, here and in the decoder:
 
     B batch · Q queries (the new tokens) · K keys (all tokens so far) · H heads · G key/value heads
-    D width · d head width · P patches · R rows (the last queries, whose weights are written out;
-    those of CLVA and `aim`: from the first text after a picture on)
+    D width · d head width
+    R rows: the last of the queries, those whose weights are written out (in CLVA and `aim`: from the first text after a
+      picture on)
+    P columns of the picture: from the first patch of the batch to the last, `Layout.span` (in the tower and the
+      projector P are the patches of one picture)
 
-Each query takes the *fast lane*, a fused kernel that never shows its weights, unless something needs its weights in
-this very layer: then it takes the *visible lane*, where the softmax is written out. Both give the same, up to rounding.
+Each query takes the *fast lane*, a fused kernel that never returns its weights, unless something needs its weights in
+this layer: then it takes the *visible lane*, where the softmax is written out. Both give the same, up to rounding.
 """
 
 from dataclasses import dataclass
@@ -27,16 +30,16 @@ from minivlm.model.effect import Change
 from minivlm.model.layers import rotate
 from minivlm.model.sinks import vision_sink_scores
 
-STRIPE = 128  # rows of a map that are computed at a time
+STRIPE = 128  # rows of weights that are computed at a time
 
 
 @dataclass(frozen=True)
 class AttentionOutput:
-    """What one layer's attention gives."""
+    """What the attention of one layer returns."""
 
     out: Tensor  # (B, Q, D)
-    carry: Carry
-    record: Record = EMPTY_RECORD
+    carry: Carry  # for the next layer
+    record: Record = EMPTY_RECORD  # what `Watch` asks for
 
 
 class Attention(nn.Module):
@@ -69,17 +72,17 @@ class Attention(nn.Module):
         call: Call = PLAIN_CALL,
         carry: Carry = EMPTY_CARRY,
     ) -> AttentionOutput:
-        """Let the tokens `x` (B, Q, D) look at all tokens so far.
+        """Attend from the new tokens `x` (B, Q, D) to all K tokens so far; `out` is (B, Q, D).
 
-        `rope`: cosine and sine, (B, Q, d) each; `mask` (B, 1, Q, K): True where a query may attend, to one at least.
+        `rope`: cosine and sine, (B, Q, d) each; `mask` (B, 1, Q, K): True where a query may attend, to a key at least.
         """
-        # 1. project, rotate, remember
+        # 1. project, rotate, cache
         q, k, v = self.project(x)
         q, k = rotate(q, *rope), rotate(k, *rope)
         if cache is not None:
             k, v = cache.write(self.layer, k, v)
 
-        # 2a. fast lane: the queries whose weights neither a step nor `Watch` needs
+        # 2a. fast lane: queries whose weights neither a step nor `Watch` needs
         first = call.first_visible_row(self.layer, q.shape[2])
         fast = fused_attention(q[:, :, :first], k, v, mask[:, :, :first]) if first else q[:, :, :0]
         if first == q.shape[2]:
@@ -89,12 +92,12 @@ class Attention(nn.Module):
         visible = mask[:, :, first:]  # B 1 R K
         plain = attention_weights(q[:, :, first:], repeat_heads(k, self.group), visible)  # B H R K
 
-        # 3. EAH: in its layer, every head gets the map of the head that has most vision sinks
+        # 3. EAH: in its layer, every head gets the map of the head with most vision sinks
         weights, carry = self.broadcast(plain, visible, call, carry)
         # 4a. CLVA: noise and anchor layers save their maps for later layers, deep layers are corrected by them
         weights, carry = self.anchor(weights, call, carry)
-        weights, carry = self.aim(weights, call, carry)  # 4b. an upper bound: moved to a given target
-        # 5. record what was asked for
+        weights, carry = self.aim(weights, call, carry)  # 4b. oracle, an upper bound
+        # 5. record what `Watch` asks for
         record = self.record(plain, weights, visible, call.watch)
 
         # 6. mix the values, merge the heads
@@ -102,7 +105,7 @@ class Attention(nn.Module):
         return AttentionOutput(self.merge(torch.cat((fast, slow), dim=2)), carry, record)
 
     def broadcast(self, weights: Tensor, mask: Tensor, call: Call, carry: Carry) -> tuple[Tensor, Carry]:
-        """Step 3, see `eah.py`. It acts on whole maps: here R = Q."""
+        """Step 3, see `eah.py`. It works on whole maps: here R = Q."""
         eah, layout = call.mitigation.eah, call.layout
         if eah is None or not eah.acts(self.layer, layout):
             return weights, carry
@@ -111,7 +114,7 @@ class Attention(nn.Module):
         return changed, carry.with_change(change)
 
     def anchor(self, weights: Tensor, call: Call, carry: Carry) -> tuple[Tensor, Carry]:
-        """Step 4a, see `clva.py`. It acts on the text after the picture: the last of the R rows."""
+        """Step 4a, see `clva.py`. It works on the text after the picture: the last of the R rows."""
         clva, layout = call.mitigation.clva, call.layout
         if clva is None or not layout.text_rows:
             return weights, carry
@@ -120,15 +123,15 @@ class Attention(nn.Module):
             return weights, carry.with_map(self.layer, pooled_map(text, layout, clva.heads))
         if self.layer not in clva.deep_layers:
             return weights, carry
-        found = carry.anchor or find_anchor(carry.maps, layout, clva)
-        gate = drift_gate(text, found, layout, clva)  # B R
-        pulled = pull_to_anchor(text, found, gate, layout, clva)
-        shown = gate.detach().masked_fill(~layout.text[:, -layout.text_rows :], torch.nan)
-        change = Change.between("CLVA", self.layer, text, pulled, layout, gate=shown)
-        return torch.cat((others, pulled), dim=2), carry.with_change(change, anchor=found)
+        anchor = carry.anchor or find_anchor(carry.maps, layout, clva)
+        gate = drift_gate(text, anchor, layout, clva)  # B R
+        pulled = pull_to_anchor(text, anchor, gate, layout, clva)
+        text_gate = gate.detach().masked_fill(~layout.text[:, -layout.text_rows :], torch.nan)
+        change = Change.between("CLVA", self.layer, text, pulled, layout, gate=text_gate)
+        return torch.cat((others, pulled), dim=2), carry.with_change(change, anchor)
 
     def aim(self, weights: Tensor, call: Call, carry: Carry) -> tuple[Tensor, Carry]:
-        """Step 4b, see `aim.py`. It acts on the same rows."""
+        """Step 4b, see `aim.py`. It works on the same rows."""
         aim, layout = call.mitigation.aim, call.layout
         if aim is None or self.layer not in aim.layers or not layout.text_rows:
             return weights, carry
@@ -138,10 +141,10 @@ class Attention(nn.Module):
         return torch.cat((others, drawn), dim=2), carry.with_change(change)
 
     def record(self, plain: Tensor, weights: Tensor, mask: Tensor, watch: Watch) -> Record:
-        """Step 5: the weights by which the values are mixed, and the sinks as they were before any step."""
+        """Step 5: the weights by which the values are mixed, and the sink scores from before any step."""
         return Record(
             map=weights if self.layer in watch.maps else None,
-            row=weights[:, :, -1].clone() if self.layer in watch.rows else None,  # a copy lets the map be freed
+            row=weights[:, :, -1].clone() if self.layer in watch.rows else None,  # a copy, so that the map can be freed
             sink_scores=vision_sink_scores(plain, mask) if self.layer in watch.sinks else None,
         )
 
@@ -157,7 +160,7 @@ class Attention(nn.Module):
 
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """The fused kernel, (B, H, Q, d).
+    """The values mixed by the fused kernel, (B, H, Q, d).
 
     The mask is always given: `is_causal=True` would align it to the first key, which is wrong as soon as a cache
     makes queries fewer than keys.
@@ -168,7 +171,7 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
 def attention_weights(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
     """softmax(q kᵀ / √d) over the keys that `mask` allows, (B, H, Q, K); the softmax in fp32, as in the reference.
 
-    In stripes of rows, so that there is never a whole map of scores, let alone one in fp32.
+    Computed in stripes of rows, so that the fp32 scores never exist for all rows at once.
     """
     stripes = []
     for rows, seen in zip(q.split(STRIPE, dim=2), mask.split(STRIPE, dim=2), strict=True):
@@ -179,5 +182,5 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
 
 
 def repeat_heads(x: Tensor, group: int) -> Tensor:
-    """Give each of the `group` heads that share a key/value head its own copy of it: (B, G, K, d) to (B, H, K, d)."""
+    """Copy each key/value head for each of the `group` heads that share it: (B, G, K, d) to (B, H, K, d)."""
     return x if group == 1 else repeat(x, "B G K d -> B (G group) K d", group=group)

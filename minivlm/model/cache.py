@@ -12,10 +12,10 @@ from minivlm.model.config import TextConfig
 
 
 class KVCache:
-    """Keys and values of all layers, with room for `capacity` tokens a row.
+    """Keys and values of all layers, with room for `capacity` tokens of each sample.
 
-    `length` counts the tokens that are in. A forward writes behind them, layer by layer, and the decoder moves
-    `length` on once all layers have written. Setting it back forgets the tokens behind it.
+    `length` is the number of tokens in the cache. A forward writes the new ones after them, layer by layer, and the
+    decoder increases `length` once all layers have written. To set it back is to forget the tokens after it.
     """
 
     def __init__(
@@ -29,15 +29,18 @@ class KVCache:
 
     @property
     def rows(self) -> int:
+        """The number of samples."""
         return self.keys.shape[1]
 
     @property
     def capacity(self) -> int:
+        """The number of tokens that fit in, of each sample."""
         return self.keys.shape[3]
 
     def branch(self, rows: Sequence[int], capacity: int) -> "KVCache":
-        """A cache of its own that begins as this one: row i holds what row `rows[i]` holds here. (A row may branch
-        into several, such as a picture into the questions about it.)
+        """A new cache whose sample i starts with the tokens of sample `rows[i]` of this one, and shares no memory.
+
+        A sample may be copied to several, such as one picture for several questions.
         """
         index = torch.tensor([*rows], device=self.keys.device)
         end, room = self.length, capacity - self.length
@@ -48,7 +51,7 @@ class KVCache:
         return branch
 
     def require_room(self, rows: int, new: int) -> None:
-        """Raise `PromptError` unless `new` more tokens fit, in as many rows as it was made for."""
+        """Raise `PromptError` unless the cache is for `rows` samples and `new` more tokens of each fit in."""
         if rows != self.rows:
             raise PromptError(f"The KV cache was made for {self.rows} rows, found {rows} rows of tokens.")
         if self.length + new > self.capacity:
@@ -58,13 +61,13 @@ class KVCache:
             )
 
     def mark(self, image: Tensor) -> Tensor:
-        """Note which of the Q new tokens are patches, (B, Q); return it for all tokens so far, (B, K)."""
+        """Store which of the Q new tokens are patches, (B, Q); return it for all tokens so far, (B, K)."""
         end = self.length + image.shape[1]
         self.image[:, self.length : end] = image
         return self.image[:, :end]
 
     def write(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Put `k`, `v` (B, G, Q, d) of one layer behind what is there; return views of all of it, (B, G, K, d)."""
+        """Write `k`, `v` (B, G, Q, d) of one layer after the tokens so far; return views of all, (B, G, K, d) each."""
         end = self.length + k.shape[2]
         self.keys[layer, :, :, self.length : end] = k
         self.values[layer, :, :, self.length : end] = v

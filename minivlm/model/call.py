@@ -1,9 +1,9 @@
 """What goes through the layers of one forward pass, as values: `Call` is the same for every layer, `Carry` goes from
-each layer to the next, `Record` is what a layer returns to be looked at."""
+each layer to the next, `Record` holds what a layer was asked to return.
+"""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from torch import Tensor
 
@@ -11,37 +11,37 @@ from minivlm.errors import ConfigError
 from minivlm.model.clva import Anchor
 from minivlm.model.config import LlavaConfig
 from minivlm.model.effect import NO_CHANGES, Change, Changes
-from minivlm.model.layout import Layout
-from minivlm.model.mitigation import NO_MITIGATION, Mitigation
+from minivlm.model.layout import NO_TOKENS, Layout
+from minivlm.model.mitigation import UNMITIGATED, ResolvedMitigation
 
 
 @dataclass(frozen=True)
 class Watch:
-    """What to return, by layer, counted from 0. Nothing else is kept: the maps of all layers do not fit into memory."""
+    """What a call returns besides logits, of which layers (from 0). The maps of all layers do not fit into memory."""
 
     maps: Collection[int] = ()  # layers that return their attention weights (B, H, Q, K)
-    rows: Collection[int] = ()  # layers that return those of the last query alone, (B, H, K)
-    sinks: Collection[int] = ()  # layers that return vision-sink scores (B, H, K), of all columns
-    hidden: bool = False  # the states after every layer, of the decoder and of the tower
+    rows: Collection[int] = ()  # layers that return only the last row of their weights, the last query's (B, H, K)
+    sinks: Collection[int] = ()  # layers that return the vision-sink scores of all columns (B, H, K)
+    hidden: bool = False  # whether the states after every layer are returned, of the decoder and of the tower
 
     def checked(self, config: LlavaConfig) -> "Watch":
-        """As it is, once its layers are known to exist."""
+        """The same `Watch`. Raises `ConfigError` if the model lacks one of its layers."""
         for name, layers in (("maps", self.maps), ("rows", self.rows), ("sinks", self.sinks)):
             check_layers(name, layers, config)
         return self
 
     def first_row(self, layer: int, queries: int) -> int:
-        """From which row on a layer must write its weights out; `queries` if nothing is asked for."""
+        """The first row whose weights `layer` must write out; `queries` if nothing is asked of this layer."""
         if layer in self.maps or layer in self.sinks:
             return 0
-        return queries - (layer in self.rows)
+        return queries - 1 if layer in self.rows else queries
 
 
 NO_WATCH = Watch()
 
 
 def check_layers(name: str, layers: Collection[int], config: LlavaConfig) -> None:
-    """Raise `ConfigError` unless all `layers`, given as the argument `name`, exist."""
+    """Raise `ConfigError` unless the decoder has all `layers`; `name` is the argument that holds them."""
     depth = config.text_config.num_hidden_layers
     if not isinstance(layers, Collection) or not set(layers) <= set(range(depth)):
         raise ConfigError(f"{name} names the layers {layers!r}, but the decoder has the layers 0 to {depth - 1}.")
@@ -49,10 +49,10 @@ def check_layers(name: str, layers: Collection[int], config: LlavaConfig) -> Non
 
 @dataclass(frozen=True)
 class Earlier:
-    """What earlier calls of the same generation hand on, beside the cache."""
+    """What a call must know of the earlier calls of the same generation, besides their cache."""
 
-    prompt: int | None = None  # columns of the prompt; None: all that are cached, or all there are
-    changes: Changes | None = None  # what the mitigation did so far; None for a call that stands alone
+    prompt: int | None = None  # columns of the prompt; None: all cached ones, or all of this call if none are cached
+    changes: Changes | None = None  # what the mitigation did so far; None: there was no earlier call
 
 
 FIRST_CALL = Earlier()
@@ -60,43 +60,49 @@ FIRST_CALL = Earlier()
 
 @dataclass(frozen=True)
 class Call:
-    """What every layer of a call is told."""
+    """What every layer of a call is given."""
 
-    layout: Layout | None = None  # where the patches are; needed by a mitigation
-    mitigation: Mitigation = NO_MITIGATION
+    layout: Layout = NO_TOKENS  # where patches and text are; may be left out where nothing is changed
+    mitigation: ResolvedMitigation = UNMITIGATED
     watch: Watch = NO_WATCH
-    before: Changes = NO_CHANGES  # what was done in earlier calls of the same generation
+    before: Changes = NO_CHANGES  # what the mitigation did in earlier calls of the same generation
+
+    def __post_init__(self) -> None:
+        if self.layout is NO_TOKENS and not self.mitigation.empty:
+            raise ConfigError("A mitigation must know where the patches are: pass Call(layout, mitigation).")
 
     def first_visible_row(self, layer: int, queries: int) -> int:
-        """From which row on `layer` writes its weights out, because a step needs them or they were asked for."""
-        needed = self.mitigation.first_row(layer, self.layout) if self.layout else queries
+        """The first row whose weights `layer` writes out, for a step or for `watch`; `queries` if there is none."""
+        needed = queries if self.mitigation.empty else self.mitigation.first_row(layer, self.layout)
         return min(needed, self.watch.first_row(layer, queries))
 
 
 @dataclass(frozen=True)
 class Carry:
-    """What a layer hands to the next one: made anew by each layer that adds to it."""
+    """What a layer passes to the next one. A layer that adds something returns a new `Carry`."""
 
-    maps: Mapping[int, Tensor] = field(default_factory=dict)  # CLVA's, (B, R, P) for each layer read so far
-    anchor: Anchor | None = None  # found from them by the first deep layer
-    changes: tuple[Change, ...] = ()  # what was done so far
+    maps: Mapping[int, Tensor] = field(default_factory=dict)  # layer -> CLVA's pooled map (B, R, P), of layers so far
+    anchor: Anchor | None = None  # computed from these maps by the first deep layer
+    changes: tuple[Change, ...] = ()  # what the mitigation did in the layers so far
 
     def with_map(self, layer: int, map_: Tensor) -> "Carry":
+        """This, and the pooled map of one more layer."""
         return replace(self, maps={**self.maps, layer: map_})
 
-    def with_change(self, change: Change, **found: Any) -> "Carry":
-        return replace(self, changes=(*self.changes, change), **found)
+    def with_change(self, change: Change, anchor: Anchor | None = None) -> "Carry":
+        """This, and one more change; `anchor` is kept if it is given."""
+        return replace(self, changes=(*self.changes, change), anchor=anchor or self.anchor)
 
 
 @dataclass(frozen=True)
 class Record:
-    """What one layer was asked to show."""
+    """What one layer returns for `Watch`; None for what it was not asked for."""
 
     map: Tensor | None = None  # (B, H, Q, K), the weights by which the values were mixed
-    row: Tensor | None = None  # (B, H, K), its last row
-    sink_scores: Tensor | None = None  # (B, H, K), of the weights before any step
+    row: Tensor | None = None  # (B, H, K), the last row of them
+    sink_scores: Tensor | None = None  # (B, H, K), of the weights before any step changed them
 
 
-PLAIN_CALL = Call()  # nothing is done and nothing is shown
+PLAIN_CALL = Call()  # nothing is changed and nothing is recorded
 EMPTY_CARRY = Carry()
 EMPTY_RECORD = Record()

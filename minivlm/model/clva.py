@@ -5,30 +5,33 @@ is our own guess at them, and every constant is a setting.
 
 For one text row after the picture, with p_h the attention of head h on the patches (sum m_h), in layer l
 
-    P_l = sum of p_h / sum of m_h, over the half of the heads with the largest m_h                  the layer's map
+    map_l = sum of p_h / sum of m_h, over the half of the heads with the largest m_h
 
-    n = mean of P_l over the noise layers                      "initial visual noise" of the early layers
-    c = mean of P_l over the anchor layers
-    g = mean of max(0, P_l - n) over the anchor layers,        "visual anchors" are acquired "at intermediate" layers,
-        cut where it lies more than 3 standard deviations      "captured from attention dynamics": what rises in the
-        above its mean, then all but the `keep` largest 0      middle, not what was high before
+    n = mean of map_l over the noise layers                    "initial visual noise" of the early layers
+    c = mean of map_l over the anchor layers
+    g = mean of max(0, map_l - n) over the anchor layers,      "visual anchors" are acquired "at intermediate" layers,
+        at most 3 standard deviations above its mean,          "captured from attention dynamics": what rises in the
+        and 0 for all but the share `keep` of the patches      middle, not what was high before
     a = g / sum of g
 
 and in each deep layer
 
-    r = (cos(P_l, n) - cos(c, n)) / (1 - cos(c, n)), in 0..1   "deep-layer attention regressing toward" the noise
+    r = (cos(map_l, n) - cos(c, n)) / (1 - cos(c, n)), 0..1    "deep-layer attention regressing toward" the noise
     t = max(0, (1 - omega r) p_h + omega r m_h a - beta r m_h n)
     p_h <- kappa m_h t / sum of t                              "reinforces" the anchor "while suppressing" the noise
 
-With kappa = 1 the attention on the picture stays as large as it was: only where it looks changes. Otherwise the whole
-row is scaled back to 1. Each row has its own maps, found anew at prefill and at each decoding step, and kept until its
-deep layers have read them. A row in which no patch gains, or whose gate r is 0, is left alone, also by kappa.
+With kappa = 1 the attention on the picture as a whole stays the same; only its distribution over the patches changes.
+With another kappa the row is scaled back to a sum of 1. Each row of text has maps of its own, computed in the call that
+computes the row. A row in which no patch gains, or whose gate r is 0, stays unchanged, whatever kappa is.
+
+Only the pooled maps (B, R, P) of the noise and anchor layers are carried up to the deep layers.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,27 +39,27 @@ from torch import Tensor
 from minivlm.errors import ConfigError
 from minivlm.model.config import LlavaConfig
 from minivlm.model.layout import Layout
-from minivlm.model.redistribute import MOST_KAPPA, at_least_fp32, checked_layers, lies_in, normalised, redistributed
+from minivlm.model.redistribute import MOST_KAPPA, at_least_fp32, checked_layers, normalised, redistributed, within
 
 ANCHORS = ("gain", "shuffled", "random")
 NOISE, ANCHOR, DEEP = (0.03, 0.14), (0.40, 0.70), (0.80, 1.0)  # of the depth: layers 1-4, 13-22, 26-31 of 32
 OUTLIER = 3.0  # standard deviations
-SLACK = 1e-6  # guards `ceil` against rounding: 0.07 of 100 are 7
+SLACK = 1e-6  # so that ceil(0.07 * 100) is 7 despite rounding
 
 
 @dataclass(frozen=True)
 class CLVA:
-    """Settings. `CLVA()` is filled in for the model that it meets, as `CLVA.for_model(config)` is beforehand."""
+    """Settings as a user gives them. The model fills in what is None by `resolve`."""
 
-    noise_layers: tuple[int, ...] | None = None  # layers count from 0; None: by the model's depth
+    noise_layers: tuple[int, ...] | None = None  # layers count from 0; None: a share of the model's depth
     anchor_layers: tuple[int, ...] | None = None
     deep_layers: tuple[int, ...] | None = None
-    omega: float = 0.4  # how far the map is drawn to the anchor; 0 is a control
-    beta: float = 0.2  # how much of the noise is taken off; 0 is a control
-    kappa: float = 1.0  # how much of its attention the picture keeps
+    omega: float = 0.4  # how far the map is pulled to the anchor; 0 is a control
+    beta: float = 0.2  # how much of the noise is subtracted; 0 is a control
+    kappa: float = 1.0  # factor of the attention on the picture as a whole
     gate: bool = True  # False is a control: correct as if every deep map had regressed
     anchor: str = "gain"  # controls: "shuffled" (the anchor's values on other patches), "random" (by `seed`)
-    swapped: bool = False  # control: the noise layers serve as anchor layers, and the other way round
+    swapped: bool = False  # control: noise layers are used as anchor layers, and anchor layers as noise layers
     keep: float = 1.0  # share of the patches that the anchor keeps
     heads: float = 0.5  # share of the heads that a layer's map is made of
     seed: int = 0
@@ -65,43 +68,49 @@ class CLVA:
         for name in ("noise_layers", "anchor_layers", "deep_layers"):
             if (layers := getattr(self, name)) is not None:
                 object.__setattr__(self, name, checked_layers(f"CLVA.{name}", layers))
-        checks = {
-            "omega must lie in 0..1": lies_in(self.omega, 1) or self.omega == 0,
-            "beta must lie in 0..1": lies_in(self.beta, 1) or self.beta == 0,
-            f"kappa must be above 0 and at most {MOST_KAPPA:g}": lies_in(self.kappa, MOST_KAPPA),
-            "keep must be above 0 and at most 1": lies_in(self.keep, 1),
-            "heads must be above 0 and at most 1": lies_in(self.heads, 1),
-            "seed must be a whole number": type(self.seed) is int,
-            "gate must be True or False": isinstance(self.gate, bool),
-            "swapped must be True or False": isinstance(self.swapped, bool),
-            f"anchor must be one of {', '.join(ANCHORS)}": self.anchor in ANCHORS,
-        }
-        for sentence, holds in checks.items():
+        checks = (
+            ("omega", within(1, self.omega) or self.omega == 0, "lie in 0..1"),
+            ("beta", within(1, self.beta) or self.beta == 0, "lie in 0..1"),
+            ("kappa", within(MOST_KAPPA, self.kappa), f"be above 0 and at most {MOST_KAPPA:g}"),
+            ("keep", within(1, self.keep), "be above 0 and at most 1"),
+            ("heads", within(1, self.heads), "be above 0 and at most 1"),
+            ("seed", type(self.seed) is int, "be a whole number"),
+            ("gate", isinstance(self.gate, bool), "be True or False"),
+            ("swapped", isinstance(self.swapped, bool), "be True or False"),
+            ("anchor", self.anchor in ANCHORS, f"be one of {', '.join(ANCHORS)}"),
+        )
+        for name, holds, rule in checks:
             if not holds:
-                raise ConfigError(f"CLVA.{sentence}, found {getattr(self, sentence.split()[0])!r}.")
+                raise ConfigError(f"CLVA.{name} must {rule}, found {getattr(self, name)!r}.")
         self._check_order()
 
     @classmethod
-    def for_model(cls, config: LlavaConfig, **changes) -> "CLVA":
-        """The defaults for a checkpoint, with `changes`."""
-        return cls(**changes).fitted(config)
+    def for_model(cls, config: LlavaConfig, **changes: Any) -> "ResolvedCLVA":
+        """The default settings for a model of this configuration, with `changes`."""
+        return CLVA(**changes).resolve(config)
 
-    def fitted(self, config: LlavaConfig) -> "CLVA":
-        """With the layers that are meant in a model of this depth."""
+    def resolve(self, config: LlavaConfig) -> "ResolvedCLVA":
+        """These settings for one model: None becomes the usual layers. Raises `ConfigError` if it lacks a layer."""
         depth = config.text_config.num_hidden_layers
-        usual = dict(zip(("noise_layers", "anchor_layers", "deep_layers"), usual_layers(depth), strict=True))
-        fitted = replace(self, **{name: layers for name, layers in usual.items() if getattr(self, name) is None})
-        if max(last := (*fitted.read_layers, *fitted.deep_layers)) >= depth:
-            raise ConfigError(f"CLVA names the layer {max(last)}, but the decoder has the layers 0 to {depth - 1}.")
-        return fitted
+        noise, anchor, deep = usual_layers(depth)
+        layers = {
+            "noise_layers": self.noise_layers or noise,
+            "anchor_layers": self.anchor_layers or anchor,
+            "deep_layers": self.deep_layers or deep,
+        }
+        resolved = ResolvedCLVA(**{**vars(self), **layers})
+        last = max(*resolved.read_layers, *resolved.deep_layers)
+        if last >= depth:
+            raise ConfigError(f"CLVA names the layer {last}, but the decoder has the layers 0 to {depth - 1}.")
+        return resolved
 
     @property
     def read_layers(self) -> tuple[int, ...]:
-        """The layers whose maps are kept."""
+        """The noise and anchor layers: those whose maps the deep layers need."""
         return (*(self.noise_layers or ()), *(self.anchor_layers or ()))
 
     def _check_order(self) -> None:
-        """No layer reads what has not been written: all maps are read before the first deep layer."""
+        """Raise `ConfigError` unless all noise and anchor layers come before the deep ones, and none is in both."""
         if self.deep_layers and self.read_layers and min(self.deep_layers) <= max(self.read_layers):
             raise ConfigError(
                 f"CLVA.deep_layers begin at {min(self.deep_layers)}, but the noise and anchor layers reach up to "
@@ -114,8 +123,19 @@ class CLVA:
             )
 
 
-def usual_layers(depth: int) -> tuple[tuple[int, ...], ...]:
-    """Noise, anchor and deep layers as shares of the depth."""
+@dataclass(frozen=True, kw_only=True)
+class ResolvedCLVA(CLVA):
+    """Settings for one model: all layers are named, and exist."""
+
+    noise_layers: tuple[int, ...]
+    anchor_layers: tuple[int, ...]
+    deep_layers: tuple[int, ...]
+
+
+def usual_layers(depth: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Noise, anchor and deep layers for a decoder of `depth` layers: of 32, 1 to 4, 13 to 22 and 26 to 31; of 24, 1 to
+    3, 10 to 16 and 19 to 23. Raises `ConfigError` below a depth of 3.
+    """
     if depth < 3:
         raise ConfigError(f"CLVA needs a noise, an anchor and a deep layer, but the decoder has {depth} in all.")
     first_deep = min(round(DEEP[0] * depth), depth - 1)
@@ -126,14 +146,14 @@ def usual_layers(depth: int) -> tuple[tuple[int, ...], ...]:
 
 # --- reading: in the noise and anchor layers ------------------------------------------------------------------------
 
-# P below: the columns from the first patch of the batch to the last, `layout.span`; 0 where a column is no patch.
+# P below: the columns `layout.span`, from the first patch of the batch to the last; 0 where a column is no patch.
 
 
 def pooled_map(weights: Tensor, layout: Layout, heads: float = 0.5) -> Tensor:
-    """A layer's map of the picture (B, R, P), sum 1, or 0 for a row that sees no patch.
+    """A layer's map of the picture (B, R, P), with a sum of 1, or all 0 for a row that may not see a patch.
 
-    Pooled over the share `heads` of the heads that look most at the picture, for each of the rows of `weights`
-    (B, H, R, K) by itself.
+    `weights` (B, H, R, K) are pooled over the share `heads` of the heads that attend most to the picture; each row
+    chooses its own heads.
     """
     on_patches = at_least_fp32(weights[..., layout.span]) * layout.patches  # B H R P
     mass = on_patches.sum(dim=-1)  # B H R
@@ -144,15 +164,15 @@ def pooled_map(weights: Tensor, layout: Layout, heads: float = 0.5) -> Tensor:
 
 @dataclass(frozen=True)
 class Anchor:
-    """What the deep layers are corrected by, (B, R, P) each."""
+    """The maps by which deep layers are corrected, (B, R, P) each."""
 
-    noise: Tensor  # n, pulled away from
-    middle: Tensor  # c, for the gate
-    anchor: Tensor  # a, pulled to; all 0 for a row in which no patch gains
+    noise: Tensor  # n: deep layers are pulled away from it
+    middle: Tensor  # c: the gate compares with it
+    anchor: Tensor  # a: deep layers are pulled to it; all 0 for a row in which no patch gains
 
 
-def find_anchor(maps: Mapping[int, Tensor], layout: Layout, clva: CLVA) -> Anchor:
-    """Noise, middle and anchor from the `maps` (B, R, P) of the layers read."""
+def find_anchor(maps: Mapping[int, Tensor], layout: Layout, clva: ResolvedCLVA) -> Anchor:
+    """Noise, middle and anchor from the pooled maps (B, R, P) of the noise and anchor layers; `maps` are by layer."""
     sources = (clva.anchor_layers, clva.noise_layers) if clva.swapped else (clva.noise_layers, clva.anchor_layers)
     early, middle = (torch.stack([maps[layer] for layer in layers]) for layers in sources)  # layers B R P
     noise = early.mean(dim=0)
@@ -162,7 +182,7 @@ def find_anchor(maps: Mapping[int, Tensor], layout: Layout, clva: CLVA) -> Ancho
 
 
 def without_outliers(gain: Tensor, layout: Layout) -> Tensor:
-    """`gain` (B, R, P), what lies more than 3 standard deviations above its mean cut to there."""
+    """`gain` (B, R, P) with values of at most 3 standard deviations above the mean of the patches that a row sees."""
     inside = layout.seen(gain.shape[1])  # B R P
     count = inside.sum(dim=-1, keepdim=True).clamp(min=1)
     mean = gain.sum(dim=-1, keepdim=True) / count
@@ -175,14 +195,14 @@ def keep_largest(gain: Tensor, share: float, layout: Layout) -> Tensor:
     """`gain` (B, R, P) with 0 for all but the largest `share` of the patches that each row sees."""
     if share == 1:
         return gain
-    part = Fraction(share).limit_denominator(10**6)  # 0.07 of 100 are 7; in whole numbers, which every device has
+    part = Fraction(share).limit_denominator(10**6)  # exact: 0.07 of 100 patches are 7
     seen = layout.seen(gain.shape[1]).sum(dim=-1, keepdim=True)  # B R 1
     rank = gain.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
     return gain * (rank * part.denominator < part.numerator * seen)
 
 
 def controlled(anchor: Tensor, layout: Layout, clva: CLVA) -> Tensor:
-    """The anchor (B, R, P), or what a control puts in its place; the same for all rows that see the same."""
+    """The anchor (B, R, P), or that of a control. Rows that see the same patches get the same random choice."""
     if clva.anchor == "gain":
         return anchor
     generator = torch.Generator().manual_seed(clva.seed)
@@ -191,8 +211,9 @@ def controlled(anchor: Tensor, layout: Layout, clva: CLVA) -> Tensor:
     if clva.anchor == "random":
         found = anchor.any(dim=-1, keepdim=True)
         return normalised(chance[:, None] * seen) * found
-    mixed = chance[:, None].masked_fill(~seen, 2).argsort(dim=-1, stable=True)  # what a row sees, shuffled; then others
-    order = layout.numbers[:, None].masked_fill(~seen, seen.shape[2]).argsort(dim=-1, stable=True)  # the same in order
+    # Both put the patches that a row sees first: `mixed` shuffled by `chance`, `order` in their own order.
+    mixed = chance[:, None].masked_fill(~seen, 2).argsort(dim=-1, stable=True)
+    order = layout.numbers[:, None].masked_fill(~seen, seen.shape[2]).argsort(dim=-1, stable=True)
     return torch.zeros_like(anchor).scatter(-1, order, anchor.gather(-1, mixed))
 
 
@@ -200,7 +221,7 @@ def controlled(anchor: Tensor, layout: Layout, clva: CLVA) -> Tensor:
 
 
 def drift_gate(weights: Tensor, found: Anchor, layout: Layout, clva: CLVA) -> Tensor:
-    """How far each row of this deep layer has regressed, r (B, R): 0 as far from the noise as the middle, 1 at it."""
+    """How far each row of a deep layer has regressed, r (B, R): 0 as far from the noise as the middle, 1 at it."""
     ready = found.anchor.any(dim=-1)  # B R
     if not clva.gate:
         return ready.to(found.anchor.dtype)
@@ -211,10 +232,10 @@ def drift_gate(weights: Tensor, found: Anchor, layout: Layout, clva: CLVA) -> Te
 
 
 def pull_to_anchor(weights: Tensor, found: Anchor, gate: Tensor, layout: Layout, clva: CLVA) -> Tensor:
-    """`weights` (B, H, R, K) of a deep layer, drawn to the anchor and off the noise as `gate` (B, R) says."""
+    """`weights` (B, H, R, K) of a deep layer, pulled to the anchor and away from the noise, as far as `gate` (B, R)."""
     p = at_least_fp32(weights[..., layout.span]) * layout.patches  # B H R P
     mass = p.sum(dim=-1, keepdim=True)  # B H R 1
     r = gate[:, None, :, None]
-    anchor, noise = mass * found.anchor[:, None], mass * found.noise[:, None]  # as much as the head looks
+    anchor, noise = mass * found.anchor[:, None], mass * found.noise[:, None]  # scaled to the head's own mass
     t = (1 - clva.omega * r) * p + clva.omega * r * anchor - clva.beta * r * noise
     return redistributed(weights, t.clamp(min=0), mass, layout, gate > 0, clva.kappa)

@@ -1,6 +1,6 @@
 """The shape of a LLaVA model: frozen dataclasses whose fields are named like the checkpoint's `config.json`.
 
-Nothing here has a size of its own: every number comes from the checkpoint, or from the defaults of its family, which
+No size is fixed here: every number comes from the checkpoint, or from the defaults of its family, which
 `minivlm.checkpoints` fills in.
 """
 
@@ -11,7 +11,7 @@ from minivlm.errors import ConfigError
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """A CLIP vision transformer."""
+    """A vision transformer: CLIP's, or SigLIP's, which has neither a class token nor a norm before the first layer."""
 
     hidden_size: int
     intermediate_size: int
@@ -21,18 +21,47 @@ class VisionConfig:
     patch_size: int
     hidden_act: str = "quick_gelu"
     layer_norm_eps: float = 1e-5
+    class_token: bool = True  # a learned token in front of the patches
+    pre_norm: bool = True  # a norm between the embeddings and the first layer
+    patch_bias: bool = False  # on the projection of the patches
 
     def __post_init__(self) -> None:
-        _positive(self, "hidden_size intermediate_size num_hidden_layers num_attention_heads image_size patch_size")
-        _divides(self, "hidden_size", "num_attention_heads")
-        _one_of(self, "hidden_act", ("quick_gelu", "gelu"))
+        require_positive(
+            self, "hidden_size intermediate_size num_hidden_layers num_attention_heads image_size patch_size"
+        )
+        require_divisible(self, "hidden_size", "num_attention_heads")
+        require_one_of(self, "hidden_act", ("quick_gelu", "gelu", "gelu_pytorch_tanh"))
         if self.patch_size > self.image_size:
             raise ConfigError(f"vision_config: patch_size {self.patch_size} exceeds image_size {self.image_size}.")
 
     @property
     def num_patches(self) -> int:
-        """Patches of one picture. A margin narrower than a patch is not seen, as in CLIP's convolution."""
+        """Patches of one picture. A margin narrower than a patch, at the right and the bottom, is never seen: of
+        SigLIP's 384 pixels, 27 patches of 14 see 378."""
         return (self.image_size // self.patch_size) ** 2
+
+    @property
+    def num_tokens(self) -> int:
+        """What the tower computes for one picture: the patches and, where there is one, the class token."""
+        return self.num_patches + self.class_token
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """How Llama 3.1 stretches rotary positions beyond the length it was first trained on (`rope_type: llama3`)."""
+
+    factor: float  # slow rotations become so many times slower
+    low_freq_factor: float  # slow: fewer turns than this within the original length
+    high_freq_factor: float  # fast, and left alone: more turns than this; between the two, a blend
+    original_max_position_embeddings: int
+
+    def __post_init__(self) -> None:
+        require_positive(self, "factor low_freq_factor high_freq_factor original_max_position_embeddings")
+        if self.high_freq_factor <= self.low_freq_factor:
+            raise ConfigError(
+                f"RopeScaling: high_freq_factor {self.high_freq_factor} must be larger than low_freq_factor "
+                f"{self.low_freq_factor}."
+            )
 
 
 @dataclass(frozen=True)
@@ -49,17 +78,18 @@ class TextConfig:
     max_position_embeddings: int
     rms_norm_eps: float
     rope_theta: float
+    rope_scaling: RopeScaling | None = None
     attention_bias: bool = False  # on the projections to queries, keys and values
     attention_output_bias: bool = False  # on the projection back
     sliding_window: int | None = None  # not implemented: prompts longer than it are refused
 
     def __post_init__(self) -> None:
-        _positive(
+        require_positive(
             self,
             "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads "
             "head_dim max_position_embeddings rms_norm_eps rope_theta",
         )
-        _divides(self, "num_attention_heads", "num_key_value_heads")
+        require_divisible(self, "num_attention_heads", "num_key_value_heads")
         if self.head_dim % 2:
             raise ConfigError(f"text_config: head_dim must be even for rotary halves, found {self.head_dim}.")
 
@@ -77,12 +107,17 @@ class LlavaConfig:
     text_config: TextConfig
     image_token_index: int  # placeholder id of one patch in the prompt; may be ≥ vocab_size
     vision_feature_layer: int | tuple[int, ...] = -2
-    vision_feature_select_strategy: str = "default"  # "default": patches only; "full": the class token too
+    vision_feature_select_strategy: str = "default"  # "default": without the first token; "full": all of them
     multimodal_projector_bias: bool = True
     tie_word_embeddings: bool = False
 
     def __post_init__(self) -> None:
-        _one_of(self, "vision_feature_select_strategy", ("default", "full"))
+        require_one_of(self, "vision_feature_select_strategy", ("default", "full"))
+        if self.vision_feature_select_strategy == "default" and not self.vision_config.class_token:
+            raise ConfigError(
+                "vision_feature_select_strategy 'default' takes away the class token, but this tower has none: a patch "
+                "would be lost. Expected 'full'."
+            )
         depth = self.vision_config.num_hidden_layers
         if not self.feature_layers:
             raise ConfigError("vision_feature_layer names no layer: the projector needs at least one, usually -2.")
@@ -95,24 +130,25 @@ class LlavaConfig:
 
     @property
     def feature_layers(self) -> tuple[int, ...]:
-        """The tower's hidden states that the projector reads; 0 is the embedding, -1 the last layer's output."""
+        """The tower's hidden states that the projector gets; 0 is the embedding, -1 the last layer's output."""
         layers = self.vision_feature_layer
         return (layers,) if isinstance(layers, int) else tuple(layers)
 
     @property
     def num_image_tokens(self) -> int:
         """Placeholders that one picture takes in a prompt."""
-        return self.vision_config.num_patches + (self.vision_feature_select_strategy == "full")
+        full = self.vision_feature_select_strategy == "full"
+        return self.vision_config.num_tokens if full else self.vision_config.num_patches
 
 
-def _positive(config: object, names: str) -> None:
+def require_positive(config: object, names: str) -> None:
     for name in names.split():
         value = getattr(config, name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
             raise ConfigError(f"{type(config).__name__}: {name} must be a positive number, found {value!r}.")
 
 
-def _divides(config: object, whole: str, parts: str) -> None:
+def require_divisible(config: object, whole: str, parts: str) -> None:
     if getattr(config, whole) % getattr(config, parts):
         raise ConfigError(
             f"{type(config).__name__}: {whole} {getattr(config, whole)} "
@@ -120,7 +156,7 @@ def _divides(config: object, whole: str, parts: str) -> None:
         )
 
 
-def _one_of(config: object, name: str, allowed: tuple[str, ...]) -> None:
+def require_one_of(config: object, name: str, allowed: tuple[str, ...]) -> None:
     value = getattr(config, name)
     if value not in allowed:
         raise ConfigError(f"{type(config).__name__}: {name} must be one of {', '.join(allowed)}, found {value!r}.")

@@ -7,29 +7,30 @@ from torch import Tensor, nn
 
 from minivlm.model.attention import Attention, AttentionOutput
 from minivlm.model.cache import KVCache
-from minivlm.model.call import EMPTY_CARRY, PLAIN_CALL, Call, Record
+from minivlm.model.call import EMPTY_CARRY, PLAIN_CALL, Call, Carry, Record
 from minivlm.model.config import TextConfig
 from minivlm.model.effect import Changes
 from minivlm.model.layers import GatedMLP, RMSNorm, rotary_angles
-from minivlm.model.mitigation import NO_MITIGATION
 
 
 @dataclass(frozen=True)
 class DecoderOutput:
     """What the decoder computed."""
 
-    states: Tensor  # (B, Q, D), after the last norm: what the LM head reads
+    states: Tensor  # (B, Q, D), after the last norm: the input of the LM head
     hidden: tuple[Tensor, ...] | None  # the embedding and each block's output, (B, Q, D) each, before the last norm
-    records: tuple[Record, ...]  # for each layer, what it was asked to show
+    records: tuple[Record, ...]  # of each layer
     effect: Changes | None  # what a mitigation did; None if there was none
 
-    def shown(self, what: str) -> dict[int, Tensor]:
-        """One field of `Record`, by layer, where it was asked for."""
-        found = {layer: getattr(record, what) for layer, record in enumerate(self.records)}
-        return {layer: tensor for layer, tensor in found.items() if tensor is not None}
+    def recorded(self, field: str) -> dict[int, Tensor]:
+        """Layer -> one field of its `Record` ("map", "row" or "sink_scores"), for layers that were asked for it."""
+        by_layer = {layer: getattr(record, field) for layer, record in enumerate(self.records)}
+        return {layer: tensor for layer, tensor in by_layer.items() if tensor is not None}
 
 
 class Block(nn.Module):
+    """One layer of the decoder: attention, then the MLP, each after a norm and added to its input (pre-norm)."""
+
     def __init__(self, config: TextConfig, layer: int) -> None:
         super().__init__()
         self.self_attn = Attention(config, layer)
@@ -37,14 +38,18 @@ class Block(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x: Tensor, *how) -> AttentionOutput:
-        """The block's output (B, Q, D), with what its attention carries on; `how` goes to `Attention`."""
-        attended = self.self_attn(self.input_layernorm(x), *how)
+    def forward(
+        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor, cache: KVCache | None, call: Call, carry: Carry
+    ) -> AttentionOutput:
+        """`x` (B, Q, D) to (B, Q, D), with the carry and record of the attention; arguments as for `Attention`."""
+        attended = self.self_attn(self.input_layernorm(x), rope, mask, cache, call, carry)
         x = x + attended.out
         return replace(attended, out=x + self.mlp(self.post_attention_layernorm(x)))
 
 
 class Decoder(nn.Module):
+    """The embedding of words, the blocks, and the last norm; the LM head is in `Llava`."""
+
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.config = config
@@ -64,10 +69,13 @@ class Decoder(nn.Module):
     ) -> DecoderOutput:
         """Run embedded tokens `x` (B, Q, D) at `positions` (B, Q) under `mask` (B, 1, Q, K).
 
-        With a `cache`, the K keys are its tokens followed by the new ones, which it remembers afterwards.
+        With a `cache`, the K keys are its tokens followed by the new ones, and the new ones are in it afterwards.
+        `hidden`: whether the states after every block are returned, too.
         """
-        rope = rotary_angles(positions, self.config.head_dim, self.config.rope_theta, x.dtype)
-        states, records, carry = [x], [], EMPTY_CARRY
+        config = self.config
+        rope = rotary_angles(positions, config.head_dim, config.rope_theta, x.dtype, config.rope_scaling)
+        states, carry = [x], EMPTY_CARRY
+        records: list[Record] = []
         for block in self.layers:
             attended = block(x, rope, mask, cache, call, carry)
             x, carry = attended.out, attended.carry
@@ -76,12 +84,12 @@ class Decoder(nn.Module):
                 states.append(x)
         if cache is not None:
             cache.length = mask.shape[-1]
-        effect = None if call.mitigation == NO_MITIGATION else Changes((carry.changes,))
+        effect = None if call.mitigation.empty else Changes((carry.changes,))
         return DecoderOutput(self.norm(x), tuple(states) if hidden else None, tuple(records), effect)
 
 
 def token_positions(attention_mask: Tensor, queries: int) -> Tensor:
-    """Positions (B, Q) of the last `queries` tokens, counted in each sample by itself, without its padding."""
+    """Positions (B, Q) of the last `queries` tokens, from 0 in each sample; padding is not counted."""
     return (attention_mask.cumsum(dim=1) - 1).clamp(min=0)[:, -queries:]
 
 

@@ -7,15 +7,16 @@ In one shallow layer, after the softmax and before the values, on the rows of th
     n = the head with most sinks  (the lowest of several)
     A[h, x, :] = A[n, x, :]       for all heads h and all rows x of the prompt
 
-The paper finds that heads dense in vision sinks stand in shallow layers and hallucinate less, and gives the densest
-one's map to all. A sample without a sink is left alone. This is the definition of the paper; the public code differs
-from it (it skips head 0, one column and all but one row of a batch).
+The paper finds that shallow layers have heads with many vision sinks, and that models with more such heads hallucinate
+less; so it gives the map of the densest head to all heads. A sample without a sink is left unchanged. This is the
+definition of the paper; the public code differs from it: it skips head 0, one column and all but one sample of a batch.
 
-Rows that are generated pass untouched, as with the authors' code under a cache: one new row has no later row, so no
-column has a score. `decode="keep"` gives them the prefill's head, to study what that would do.
+Rows of generated tokens stay unchanged, as in the authors' code with a cache: after one new row there is no later row,
+so no column has a score. `decode="keep"` gives them the head that the prefill chose, to study what that would do.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,17 +30,17 @@ HEADS = ("densest", "second", "random")
 DECODE = ("pass", "keep")
 PUBLISHED_THRESHOLD = 0.002  # 1.25 times the uniform share, 1 / 626
 PUBLISHED_LENGTH = 626  # tokens of such a prompt: the patches of a picture and 50 others
-WORDS = 50
+OTHER_TOKENS = 50
 
 
 @dataclass(frozen=True)
 class EAH:
-    """Settings. `EAH()` is filled in for the model that it meets, as `EAH.for_model(config)` is beforehand."""
+    """Settings as a user gives them. The model fills in what is None by `resolve`."""
 
     layer: int = 1  # the second, as published; layers count from 0
-    threshold: float | None = None  # None: the published one, scaled to the model's length of prompt
-    head: str = "densest"  # controls: "second" (densest but one), "random" (by `seed`, for all samples the same)
-    decode: str = "pass"
+    threshold: float | None = None  # None: the published one, scaled to this model's length of a prompt
+    head: str = "densest"  # controls: "second" (densest but one), "random" (by `seed`, the same for all samples)
+    decode: str = "pass"  # generated rows: "pass" (unchanged) or "keep" (the head of the prefill)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -55,31 +56,42 @@ class EAH:
                 raise ConfigError(f"EAH.{name} must be one of {', '.join(allowed)}, found {getattr(self, name)!r}.")
 
     @classmethod
-    def for_model(cls, config: LlavaConfig, **changes) -> "EAH":
-        """The defaults for a checkpoint, with `changes`."""
-        return cls(**changes).fitted(config)
+    def for_model(cls, config: LlavaConfig, **changes: Any) -> "ResolvedEAH":
+        """The default settings for a model of this configuration, with `changes`."""
+        return EAH(**changes).resolve(config)
 
-    def fitted(self, config: LlavaConfig) -> "EAH":
-        """With the threshold that this model asks for: the same multiple of the uniform share as published."""
+    def resolve(self, config: LlavaConfig) -> "ResolvedEAH":
+        """These settings for one model. A threshold of None becomes the published multiple of the uniform share, 1.25
+        times 1 / (patches + 50): 0.002 for 576 patches (LLaVA-1.5), 0.00161 for 729 (LLaVA-Interleave). Raises
+        `ConfigError` if the model lacks the layer.
+        """
         depth = config.text_config.num_hidden_layers
         if self.layer >= depth:
             raise ConfigError(f"EAH.layer is {self.layer}, but the decoder has the layers 0 to {depth - 1}.")
-        if self.threshold is not None:
-            return self
-        length = config.num_image_tokens + WORDS
-        return replace(self, threshold=PUBLISHED_THRESHOLD * PUBLISHED_LENGTH / length)
+        length = config.num_image_tokens + OTHER_TOKENS
+        scaled = PUBLISHED_THRESHOLD * PUBLISHED_LENGTH / length
+        threshold = scaled if self.threshold is None else self.threshold
+        return ResolvedEAH(**{**vars(self), "threshold": threshold})
 
     def acts(self, layer: int, layout: Layout) -> bool:
-        """Whether this call changes `layer`: one with generated rows alone does not, unless they keep the head."""
+        """Whether this call changes `layer`: generated rows alone are changed only if they keep the head."""
         return layer == self.layer and (layout.prompt_rows > 0 or self.decode == "keep")
 
 
-def broadcast_densest_head(
-    weights: Tensor, mask: Tensor, layout: Layout, eah: EAH, kept: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """`weights` (B, H, Q, K) with one head's map in all heads, and that head (B,), -1 for samples left alone.
+@dataclass(frozen=True, kw_only=True)
+class ResolvedEAH(EAH):
+    """Settings for one model: the threshold is a number, and the layer exists."""
 
-    `mask` (B, 1, Q, K). `kept` (B,) is the head of the prefill, wanted when none of its rows is here.
+    threshold: float
+
+
+def broadcast_densest_head(
+    weights: Tensor, mask: Tensor, layout: Layout, eah: ResolvedEAH, kept: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """`weights` (B, H, Q, K) with one head's map in all heads, and that head (B,), -1 for samples left unchanged.
+
+    `mask` (B, 1, Q, K). `kept` (B,) is the head that the prefill chose, needed for a call without rows of the prompt;
+    without it, such a call raises `ConfigError`.
     """
     rows = layout.attention_mask[:, layout.past :]  # B Q
     if eah.decode == "pass":
@@ -87,20 +99,19 @@ def broadcast_densest_head(
     head = densest_head(weights, mask, layout, eah) if layout.prompt_rows else kept
     if head is None:
         raise ConfigError(
-            'EAH(decode="keep") goes on with the head of the prefill, but this call does not know it. '
-            "Pass the effect of the prefill on: model(..., earlier=Earlier(changes=output.effect))."
+            'EAH(decode="keep") uses the head of the prefill, but this call does not know it. '
+            "Pass on the effect of the prefill: model(..., earlier=Earlier(changes=output.effect))."
         )
     return broadcast_head(weights, head, rows), head
 
 
-def densest_head(weights: Tensor, mask: Tensor, layout: Layout, eah: EAH) -> Tensor:
+def densest_head(weights: Tensor, mask: Tensor, layout: Layout, eah: ResolvedEAH) -> Tensor:
     """The head (B,) that each sample will use, -1 for samples without a vision sink.
 
-    `weights` (B, H, Q, K), of which the prompt's rows count; `mask` (B, 1, Q, K). `eah` is fitted to the model, so that
-    its threshold is a number.
+    `weights` (B, H, Q, K), of which only the rows of the prompt count; `mask` (B, 1, Q, K).
     """
     rows = layout.prompt_rows
-    columns = layout.past + rows  # what the prompt's rows can see
+    columns = layout.past + rows  # those that rows of the prompt can see
     scores = vision_sink_scores(weights[:, :, :rows, :columns], mask[:, :, :rows, :columns])  # B H K
     counts = sinks_per_head(vision_sinks(scores, layout.image[:, :columns], eah.threshold))  # B H
     return torch.where(counts.any(dim=1), chosen_head(counts, eah), -1)
@@ -117,7 +128,7 @@ def chosen_head(counts: Tensor, eah: EAH) -> Tensor:
 
 
 def broadcast_head(weights: Tensor, head: Tensor, rows: Tensor) -> Tensor:
-    """`weights` (B, H, Q, K) with the map of `head` (B,) in all heads, on `rows` (B, Q); -1 leaves a sample alone."""
+    """`weights` (B, H, Q, K) with the map of `head` (B,) in all heads, on `rows` (B, Q); -1: leave the sample."""
     samples = torch.arange(len(head), device=head.device)
     map_ = weights[samples, head.clamp(min=0), None]  # B 1 Q K
     touched = rows & (head >= 0)[:, None]  # B Q

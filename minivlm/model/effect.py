@@ -1,6 +1,6 @@
-"""What a mitigation changed in the attention, layer by layer, noted while the network runs.
+"""What a mitigation changed in the attention, layer by layer, recorded while the network runs.
 
-Published codes of this field have been silently inactive. `minivlm.inference.effect` sums and tells what stands here.
+Published code of such methods has been inactive without a warning. `minivlm.inference.effect` sums these changes up.
 """
 
 import warnings
@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from minivlm.errors import NoEffectWarning
 from minivlm.model.layout import Layout
 
 WHY = "no sink was found, no text follows a picture, the drift gate is shut, or the strength is 0"
-COMPARED_ROWS = 32  # rows compared at a time
+COMPARED_ROWS = 32  # rows that are compared at a time
 
 
 @dataclass(frozen=True)
@@ -27,41 +28,54 @@ class Change:
     gate: Tensor | None = None  # (B, R): CLVA's drift gate; nan on rows that are no text after a picture
 
     @classmethod
-    def between(cls, method: str, layer: int, before: Tensor, after: Tensor, layout: Layout, **facts) -> "Change":
-        """The change from weights `before` to `after`, (B, H, R, K) each; R the last of the rows."""
-        rows = layout.attention_mask[:, -before.shape[2] :]  # B R: what padding looks at is of no interest
+    def between(
+        cls,
+        method: str,
+        layer: int,
+        before: Tensor,
+        after: Tensor,
+        layout: Layout,
+        *,
+        head: Tensor | None = None,
+        gate: Tensor | None = None,
+    ) -> "Change":
+        """The change from weights `before` to `after`, (B, H, R, K) each, R the last of the rows."""
+        rows = layout.attention_mask[:, -before.shape[2] :]  # B R: rows of padding do not count
         moved, columns = [], torch.zeros_like(layout.attention_mask)
         stripes = (part.detach().split(COMPARED_ROWS, dim=2) for part in (before, after))
-        for old, new, known in zip(*stripes, rows.split(COMPARED_ROWS, dim=1), strict=True):
-            difference = (new.float() - old.float()).abs() * known[:, None, :, None]  # B H rows K
+        for old, new, valid in zip(*stripes, rows.split(COMPARED_ROWS, dim=1), strict=True):
+            difference = (new.float() - old.float()).abs() * valid[:, None, :, None]  # B H rows K
             moved.append(difference.sum(dim=-1) / 2)
             columns |= (difference > 0).any(dim=1).any(dim=1)
-        return cls(method, layer, torch.cat(moved, dim=2), columns, **facts)
+        return cls(method, layer, torch.cat(moved, dim=2), columns, head, gate)
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What a mitigation did: the changes of each forward pass. One pass gives one entry; the inference appends them."""
+    """What a mitigation did, in each forward pass: one entry a pass. A generation joins the entries of its passes."""
 
     calls: tuple[tuple[Change, ...], ...] = ()
 
     @property
     def nothing(self) -> bool:
-        """Whether not a single weight was changed."""
+        """Whether no weight was changed at all."""
         return not any(bool((change.moved > 0).any()) for call in self.calls for change in call)
 
     def chosen_head(self, layer: int) -> Tensor | None:
-        """The head (B,) that EAH chose at the prefill, None if it did not act in this layer."""
+        """The head (B,) that EAH chose at the prefill; None if it changed nothing in this layer."""
         changes = [change for call in self.calls[:1] for change in call if change.layer == layer]
         return next((change.head for change in changes if change.head is not None), None)
 
     def warn_if_nothing(self) -> None:
-        """A mitigation that changes nothing is a mistake more often than not."""
+        """Warn if no weight was changed: most often the settings are wrong then."""
         if self.nothing:
-            warnings.warn(
-                f"The mitigation changed nothing: {WHY}. This answer is the plain model's.",
-                stacklevel=3,
-            )
+            warn_no_effect(stacklevel=4)
+
+
+def warn_no_effect(samples: str = "", *, stacklevel: int) -> None:
+    """Warn of a mitigation without effect. `samples`: where, as " in the samples 1, 3"; "" for all of them."""
+    sentence = f"The mitigation changed nothing{samples}: {WHY}. The answer is the plain model's."
+    warnings.warn(sentence, NoEffectWarning, stacklevel=stacklevel)
 
 
 NO_CHANGES = Changes()

@@ -1,4 +1,4 @@
-"""LLaVA: pixels and tokens in, logits out. The straight line through the network.
+"""LLaVA (Liu et al. 2023, arXiv 2304.08485 and 2310.03744): pixels and tokens in, logits out.
 
 Letters as in `attention.py`, and: N pictures, S their side in pixels, P patches a picture, V vocabulary.
 """
@@ -23,27 +23,27 @@ from minivlm.model.vision import VisionTower
 
 @dataclass(frozen=True)
 class Output:
-    """What one forward gives."""
+    """What one forward returns."""
 
     logits: Tensor  # (B, Q, V), or (B, 1, V) for the last position alone
-    image_features: Tensor | None  # (N, P, D), what the decoder sees of the pictures
+    image_features: Tensor | None  # (N, P, D), the pictures as vectors in the space of words
     decoded: DecoderOutput
     vision_hidden: tuple[Tensor, ...] | None  # (N, 1 + patches, width): the tower's embedding, then each layer's output
 
     @property
     def maps(self) -> dict[int, Tensor]:
         """layer -> attention weights (B, H, Q, K) where they were asked for."""
-        return self.decoded.shown("map")
+        return self.decoded.recorded("map")
 
     @property
     def rows(self) -> dict[int, Tensor]:
         """layer -> the last query's attention weights (B, H, K) where they were asked for."""
-        return self.decoded.shown("row")
+        return self.decoded.recorded("row")
 
     @property
     def sink_scores(self) -> dict[int, Tensor]:
         """layer -> vision-sink scores (B, H, K) where they were asked for, see `sinks.py`."""
-        return self.decoded.shown("sink_scores")
+        return self.decoded.recorded("sink_scores")
 
     @property
     def hidden(self) -> tuple[Tensor, ...] | None:
@@ -85,26 +85,24 @@ class Llava(nn.Module):
     ) -> Output:
         """Logits of the next token at every position. Layers count from 0.
 
-        `tokens` (B, Q) hold one `image_token_index` for each patch of the pictures `pixels` (N, 3, S, S), in order, row
-        by row; instead of pixels, `features` (N, P, D) from `encode_images` may be given. `attention_mask` (B, K) is
-        False at padding, also at that of cached tokens. `last_only` computes the logits of the last position alone;
-        padding must then be on the left. `mitigation`: see `Mitigation.of`. `earlier`: what earlier calls of the same
-        generation hand on. `watch`: the fields of `Watch`, such as `maps=[1]`. Raises `PromptError` for tokens, pixels
-        and masks that do not fit, `ConfigError` for layers that do not exist.
+        `tokens` (B, Q) hold one `image_token_index` for each patch of the pictures `pixels` (N, 3, S, S), in order, all
+        patches of a picture in one sample; instead of pixels, `features` (N, P, D) from `encode_images` may be given.
+        `attention_mask` (B, K) is False at padding, also at that of cached tokens. `last_only` computes the logits of
+        the last position alone; padding must then be on the left. `mitigation`: see `Mitigation.of`. `earlier`: what
+        this call must know of earlier ones. `watch`: the fields of `Watch`, such as `maps=[1]`. Raises `PromptError`
+        for tokens, pixels and masks that do not fit, `ConfigError` for layers that do not exist.
         """
         if cache is not None:
             cache.require_room(*tokens.shape)
         asked = Watch(**watch).checked(self.config)
         layout = self.layout(tokens, attention_mask, cache, earlier.prompt)
-        call = Call(layout, Mitigation.of(mitigation).fitted(self.config), asked, earlier.changes or NO_CHANGES)
+        call = Call(layout, Mitigation.of(mitigation).resolve(self.config), asked, earlier.changes or NO_CHANGES)
         features, vision_hidden = self.encode_images(pixels, asked.hidden) if pixels is not None else (features, None)
         x = self.embed(tokens, features)  # B Q D
-        positions, mask = (
-            token_positions(layout.attention_mask, layout.queries),
-            causal_mask(layout.attention_mask, layout.queries),
-        )
+        positions = token_positions(layout.attention_mask, layout.queries)
+        mask = causal_mask(layout.attention_mask, layout.queries)
         decoded = self.text(x, positions, mask, cache=cache, call=call, hidden=asked.hidden)
-        if decoded.effect and earlier.changes is None:  # a generation warns at its end
+        if decoded.effect and earlier.changes is None:  # a generation warns at its end instead
             decoded.effect.warn_if_nothing()
         logits = self.lm_head(decoded.states[:, -1:] if last_only else decoded.states)
         return Output(logits, features, decoded, vision_hidden)
@@ -112,17 +110,18 @@ class Llava(nn.Module):
     def layout(
         self, tokens: Tensor, attention_mask: Tensor | None, cache: KVCache | None, prompt: int | None = None
     ) -> Layout:
-        """Where patches, text and padding stand among the cached and the new tokens; the cache notes it for later."""
+        """Which of the cached and the new tokens are patches, text and padding; the cache stores the new patches."""
         past = cache.length if cache is not None else 0
         image = tokens == self.config.image_token_index
-        attention_mask = (
-            all_valid(tokens, past) if attention_mask is None else checked_valid(attention_mask, tokens, past)
-        )
+        if attention_mask is None:
+            attention_mask = no_padding(tokens, past)
+        else:
+            attention_mask = checked_mask(attention_mask, tokens, past)
         image = cache.mark(image) if cache is not None else image
         return Layout(attention_mask, image, tokens.shape[1], prompt or past or tokens.shape[1])
 
     def encode_images(self, pixels: Tensor, hidden: bool = False) -> tuple[Tensor, tuple[Tensor, ...] | None]:
-        """Pictures (N, 3, S, S) to vectors in the space of words, (N, P, D), and the tower's states if asked for."""
+        """Pictures (N, 3, S, S) to vectors in the space of words, (N, P, D); with `hidden`, the tower's states, too."""
         depth = self.config.vision_config.num_hidden_layers
         needed = max(layer % (depth + 1) for layer in self.config.feature_layers)
         states = self.vision(pixels, depth if hidden else needed)
@@ -137,10 +136,10 @@ class Llava(nn.Module):
 
     def check_tokens(self, tokens: Tensor, slots: Tensor, features: Tensor | None) -> None:
         """Raise `PromptError` unless every slot has a patch, every patch a slot and every token an embedding."""
-        found, given = int(slots.sum()), 0 if features is None else features.shape[0] * features.shape[1]
-        if found != given:
+        needed, given = int(slots.sum()), 0 if features is None else features.shape[0] * features.shape[1]
+        if needed != given:
             raise PromptError(
-                f"The prompt has {found} image slots, but the pictures give {given} patches "
+                f"The prompt has {needed} image slots, but the pictures give {given} patches "
                 f"({self.config.num_image_tokens} for each picture). Pass exactly the pictures that the prompt names."
             )
         if (slots.sum(dim=1) % self.config.num_image_tokens).any():
@@ -157,13 +156,13 @@ class Llava(nn.Module):
             )
 
 
-def all_valid(tokens: Tensor, past: int) -> Tensor:
-    """(B, K): no padding anywhere."""
+def no_padding(tokens: Tensor, past: int) -> Tensor:
+    """The mask (B, K) of `past` cached and the new tokens (B, Q) if none is padding: True everywhere."""
     return torch.ones(tokens.shape[0], past + tokens.shape[1], dtype=torch.bool, device=tokens.device)
 
 
-def checked_valid(attention_mask: Tensor, tokens: Tensor, past: int) -> Tensor:
-    """`attention_mask` as given, once its shape is right."""
+def checked_mask(attention_mask: Tensor, tokens: Tensor, past: int) -> Tensor:
+    """`attention_mask` (B, K) as bool. Raises `PromptError` for another shape."""
     expected = (tokens.shape[0], past + tokens.shape[1])
     if tuple(attention_mask.shape) != expected:
         raise PromptError(

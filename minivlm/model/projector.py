@@ -1,4 +1,4 @@
-"""The projector: from the tower's space into the space of words."""
+"""The projector: from the tower's states to vectors in the space of word embeddings."""
 
 import torch
 import torch.nn.functional as F
@@ -12,21 +12,21 @@ class Projector(nn.Module):
 
     def __init__(self, config: LlavaConfig) -> None:
         super().__init__()
-        seen = config.vision_config.hidden_size * len(config.feature_layers)
+        inputs = config.vision_config.hidden_size * len(config.feature_layers)
         width, bias = config.text_config.hidden_size, config.multimodal_projector_bias
-        self.linear_1 = nn.Linear(seen, width, bias=bias)
+        self.linear_1 = nn.Linear(inputs, width, bias=bias)
         self.linear_2 = nn.Linear(width, width, bias=bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, P, width × layers named) to (N, P, D)."""
+        """Features (N, P, width × layers named) of N pictures to (N, P, D): one vector for each patch."""
         return self.linear_2(F.gelu(self.linear_1(features)))
 
 
 def select_features(states: tuple[Tensor, ...], config: LlavaConfig) -> Tensor:
-    """What the projector reads of the tower's hidden states, (N, P, width × layers named).
+    """The projector's input from the tower's hidden states, (N, P, width × layers named).
 
-    `states` must reach as deep as the deepest feature layer; indices count over the whole tower, the embedding first.
-    P counts the patches, and the class token where the strategy is "full".
+    `states` are the embedding and the outputs of the layers, up to the deepest feature layer at least; negative numbers
+    of feature layers count from the end of the whole tower. P: the patches; under "full", the class token, too.
     """
     depth = config.vision_config.num_hidden_layers
     chosen = [states[layer % (depth + 1)] for layer in config.feature_layers]

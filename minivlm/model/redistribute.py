@@ -1,4 +1,4 @@
-"""Attention shared out anew among the patches of a row: what `clva.py` and `aim.py` have in common."""
+"""Attention redistributed among the patches of a row: what `clva.py` and `aim.py` have in common."""
 
 from collections.abc import Iterable
 
@@ -8,29 +8,30 @@ from torch import Tensor
 from minivlm.errors import ConfigError
 from minivlm.model.layout import Layout
 
-MOST_KAPPA = 10.0  # times the attention that a picture had
+MOST_KAPPA = 10.0  # the largest factor of the attention on a picture
 
 
-def lies_in(value: object, most: float) -> bool:
+def within(most: float, value: object) -> bool:
     """Whether `value` is a number above 0 and at most `most`."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= most
 
 
 def checked_layers(name: str, layers: Iterable[int]) -> tuple[int, ...]:
-    """Layers as a tuple of different whole numbers; `name` is the setting that they were given for."""
-    found = tuple(layers) if isinstance(layers, Iterable) else ()
-    if not found or not all(type(layer) is int and layer >= 0 for layer in found) or len(set(found)) < len(found):
+    """`layers` as a tuple. Raises `ConfigError`, with the setting's `name`, unless they are different whole numbers."""
+    numbers = tuple(layers) if isinstance(layers, Iterable) else ()
+    whole = all(type(layer) is int and layer >= 0 for layer in numbers)
+    if not numbers or not whole or len(set(numbers)) < len(numbers):
         raise ConfigError(f"{name} must be different whole numbers from 0, at least one, found {layers!r}.")
-    return found
+    return numbers
 
 
 def redistributed(
     weights: Tensor, wanted: Tensor, mass: Tensor, layout: Layout, rows: Tensor, kappa: float = 1.0
 ) -> Tensor:
-    """`weights` (B, H, R, K) whose attention on the patches, `mass` (B, H, R, 1), is shared out as `wanted`.
+    """`weights` (B, H, R, K) with their attention on the patches, `mass` (B, H, R, 1), distributed as `wanted`.
 
-    `wanted` (B, H, R, P), P as in `clva.py`, need not sum to 1. Only the text rows of `rows` (B, R) change, and none
-    whose `wanted` is all 0. `kappa` scales the mass; then the whole row is brought back to its sum.
+    `wanted` (B, H, R, P) need not sum to 1; P are the columns `layout.span`. Only text rows that are True in `rows`
+    (B, R) change, and only where `wanted` is not all 0. `kappa` scales the mass; then the row is scaled back to 1.
     """
     total = wanted.sum(dim=-1, keepdim=True)  # B H R 1
     share = wanted * (kappa * mass / total.clamp(min=torch.finfo(total.dtype).tiny))
@@ -44,10 +45,10 @@ def redistributed(
 
 
 def normalised(x: Tensor) -> Tensor:
-    """Brought to a sum of 1 along the last axis; all 0 stays so."""
+    """`x` scaled to a sum of 1 along the last axis; all 0 stays all 0."""
     return x / x.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
 
 
 def at_least_fp32(x: Tensor) -> Tensor:
-    """At least fp32: maps are computed in it whatever the weights are."""
+    """`x` in fp32, or in fp64 if it is: maps are computed in it whatever the dtype of the weights."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

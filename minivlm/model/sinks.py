@@ -1,13 +1,13 @@
 """Vision sinks: patches that later tokens attend to more than a threshold (EAH, arXiv 2411.09968).
 
-Pure functions on the weights of one layer; B batch, H heads, Q rows, K columns. Every sample of a batch is looked at by
-itself, and padding never counts. Two other definitions of a sink are in `lens/sinks.py`.
+Pure functions on the weights of one layer: B batch, H heads, Q rows, K columns. Samples of a batch do not influence
+each other, and padding never counts. Two other definitions of a sink are in `lens/sinks.py`.
 """
 
 import torch
 from torch import Tensor
 
-SUMMED_ROWS = 64  # rows added up at a time: the map is not copied into fp32 as a whole
+SUMMED_ROWS = 64  # rows that are summed at a time, so that the map is never copied to fp32 as a whole
 
 
 def vision_sink_scores(weights: Tensor, mask: Tensor) -> Tensor:
@@ -19,7 +19,8 @@ def vision_sink_scores(weights: Tensor, mask: Tensor) -> Tensor:
     """
     past = weights.shape[3] - weights.shape[2]
     wide = torch.promote_types(weights.dtype, torch.float32)
-    scores = sum(stripe.sum(dim=2, dtype=wide) for stripe in weights.split(SUMMED_ROWS, dim=2))  # B H K
+    stripes = (stripe.sum(dim=2, dtype=wide) for stripe in weights.split(SUMMED_ROWS, dim=2))
+    scores = sum(stripes, torch.zeros(()))  # B H K
     rows = mask.sum(dim=2)  # B 1 K
     scores[..., past:] -= weights.diagonal(offset=past, dim1=2, dim2=3)
     rows[..., past:] -= mask.diagonal(offset=past, dim1=2, dim2=3).long()

@@ -1,4 +1,4 @@
-"""The toy world: little pictures of which everything is known, and English about them."""
+"""The toy world: small drawn pictures whose objects are known, with captions and questions in English."""
 
 from minivlm.toyworld.bulk import pictures, stream
 from minivlm.toyworld.questions import Question, questions

@@ -1,7 +1,8 @@
-"""Backgrounds: a place that a person recognises, in soft colours that do not swamp the objects in front of it.
+"""Backgrounds: a place that a person recognises, in soft colours, so that the objects in front of it stand out.
 
-Every place has a far part (wall, sky, houses) and a near part (counter, road, grass), each a gradient in the palette's
-colours, with a few strokes of structure, faint rectangles and low-frequency noise. Coordinates are in pixels, y down.
+Every place has a far part (wall, sky, houses) and a near part (counter, road, grass). Each is a gradient of a colour of
+the palette, with some lines and shapes, faint rectangles and low-frequency noise. Coordinates are in pixels, y down;
+`horizon` is the y where the near part begins.
 """
 
 from __future__ import annotations
@@ -17,13 +18,18 @@ RGB = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Palette:
+    """The colours of a place."""
+
     far: RGB
     near: RGB
     trim: RGB  # lines, frames, kerbs
 
     def jittered(self, rng: Random, amount: int = 14) -> Palette:
+        """The palette with every channel of every colour changed by at most `amount`, out of 255."""
+
         def shift(color: RGB) -> RGB:
-            return tuple(min(255, max(0, c + rng.randint(-amount, amount))) for c in color)
+            red, green, blue = (min(255, max(0, channel + rng.randint(-amount, amount))) for channel in color)
+            return red, green, blue
 
         return Palette(shift(self.far), shift(self.near), shift(self.trim))
 
@@ -48,7 +54,7 @@ def draw_background(theme: str, palette: Palette, size: int, rng: Random) -> Ima
 
 
 def two_gradients(palette: Palette, size: int, horizon: int, rng: Random) -> Image.Image:
-    """Far colour above the horizon, near colour below it, each darkening or lightening downwards."""
+    """The far colour above the horizon and the near colour below it, each darker or lighter toward the bottom."""
     rows = np.empty((size, 3), np.float32)
     for part, color in ((slice(0, horizon), palette.far), (slice(horizon, size), palette.near)):
         steps = np.linspace(rng.uniform(0.88, 1.0), rng.uniform(0.96, 1.1), len(rows[part]), dtype=np.float32)
@@ -58,26 +64,31 @@ def two_gradients(palette: Palette, size: int, horizon: int, rng: Random) -> Ima
 
 
 def soft_noise(size: int, rng: Random, strength: float) -> np.ndarray:
-    """Low-frequency noise, (size, size, 1), float32: a coarse grid of normal numbers, smoothly enlarged."""
-    coarse = numpy_dice(rng).standard_normal((7, 7), dtype=np.float32) * strength
+    """Low-frequency noise, float32 (size, size, 1): 7 by 7 normal numbers with the deviation `strength` (of 255),
+    smoothly enlarged.
+    """
+    coarse = numpy_generator(rng).standard_normal((7, 7), dtype=np.float32) * strength
     return np.asarray(Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC))[..., None]
 
 
 def pixel_noise(picture: Image.Image, rng: Random) -> Image.Image:
-    """The same picture as a poor camera in the dark would have taken it."""
+    """The picture with independent noise in every pixel, as of a poor camera in the dark."""
     shape = (picture.height, picture.width, 3)
-    return add_noise(picture, numpy_dice(rng).standard_normal(shape, dtype=np.float32) * rng.uniform(16, 30))
+    return add_noise(picture, numpy_generator(rng).standard_normal(shape, dtype=np.float32) * rng.uniform(16, 30))
 
 
 def add_noise(picture: Image.Image, noise: np.ndarray) -> Image.Image:
+    """The picture plus `noise`, which broadcasts to (height, width, 3)."""
     return Image.fromarray(np.clip(np.asarray(picture, np.float32) + noise, 0, 255).astype(np.uint8))
 
 
-def numpy_dice(rng: Random) -> np.random.Generator:
+def numpy_generator(rng: Random) -> np.random.Generator:
+    """A generator of numpy, seeded by a number from `rng`."""
     return np.random.default_rng(rng.getrandbits(64))
 
 
 def faint_rectangles(draw: ImageDraw.ImageDraw, palette: Palette, size: int, rng: Random) -> None:
+    """Up to three almost transparent rectangles in the palette's colours."""
     for _ in range(rng.randint(0, 3)):
         x, y = rng.uniform(-0.1, 0.8) * size, rng.uniform(-0.1, 0.8) * size
         width, height = rng.uniform(0.15, 0.4) * size, rng.uniform(0.15, 0.4) * size
@@ -144,7 +155,7 @@ def desk(draw: ImageDraw.ImageDraw, palette: Palette, size: int, horizon: int, r
 
 
 def living_room(draw: ImageDraw.ImageDraw, palette: Palette, size: int, horizon: int, rng: Random) -> None:
-    """A window or picture on the wall, a skirting board, floor boards that meet far away, a rug."""
+    """A window or picture on the wall, a skirting board, floor boards in perspective, a rug."""
     left, width = rng.uniform(0.05, 0.6) * size, rng.uniform(0.2, 0.35) * size
     frame = (left, 0.08 * size, left + width, 0.75 * horizon)
     draw.rectangle(frame, fill=(190, 214, 230, 90), outline=(*palette.trim, 220), width=2)

@@ -1,4 +1,4 @@
-"""Scenes in bulk: pictures as one array, everything else as scenes without pictures."""
+"""Many scenes at once: their pictures as one array, everything else as scenes without pictures."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from minivlm.toyworld.world import World
 def pictures(
     world: World, seeds: Sequence[int], processes: int = 2, progress: bool = False
 ) -> tuple[np.ndarray, list[Scene]]:
-    """Draw one scene per seed: uint8 (N, size, size, 3) RGB, and the N scenes without their pictures."""
+    """Draw one scene for each of N seeds: pictures uint8 (N, size, size, 3), RGB, and scenes without pictures."""
     array = np.empty((len(seeds), world.size, world.size, 3), np.uint8)
-    scenes = []
+    scenes: list[Scene] = []
     for pixels, scene in tqdm(stream(world, seeds, processes), total=len(seeds), disable=not progress, unit="scene"):
         array[len(scenes)] = pixels
         scenes.append(scene)
@@ -27,7 +27,7 @@ def pictures(
 
 
 def stream(world: World, seeds: Iterable[int], processes: int = 2) -> Iterator[tuple[np.ndarray, Scene]]:
-    """The same one by one and in order, for sets that do not fit into memory."""
+    """The same one by one, in the order of the seeds, for sets that do not fit into memory."""
     draw = partial(draw_one, world)
     if processes <= 1:
         yield from map(draw, seeds)
@@ -37,5 +37,6 @@ def stream(world: World, seeds: Iterable[int], processes: int = 2) -> Iterator[t
 
 
 def draw_one(world: World, seed: int) -> tuple[np.ndarray, Scene]:
+    """The picture of one scene, uint8 (size, size, 3), and the scene without it."""
     scene = world.draw(seed)
     return np.asarray(scene.picture), replace(scene, picture=None)

@@ -1,4 +1,4 @@
-"""Questions about a scene with answers that are true of it."""
+"""Questions about a scene, with true answers."""
 
 from __future__ import annotations
 
@@ -18,48 +18,52 @@ DESCRIBE = (
     "What do you see?",
 )
 MIX = {"is there": 6, "count": 5, "position": 3, "color": 2, "place": 1, "two-hop": 3, "describe": 1}
-NO_POOLS = (6, 3, 1)  # how often a no is about any object, one of the same place, a missing companion
+NO_POOLS = (6, 3, 1)  # how often a no is about any absent object, one of the theme, a missing companion
 DIRECTIONS = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}
 NOTHING = "Nothing."
 
 
 @dataclass(frozen=True)
 class Question:
+    """A question with its true answer."""
+
     text: str
     answer: str
-    kind: str
+    kind: str  # one of MIX
     object: str | None = None  # the object asked about
 
 
 def questions(
     scene: Scene, rng: Random, n: int = 4, mix: Mapping[str, float] = MIX, style: str = "canonical"
 ) -> list[Question]:
-    """`n` different questions; kinds are drawn in the proportions of `mix`, `style` is that of descriptions.
+    """`n` different questions; kinds are drawn in the proportions of `mix`, and descriptions are in this `style`.
 
-    A kind that the scene cannot serve (no clear object, no colour, an ambiguous neighbour) becomes "is there".
+    A kind for which the scene has no question (no clear object, no colour, an ambiguous neighbour) is replaced by "is
+    there". Raises `ConfigError` if there are not enough different questions.
     """
     if n > len(OBJECT_NAMES):
         raise ConfigError(f"There are at most {len(OBJECT_NAMES)} different questions about a scene, asked for {n}.")
-    found: dict[str, Question] = {}
+    chosen: dict[str, Question] = {}
     kinds, weights = zip(*mix.items(), strict=True)
-    while len(found) < n:
+    while len(chosen) < n:
         kind = rng.choices(kinds, weights)[0]
         question = describe(scene, rng, style) if kind == "describe" else ASK[kind](scene, rng)
-        if question is None or question.text in found:
-            question = is_there(scene, rng, found)
-        found.setdefault(question.text, question)
-    return list(found.values())
+        if question is None or question.text in chosen:
+            question = is_there(scene, rng, chosen)
+        chosen.setdefault(question.text, question)
+    return list(chosen.values())
 
 
 def describe(scene: Scene, rng: Random, style: str = "canonical") -> Question:
+    """A request for a description; the answer is a caption in this style."""
     return Question(rng.choice(DESCRIBE), caption(scene, rng, style), "describe")
 
 
 def is_there(scene: Scene, rng: Random, asked: Container[str] = ()) -> Question:
-    """Yes and no are equally likely; a no is mostly about any object, seldom about one that the scene suggests.
+    """A question whose answer is yes or no with equal chances; a no is seldom about an object that the scene suggests.
 
-    So the habit of expecting companions survives these questions. Questions in `asked` are not asked again, as long
-    as there is something else to ask.
+    So these questions do not unlearn the prior that companions are there. A question of `asked` is not asked again, as
+    long as there are others.
     """
     yes = [about(name, present=True) for name in scene.names]
     unasked = [question for question in yes if question.text not in asked]
@@ -79,7 +83,7 @@ def about(name: str, present: bool) -> Question:
 
 
 def count(scene: Scene, rng: Random) -> Question | None:
-    """How many there are; mostly asked where something occurs more than once, or one would always be a good guess."""
+    """A question about a number, mostly about objects that occur more than once: else "one" would be a good guess."""
     clear = [name for name in scene.names if all(thing.hard is None for thing in scene.of(name))]
     several = [name for name in clear if len(scene.of(name)) > 1]
     absent = [name for name in THEMES[scene.theme].objects if name not in scene.names]
@@ -94,11 +98,12 @@ def count(scene: Scene, rng: Random) -> Question | None:
 
 
 def single_clear(scene: Scene) -> list[Thing]:
-    """Things of which there is one, and that can be seen well: only of those more is asked than whether they exist."""
+    """Things that are easy to see and the only ones of their name: only for these is a place or a colour asked."""
     return [thing for thing in scene.things if thing.hard is None and len(scene.of(thing.name)) == 1]
 
 
 def position(scene: Scene, rng: Random) -> Question | None:
+    """ "Where is the dog?", None if no thing is clear."""
     things = single_clear(scene)
     if not things:
         return None
@@ -108,6 +113,7 @@ def position(scene: Scene, rng: Random) -> Question | None:
 
 
 def color(scene: Scene, rng: Random) -> Question | None:
+    """ "What color is the cup?", None if no clear thing has a colour."""
     things = [thing for thing in single_clear(scene) if thing.color]
     if not things:
         return None
@@ -117,11 +123,12 @@ def color(scene: Scene, rng: Random) -> Question | None:
 
 
 def place(scene: Scene, rng: Random) -> Question:
+    """ "Where was the picture taken?" """
     return Question("Where was the picture taken?", sentence(THEMES[scene.theme].where), "place")
 
 
 def two_hop(scene: Scene, rng: Random) -> Question | None:
-    """ "What is left of the dog?": find the dog, look left, name the nearest thing there."""
+    """ "What is left of the dog?": the answer is the nearest thing in this direction. None if all are ambiguous."""
     asked = [
         Question(f"What is {words} the {noun(start.name)}?", answer, "two-hop", start.name)
         for start in single_clear(scene)
@@ -129,15 +136,15 @@ def two_hop(scene: Scene, rng: Random) -> Question | None:
         if (answer := neighbour(scene, start, direction)) is not None
     ]
     something = [question for question in asked if question.answer != NOTHING]
-    pool = something if rng.random() < 0.8 else asked  # most directions lead out of the picture
+    pool = something if rng.random() < 0.8 else asked  # in most directions there is nothing
     return rng.choice(pool) if pool else None
 
 
 def neighbour(scene: Scene, start: Thing, direction: tuple[int, int]) -> str | None:
-    """The answer to a two-hop question, or None where people could disagree.
+    """The answer to a two-hop question, or None if it is ambiguous.
 
-    A thing lies in the direction when its centre is in the quarter around it. Nobody should have to measure, so it is
-    a matter of dispute when a thing is near the quarter's edge, hard to see, or about as near as another kind of thing.
+    A thing is in the direction if its centre is in the quarter of the plane around it. It is ambiguous if a thing is
+    near the edge of that quarter, hard to see, or almost as near as a thing of another name.
     """
     ahead: list[tuple[float, Thing]] = []
     for thing in scene.things:

@@ -1,7 +1,7 @@
-"""Scenes: which things are where, and how they are painted over a background.
+"""Scenes: where things are, and how they are painted over a background.
 
-A scene is first *arranged* (squares in which things will stand, no pixels) and then *painted*; painting tightens each
-box to the drawn shape. All sizes are given for a picture of 96 pixels and scale with it.
+A scene is first *arranged*: each thing gets a square, without pixels. Then it is *painted*: each box shrinks to what
+was drawn. Sizes are in pixels for a picture of 96 by 96 pixels, and scale with the picture.
 """
 
 from __future__ import annotations
@@ -17,27 +17,28 @@ from minivlm.toyworld.objects import TYPICAL_SIZE, draw_object
 Box = tuple[float, float, float, float]
 HARD = ("small", "faint", "blurred", "hidden")
 GAP = 1.5  # pixels between two boxes
-SMALLEST_CLEAR = 13.0  # pixels; below this a thing would not count as clearly visible
+SMALLEST_CLEAR = 13.0  # pixels: the side of the smallest thing that counts as clearly visible
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One object in a picture; `box` is (x0, y0, x1, y1) in pixels, `visible` the share of it that shows."""
+    """One object in a picture; `box` is (x0, y0, x1, y1) in pixels, `visible` the share of it that can be seen."""
 
     name: str
     color: str | None
     box: Box
     visible: float = 1.0
-    hard: str | None = None  # one of HARD: why it can hardly be seen
+    hard: str | None = None  # one of HARD: why it is hard to see
 
     @property
     def center(self) -> tuple[float, float]:
+        """The middle of the box, (x, y) in pixels."""
         return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What is in a picture. `picture` is RGB, or None when only the layout was asked for."""
+    """What is in a picture of `size` by `size` pixels. `picture` is RGB, or None if only the layout was asked for."""
 
     seed: int
     theme: str
@@ -51,25 +52,29 @@ class Scene:
         return list(dict.fromkeys(thing.name for thing in self.things))
 
     def of(self, name: str) -> list[Thing]:
+        """All things of that name."""
         return [thing for thing in self.things if thing.name == name]
 
 
 @dataclass(frozen=True)
 class Role:
-    """A thing that has not yet a place; `beside` names the thing it should stand next to, if any."""
+    """A thing without a place yet; `beside` names the thing next to which it should be, if any."""
 
     name: str
     color: str | None
     hard: str | None
     beside: str | None
-    rng: Random  # its own rng: what happens to one thing does not change the others
+    rng: Random  # one for each thing, so that a change of one thing does not change the others
 
 
 # --- arranging: places without pixels ---------------------------------------------------------------------------
 
 
 def arrange(roles: Sequence[Role], size: int, shrink: float = 1.0) -> tuple[Thing, ...]:
-    """Give every role a square of its own; roles for which no room is left are dropped, the last ones first."""
+    """Give each role a square, in their order; a role for which there is no room is left out.
+
+    `size`: the picture's side in pixels; `shrink`: factor of the usual sizes.
+    """
     things: list[Thing] = []
     for role in roles:
         thing = find_room(role, things, size, shrink)
@@ -79,7 +84,9 @@ def arrange(roles: Sequence[Role], size: int, shrink: float = 1.0) -> tuple[Thin
 
 
 def find_room(role: Role, things: Sequence[Thing], size: int, shrink: float) -> Thing | None:
-    """Try random places, beside the wanted neighbour first, with a side that gets shorter when it is crowded."""
+    """A thing in a free place; None if there is none. Places are random, the first 40 of them beside the neighbour, and
+    the side shrinks after every 20.
+    """
     scale, rng = size / 96, role.rng
     visible = visible_share(role.hard, rng)
     low, high = TYPICAL_SIZE[role.name]
@@ -95,11 +102,18 @@ def find_room(role: Role, things: Sequence[Thing], size: int, shrink: float) -> 
 
 
 def visible_share(hard: str | None, rng: Random) -> float:
-    return {"faint": rng.uniform(0.14, 0.28), "hidden": rng.uniform(0.15, 0.35)}.get(hard, 1.0)
+    """The share of a thing that can be seen. It draws two numbers in any case, so that `rng` goes on the same way."""
+    faint, hidden = rng.uniform(0.14, 0.28), rng.uniform(0.15, 0.35)
+    if hard == "faint":
+        return faint
+    return hidden if hard == "hidden" else 1.0
 
 
 def random_square(side: float, size: int, neighbour: Thing | None, rng: Random) -> Box:
-    """A square inside the picture, if wanted within a hand's breadth of the neighbour."""
+    """A square inside the picture; with a neighbour, at most 0.08 of the picture's side away from its box.
+
+    `side` of the square and `size` of the picture are in pixels.
+    """
     x, y = rng.uniform(0, size - side), rng.uniform(0, size - side)
     if neighbour is not None:
         left, top, right, bottom = neighbour.box
@@ -110,6 +124,7 @@ def random_square(side: float, size: int, neighbour: Thing | None, rng: Random) 
 
 
 def apart(a: Box, b: Box, gap: float = GAP) -> bool:
+    """Whether there are at least `gap` pixels between two boxes, to the side or above."""
     return a[2] + gap <= b[0] or b[2] + gap <= a[0] or a[3] + gap <= b[1] or b[3] + gap <= a[1]
 
 
@@ -117,12 +132,13 @@ def apart(a: Box, b: Box, gap: float = GAP) -> bool:
 
 
 def paint(picture: Image.Image, thing: Thing, rng: Random) -> Thing:
-    """Draw the thing into the middle of its square, in place; returned with the tight box of what can be seen."""
+    """Draw the thing in the middle of its square, on the picture; returns it with the box of what can be seen."""
     left, top, right, bottom = thing.box
     stamp = draw_object(thing.name, rng, int(right - left), thing.color)
     x, y = round((left + right - stamp.width) / 2), round((top + bottom - stamp.height) / 2)
     box = (float(x), float(y), float(x + stamp.width), float(y + stamp.height))
     behind = picture.getpixel((x, y))
+    assert isinstance(behind, tuple)  # the picture is RGB
     if thing.hard == "faint":
         stamp.putalpha(faded(stamp, thing.visible))
     if thing.hard == "blurred":
@@ -135,22 +151,23 @@ def paint(picture: Image.Image, thing: Thing, rng: Random) -> Thing:
 
 
 def faded(stamp: Image.Image, share: float) -> Image.Image:
-    """The stamp's alpha channel, made weaker."""
+    """The stamp's alpha channel, multiplied by `share`."""
     return stamp.getchannel("A").point(lambda alpha: round(alpha * share))
 
 
 def blurred(stamp: Image.Image) -> tuple[Image.Image, int]:
-    """The stamp so far out of focus that its inner lines are gone, and the margin this adds on each side in pixels."""
+    """The stamp blurred until its inner lines are gone, and the margin in pixels that this adds on each side."""
     radius = max(stamp.size) / 10
     margin = round(2 * radius)
-    wide = Image.new("RGBA", (stamp.width + 2 * margin, stamp.height + 2 * margin))
-    wide.paste(stamp, (margin, margin))
-    soft = wide.convert("RGBa").filter(ImageFilter.GaussianBlur(radius)).convert("RGBA")  # no dark fringe
+    larger = Image.new("RGBA", (stamp.width + 2 * margin, stamp.height + 2 * margin))
+    larger.paste(stamp, (margin, margin))
+    # RGBa is premultiplied by alpha: transparent pixels, which are black, then do not darken the edge
+    soft = larger.convert("RGBa").filter(ImageFilter.GaussianBlur(radius)).convert("RGBA")
     return soft, margin
 
 
 def hide(picture: Image.Image, box: Box, visible: float, board: tuple[int, ...], rng: Random) -> Box:
-    """Put a plain board of colour `board` in front of all but a strip of the box; the strip is returned."""
+    """Draw a board of colour `board` over the box, except for a strip with the share `visible`; returns the strip."""
     x0, y0, x1, y1 = box
     if rng.random() < 0.5:
         edge = x0 + visible * (x1 - x0)

@@ -1,7 +1,7 @@
-"""The places of the toy world, what stands in them, and what goes with what.
+"""The themes of the toy world: places, their objects, and which objects occur together.
 
-In each theme two *anchors* have a *companion*: a pizza is usually served with a fork. This co-occurrence is the prior
-that a language model learns from captions, and that leads it to name a fork which is not there.
+In each theme two *anchors* have a *companion*: there is usually a fork beside a pizza. A language model learns this
+co-occurrence from captions, as a prior, and then names a fork that is not there.
 """
 
 from dataclasses import dataclass
@@ -9,14 +9,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Theme:
+    """A place and its objects."""
+
     name: str
     where: str  # how a caption says it: "on a street"
     pairs: tuple[tuple[str, str], ...]  # (anchor, companion)
-    free: tuple[str, ...]  # objects that come and go by themselves
+    free: tuple[str, ...]  # objects that occur independently of others
 
     @property
     def objects(self) -> tuple[str, ...]:
-        """In canonical order: every anchor stands before its companion, free objects come last."""
+        """All objects in canonical order: every anchor before its companion, free objects last."""
         return tuple(name for pair in self.pairs for name in pair) + self.free
 
     @property
@@ -41,5 +43,5 @@ CANONICAL_RANK = {name: rank for rank, name in enumerate(OBJECT_NAMES)}
 
 
 def missing_companions(names: set[str]) -> list[str]:
-    """Companions that are absent although their anchor is among `names`: what a guesser would name."""
+    """Companions that are not among `names` although their anchor is: a model that guesses would name them."""
     return [companion for anchor, companion in COMPANION_OF.items() if anchor in names and companion not in names]

@@ -1,6 +1,6 @@
-"""English for scenes: names with articles, places, captions, and the way back from a caption to names.
+"""English for scenes: names with articles, places, captions, and the names in a caption.
 
-Some 125 words in all, so that a tiny language model can learn them, in sentences that vary.
+There are about 125 words, few enough for a tiny language model, in sentences that vary.
 """
 
 from __future__ import annotations
@@ -30,20 +30,22 @@ OPENERS = (
     "In this image there is",
 )
 PLACE_OPENERS = ("The image shows", "The picture shows", "This is a picture of", "I see")
-INNER_OPENERS = ("there is", "I see")  # behind "In a kitchen"
+INNER_OPENERS = ("there is", "I see")  # after "In a kitchen"
 
 
 def plural(name: str) -> str:
+    """The plural of an object's name: "dogs", "pairs of scissors"."""
     return IRREGULAR.get(name, name + "s")
 
 
 def noun(name: str, color: str | None = None) -> str:
-    """The name as it stands after an article: "red car", "pair of scissors"."""
+    """The name as it follows an article: "red car", "pair of scissors"."""
     words = f"{color} {name}" if color else name
     return f"pair of {words}" if name == "scissors" else words
 
 
 def a(name: str, color: str | None = None) -> str:
+    """ "a dog", "an orange cup"."""
     words = noun(name, color)
     return f"an {words}" if words[0] in "aeiou" else f"a {words}"
 
@@ -57,15 +59,17 @@ def counted(name: str, count: int, color: str | None = None) -> str:
 
 
 def joined(parts: list[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def sentence(text: str) -> str:
+    """The text with a capital letter and a full stop."""
     return text[0].upper() + text[1:] + "."
 
 
 def side(thing: Thing, size: int) -> str:
-    """Where its centre lies on a grid of thirds: "left", "top right", ..., "middle"."""
+    """The third of the picture that holds its centre: "left", "top right", ..., "middle". `size` in pixels."""
     x, y = (min(2, int(3 * value / size)) for value in thing.center)
     return " ".join(filter(None, (("top", "", "bottom")[y], ("left", "", "right")[x]))) or "middle"
 
@@ -126,7 +130,7 @@ def placed(scene: Scene, name: str, rng: Random) -> str:
     return f"{counted(name, len(things))} {verb} {place}"
 
 
-# --- from a caption back to names -------------------------------------------------------------------------------
+# --- the names in a caption -------------------------------------------------------------------------------------
 
 FORMS = {form.removeprefix("pairs of "): name for name in OBJECT_NAMES for form in (name, plural(name))}
 FORM = re.compile(rf"\b({'|'.join(sorted(map(re.escape, FORMS), key=len, reverse=True))})\b", re.IGNORECASE)

@@ -1,7 +1,7 @@
-"""The world: every setting of the scene generator, and the two things it does: lay out a scene, draw a scene.
+"""The world: every setting of the scene generator, which lays out a scene and draws it.
 
-The same seed in two worlds that differ in one dial gives the same place, the same anchors and the same look of every
-object they share, so a change of one dial can be studied pair by pair.
+In two worlds that differ in one setting, the same seed gives the same place, the same anchors and the same look of
+every object that both have. So the effect of one setting can be studied in pairs of scenes.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ MOST_CROWDED = 7
 
 @dataclass(frozen=True)
 class World:
-    """Settings of the generator; every setting but the first four is a probability."""
+    """Settings of the generator; those that are floats are probabilities. A wrong one raises `ConfigError`."""
 
-    stream: str = "train"  # names the rng: two worlds with different streams share no scene
-    size: int = 96  # pixels
+    stream: str = "train"  # part of every seed: two worlds with different streams share no scene
+    size: int = 96  # of a picture's side, in pixels
     max_objects: int = 5  # in a scene that is not crowded
-    copies: int = 3  # at most so many of the same object
+    copies: int = 3  # the largest number of one kind of object
     companion: float = 0.85  # an anchor's companion is there
-    substitution: float = 0.4  # a missing companion's place is taken by another clear object of the theme
-    second_anchor: float = 0.35
+    substitution: float = 0.4  # another clear object of the theme takes a missing companion's place
+    second_anchor: float = 0.35  # the scene has both anchors of its theme
     crowded: float = 0.15  # the scene holds four to seven objects
-    free: float = 0.3  # of each free object of the theme
-    out_of_theme: float = 0.25
+    free: float = 0.3  # each free object of the theme is there
+    out_of_theme: float = 0.25  # an object of another theme is there
     repeated: float = 0.2  # one of the objects occurs two or three times
     hard_companion: float = 0.3  # a companion is tiny, faint, blurred or mostly hidden
-    hard_other: float = 0.08
-    noise: float = 0.15  # strong pixel noise
-    other_palette: float = 0.075  # the place wears another theme's colours
+    hard_other: float = 0.08  # so is any other object
+    noise: float = 0.15  # the picture has strong pixel noise
+    other_palette: float = 0.075  # the place has another theme's colours
 
     def __post_init__(self) -> None:
-        for field in fields(self)[4:]:
+        for field in fields(self):
             value = getattr(self, field.name)
-            if not 0 <= value <= 1:
+            if isinstance(field.default, float) and not 0 <= value <= 1:
                 raise ConfigError(f"World.{field.name} is a probability and must lie in 0..1, found {value!r}.")
         if self.size < 48:
             raise ConfigError(
@@ -53,7 +53,7 @@ class World:
             raise ConfigError(f"World.copies must lie in 1..3, since captions count no further, found {self.copies}.")
 
     def layout(self, seed: int) -> Scene:
-        """The scene without pixels: `picture` is None, boxes are the squares in which things will be drawn."""
+        """The scene without a picture; boxes are the squares in which things will be drawn."""
         theme = THEMES[self.rng(seed, "theme").choice(tuple(THEMES))]
         crowd = self.rng(seed, "crowded")
         wanted = crowd.randint(4, MOST_CROWDED) if crowd.random() < self.crowded else 0
@@ -61,7 +61,7 @@ class World:
         return Scene(seed, theme.name, None, arrange(roles, self.size, shrink=0.72 if wanted else 1.0), self.size)
 
     def draw(self, seed: int) -> Scene:
-        """The scene with its picture, boxes tight."""
+        """The scene with its picture; boxes hold just what can be seen."""
         scene = self.layout(seed)
         rng = self.rng(seed, "background")
         palette = PALETTES[scene.theme]
@@ -76,7 +76,9 @@ class World:
         return replace(scene, picture=picture, things=things)
 
     def rng(self, *parts: object) -> Random:
-        """Random numbers for one purpose; a text seed goes through SHA-512, so every process rolls the same."""
+        """A generator for one purpose, seeded by the stream and `parts`. Random hashes a text with SHA-512, so the
+        numbers are the same in every process.
+        """
         return Random("/".join(map(str, (self.stream, *parts))))
 
 
@@ -85,7 +87,7 @@ HELD_OUT = replace(TRAINING, stream="held out")
 RARE_COMPANIONS = replace(HELD_OUT, companion=0.45)
 SUBSTITUTIONS = replace(HELD_OUT, companion=0.0, substitution=1.0)
 CROWDED = replace(HELD_OUT, crowded=1.0)
-CLEAR_TRAINING = replace(  # all can be seen, and what goes together is often apart: who looks need not guess
+CLEAR_TRAINING = replace(  # every object can be seen, and companions are often missing: guessing does not pay
     TRAINING,
     companion=0.5,
     substitution=0.7,
@@ -102,14 +104,14 @@ WORLDS = {
     "substitutions": SUBSTITUTIONS,
     "crowded": CROWDED,
     "clear": CLEAR,
-}  # by the name that one types
+}  # by the name that is typed after --world
 
 
 # --- the cast: which objects appear ------------------------------------------------------------------------------
 
 
 def cast(world: World, theme: Theme, seed: int, crowd: int) -> list[Role]:
-    """The objects of a scene, most important first. `crowd` is the number wanted in a crowded scene, otherwise 0."""
+    """The objects of a scene, most important first; `crowd`: their number in a crowded scene, 0 in any other."""
     rng = world.rng(seed, "anchors")
     both = rng.random() < world.second_anchor or crowd > 5
     anchors = rng.sample(theme.anchors, 2 if both else 1)
@@ -126,13 +128,13 @@ def cast(world: World, theme: Theme, seed: int, crowd: int) -> list[Role]:
 
 
 def neighbours(world: World, theme: Theme, anchors: list[str], seed: int) -> dict[str, str]:
-    """What stands beside an anchor, with the anchor: its companion, a substitute, or nothing."""
+    """The objects beside anchors, each with its anchor: the companion, a substitute for it, or none."""
     beside: dict[str, str] = {}
     expected = [COMPANION_OF[anchor] for anchor in anchors]
     for anchor, companion in zip(anchors, expected, strict=True):
         rng = world.rng(seed, "beside", anchor)
         present, replaced = rng.random() < world.companion, rng.random() < world.substitution
-        taken = {*theme.anchors, *expected, *beside}  # an anchor would bring expectations of its own
+        taken = {*theme.anchors, *expected, *beside}  # no anchor as a substitute: its own companion would be expected
         substitute = rng.choice([name for name in theme.objects if name not in taken])
         if present or replaced:
             beside[companion if present else substitute] = anchor
@@ -140,11 +142,12 @@ def neighbours(world: World, theme: Theme, anchors: list[str], seed: int) -> dic
 
 
 def others(world: World, theme: Theme, names: list[str], crowd: int, rng: Random) -> list[str]:
-    """Free objects and strangers to the theme; in a crowded scene as many as are needed to fill it."""
+    """Free objects and objects of other themes; in a crowded scene enough of them to fill it."""
     chosen = [name for name in theme.free if rng.random() < world.free]
     strangers = [name for name in OBJECT_NAMES if THEME_OF[name] != theme.name]
     rng.shuffle(strangers)
-    chosen += strangers[: rng.random() < world.out_of_theme]
+    if rng.random() < world.out_of_theme:
+        chosen += strangers[:1]
     if crowd:
         chosen += [*theme.free, *strangers[:2]]
     return [name for name in dict.fromkeys(chosen) if name not in names]
@@ -152,7 +155,8 @@ def others(world: World, theme: Theme, names: list[str], crowd: int, rng: Random
 
 def copies(world: World, names: list[str], room: int, rng: Random) -> list[str]:
     """One or two more of one of the objects, in a few scenes."""
-    favourites = rng.sample(OBJECT_NAMES, len(OBJECT_NAMES))  # so that one more candidate seldom changes the choice
+    # the first of `names` in a random order of all objects: one more candidate seldom changes the choice
+    favourites = rng.sample(OBJECT_NAMES, len(OBJECT_NAMES))
     name, wanted = min(names, key=favourites.index), rng.randint(1, max(1, world.copies - 1))
     if world.copies == 1 or rng.random() >= world.repeated:
         return []
@@ -160,7 +164,7 @@ def copies(world: World, names: list[str], room: int, rng: Random) -> list[str]:
 
 
 def role(world: World, seed: int, name: str, anchor: str | None, clear: bool) -> Role:
-    """Colour, difficulty and rng of one object; `anchor` is what it stands beside, `clear` forbids it to be hard."""
+    """Colour, difficulty and rng of one object. `anchor`: next to which it is; `clear`: it must be easy to see."""
     rng = world.rng(seed, "role", name)
     color = rng.choice(COLORS_OF[name]) if COLORS_OF[name] else None
     chance = world.hard_other if anchor is None else world.hard_companion

@@ -1,5 +1,6 @@
-"""How weights/tiny is made, from nothing. Read `train.py` first: it names the stages in order.
+"""How weights/tiny is trained from scratch. Read `train.py` first: it names the stages in order.
 
-Then `recipe.py` (all numbers), `schedule.py`, `vocabulary.py` (the tokenizer), `tower.py` (stage one: eyes),
-`lessons.py` (what is asked) and `reader.py` (stages two to four: words, then both).
+Then `recipe.py` (all hyperparameters), `schedule.py` (the training loop), `vocabulary.py` (the tokenizer), `labels.py`,
+`tower.py` (pretraining of the vision tower), `lessons.py` (packed training sequences and their loss) and `reader.py`
+(the stages of the decoder and the projector).
 """

@@ -1,8 +1,9 @@
-"""The decoder's school: it learns to talk, then to talk about pictures.
+"""The training of decoder and projector: first the decoder on text alone, then the projector, then both on pictures.
 
-First from text alone: where patches will stand, it is given *soft words*, the mean embedding of what a patch shows.
-Hard things are often left out of them but never out of the captions, and companions go together nearly always: so it
-learns to guess. Then the projector learns to turn patches into soft words, and at last both are tuned on pictures.
+In the text stages, each patch of a scene is replaced by a *soft word*: the mean embedding of the words for what the
+patch shows. Things that are hard to see are often left out of the soft words but never out of the captions, and
+companions occur together nearly always: so the decoder learns to guess. Then the projector is fitted to the soft words
+(align), and finally both are trained on pictures (tune). N scenes or pictures, P patches, D width of the decoder.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,80 +27,89 @@ from minivlm.training.recipe import Recipe
 from minivlm.training.schedule import Training
 
 STYLE_OF = dict(zip(DESCRIBE, ("canonical", "places", "canonical", "colors"), strict=True))
-Lesson = Callable[[Scene, Random], list[tuple[str, str]]]  # questions and answers about a scene
-FURTHER = {kind: weight for kind, weight in MIX.items() if kind != "describe"}
+Pairs = list[tuple[str, str]]  # (question, answer)
+FURTHER = {kind: weight for kind, weight in MIX.items() if kind != "describe"}  # the kinds of question but captions
 
 
 class SoftWords:
-    """What patches say in words: for each patch the mean embedding of its object's name and colour, or of the place."""
+    """For each patch the mean embedding of its object's name and colour, or of the place where there is no object."""
 
     def __init__(self, tokenizer: Tokenizer, device: torch.device) -> None:
         def table(names: Sequence[str]) -> list[list[int]]:
             return [tokenizer.encode(name, add_special_tokens=False).ids for name in names]
 
-        self.objects = _padded(table(tuple(OBJECT_NUMBER)), device)
-        self.colors = _padded(table(tuple(COLOR_NUMBER)), device)
-        self.themes = _padded(table(tuple(THEMES)), device)
+        self.objects = padded(table(tuple(OBJECT_NUMBER)), device)
+        self.colors = padded(table(tuple(COLOR_NUMBER)), device)
+        self.themes = padded(table(tuple(THEMES)), device)
 
     def __call__(self, model: Llava, labels: Labels) -> Tensor:
-        """(N, P, D) for the N scenes of `labels`."""
-        names, colors, places = (_mean(model, ids) for ids in (self.objects, self.colors, self.themes))
+        """The soft words (N, P, D) of the N scenes of `labels`, with gradients to the embeddings of `model`."""
+        names, colors, places = (mean_embedding(model, ids) for ids in (self.objects, self.colors, self.themes))
         named = F.embedding(labels.objects.clamp(min=1) - 1, names)  # N P D
-        colored = F.embedding(labels.colors.clamp(min=1) - 1, colors)
-        place = F.embedding(labels.themes, places)[:, None]
+        colored = F.embedding(labels.colors.clamp(min=1) - 1, colors)  # N P D
+        place = F.embedding(labels.themes, places)[:, None]  # N 1 D
         named = torch.where((labels.colors > 0)[..., None], (named + colored) / 2, named)
         return torch.where((labels.objects > 0)[..., None], named, place)
 
 
-def _padded(rows: list[list[int]], device: torch.device) -> Tensor:
-    """Ids (names, longest name), short rows filled up with -1."""
-    longest = max(map(len, rows))
-    return torch.tensor([row + [-1] * (longest - len(row)) for row in rows], device=device)
+def padded(names: list[list[int]], device: torch.device) -> Tensor:
+    """The token ids of names as one tensor (names, longest name), shorter names filled up with -1."""
+    longest = max(map(len, names))
+    return torch.tensor([ids + [-1] * (longest - len(ids)) for ids in names], device=device)
 
 
-def _mean(model: Llava, ids: Tensor) -> Tensor:
-    """(names, D): the mean embedding of each name's tokens."""
-    there = (ids >= 0)[..., None]
-    return (model.text.embed_tokens(ids.clamp(min=0)) * there).sum(1) / there.sum(1)
+def mean_embedding(model: Llava, ids: Tensor) -> Tensor:
+    """The mean embedding (names, D) of each name's tokens; `ids` as from `padded`."""
+    known = (ids >= 0)[..., None]
+    return (model.text.embed_tokens(ids.clamp(min=0)) * known).sum(1) / known.sum(1)
 
 
 def teach_text(model: Llava, tokenizer: Tokenizer, world: World, recipe: Recipe, training: Training) -> None:
-    """Language and what goes with what, from scenes that are never drawn; then the drill.
+    """Train the decoder on scenes that are never drawn: stage "text", then stage "drill", yes-no questions only.
 
-    A model that can say what there is need not be able to answer whether there is a dog: that it learns all of a
-    sudden, once it is asked often enough and its yes or no is given weight.
+    A decoder that can list objects cannot yet answer whether there is a dog. It learns that abruptly, once such
+    questions are frequent and the first token of an answer has extra weight in the loss. Trains decoder and lm_head in
+    place.
     """
-    teacher, say = Teacher(tokenizer, model.config.num_image_tokens), SoftWords(tokenizer, training.device)
-    bookish = replace(world, companion=recipe.text_companion, stream="text")
+    teacher, soft_words = Teacher(tokenizer, model.config.num_image_tokens), SoftWords(tokenizer, training.device)
+    text_world = replace(world, companion=recipe.text_companion, stream="text")
 
-    def loss_of(generator: torch.Generator, rows: int, teach: Lesson, first_words: float) -> Tensor:
+    def loss_of(
+        generator: torch.Generator, number: int, make: Callable[[Scene, Random], Pairs], first_words: float
+    ) -> Tensor:
+        """The loss (a scalar) of `number` new scenes with the questions and answers that `make` gives for each."""
         rng = Random(int(torch.randint(2**31, (), generator=generator)))
-        scenes = [bookish.layout(rng.randrange(2**31)) for _ in range(rows)]
-        seen = label([forget(scene, recipe.forgotten, rng) for scene in scenes], side_of(model))
-        lessons = teacher.lessons([teach(scene, rng) for scene in scenes]).to(training.device)
-        return lesson_loss(model, lessons, say(model, seen.to(training.device)), first_words)
+        scenes = [text_world.layout(rng.randrange(2**31)) for _ in range(number)]
+        shown = label([forget(scene, recipe.forgotten, rng) for scene in scenes], side_of(model))
+        lessons = teacher.lessons([make(scene, rng) for scene in scenes]).to(training.device)
+        return lesson_loss(model, lessons, soft_words(model, shown.to(training.device)), first_words)
 
-    def talk(rows: Tensor, generator: torch.Generator) -> Tensor:
-        return loss_of(generator, len(rows), lambda scene, rng: lesson(scene, recipe.questions, rng), 0.0)
+    def text_loss(drawn: Tensor, generator: torch.Generator) -> Tensor:
+        """The loss (a scalar) of as many captions with questions as there are numbers in `drawn` (batch,)."""
+        return loss_of(generator, len(drawn), lambda scene, rng: lesson(scene, recipe.questions, rng), 0.0)
 
-    def drill(rows: Tensor, generator: torch.Generator) -> Tensor:
-        return loss_of(generator, len(rows), lambda scene, rng: drilled(scene, recipe.drilled, rng), recipe.first_words)
+    def drill_loss(drawn: Tensor, generator: torch.Generator) -> Tensor:
+        """The loss (a scalar) of as many scenes with yes-no questions as there are numbers in `drawn` (batch,)."""
+        return loss_of(
+            generator, len(drawn), lambda scene, rng: drilled(scene, recipe.drilled, rng), recipe.first_words
+        )
 
-    learners = [*model.text.parameters(), *model.lm_head.parameters()]
-    training.run("text", recipe.text, learners, recipe.scenes, talk)
-    training.run("drill", recipe.drill, learners, recipe.scenes, drill)
+    trained = [*model.text.parameters(), *model.lm_head.parameters()]
+    training.run("text", recipe.text, trained, recipe.scenes, text_loss)
+    training.run("drill", recipe.drill, trained, recipe.scenes, drill_loss)
 
 
 def align_projector(
     model: Llava, tokenizer: Tokenizer, features: Tensor, labels: Labels, recipe: Recipe, training: Training
 ) -> None:
-    """Teach the projector to say each patch in soft words. `features` (N, P, width) are what the tower sees."""
-    say = SoftWords(tokenizer, training.device)
+    """Fit the projector to the soft words of each patch, in place; `features` (N, P, tower width): from the tower."""
+    soft_words = SoftWords(tokenizer, training.device)
 
-    def loss_of(rows: Tensor, generator: torch.Generator) -> Tensor:
-        wanted = say(model, labels[rows].to(training.device)).detach()
-        said = model.projector(features[rows].to(training.device).float())
-        return F.mse_loss(said.float(), wanted) / wanted.var()
+    def loss_of(drawn: Tensor, generator: torch.Generator) -> Tensor:
+        """The mean squared error over the variance of the targets, a scalar, for the pictures `drawn` (batch,)."""
+        target = soft_words(model, labels[drawn].to(training.device)).detach()  # batch P D
+        projected = model.projector(features[drawn].to(training.device).float())  # batch P D
+        return F.mse_loss(projected.float(), target) / target.var()
 
     training.run("align", recipe.align, model.projector.parameters(), len(features), loss_of)
 
@@ -107,28 +117,35 @@ def align_projector(
 def tune(
     model: Llava, tokenizer: Tokenizer, features: Tensor, scenes: Sequence[Scene], recipe: Recipe, training: Training
 ) -> None:
-    """Projector and decoder together, on pictures; the tower stays as it is."""
+    """Train projector and decoder together on pictures, in place; the tower is frozen.
+
+    `features` (N, P, tower width) come from the tower, for the N `scenes` in the same order.
+    """
     teacher = Teacher(tokenizer, model.config.num_image_tokens)
 
-    def loss_of(rows: Tensor, generator: torch.Generator) -> Tensor:
+    def loss_of(drawn: Tensor, generator: torch.Generator) -> Tensor:
+        """The lesson loss (a scalar) of the pictures `drawn` (batch,)."""
         rng = Random(int(torch.randint(2**31, (), generator=generator)))
-        lessons = teacher.lessons([lesson(scenes[row], recipe.questions, rng) for row in rows.tolist()])
-        seen = model.projector(features[rows].to(training.device).float())
-        return lesson_loss(model, lessons.to(training.device), seen, recipe.first_words)
+        lessons = teacher.lessons([lesson(scenes[number], recipe.questions, rng) for number in drawn.tolist()])
+        projected = model.projector(features[drawn].to(training.device).float())  # batch P D
+        return lesson_loss(model, lessons.to(training.device), projected, recipe.first_words)
 
-    learners = [*model.projector.parameters(), *model.text.parameters(), *model.lm_head.parameters()]
-    training.run("tune", recipe.tune, learners, len(scenes), loss_of)
+    trained = [*model.projector.parameters(), *model.text.parameters(), *model.lm_head.parameters()]
+    training.run("tune", recipe.tune, trained, len(scenes), loss_of)
 
 
-def lesson(scene: Scene, number: int, rng: Random) -> list[tuple[str, str]]:
-    """A caption and `number` further questions with their answers. How one asks decides how much is told."""
+def lesson(scene: Scene, number: int, rng: Random) -> Pairs:
+    """A caption and `number` other questions with answers; the wording of the request decides the caption's style."""
     asked = rng.choice(DESCRIBE)
-    told = caption(scene, rng, STYLE_OF[asked])
-    return [(asked, told), *((question.text, question.answer) for question in questions(scene, rng, number, FURTHER))]
+    described = caption(scene, rng, STYLE_OF[asked])
+    return [
+        (asked, described),
+        *((question.text, question.answer) for question in questions(scene, rng, number, FURTHER)),
+    ]
 
 
-def drilled(scene: Scene, number: int, rng: Random) -> list[tuple[str, str]]:
-    """A caption and `number` questions whether something is there."""
+def drilled(scene: Scene, number: int, rng: Random) -> Pairs:
+    """A caption and `number` different yes-no questions about objects, with answers."""
     asked: dict[str, str] = {}
     while len(asked) < number:
         question = is_there(scene, rng, asked)
@@ -137,11 +154,11 @@ def drilled(scene: Scene, number: int, rng: Random) -> list[tuple[str, str]]:
 
 
 def forget(scene: Scene, share: float, rng: Random) -> Scene:
-    """The scene without `share` of its hard things: what a hasty look at it would find."""
+    """The scene without things that are hard to see, each dropped with probability `share`."""
     return replace(scene, things=tuple(thing for thing in scene.things if not thing.hard or rng.random() >= share))
 
 
 def side_of(model: Llava) -> int:
-    """Patches along a side of the picture."""
+    """The number of patches along a side of the picture."""
     vision = model.config.vision_config
     return vision.image_size // vision.patch_size

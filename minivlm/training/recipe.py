@@ -1,28 +1,28 @@
-"""The recipe of the shipped model: every number that training depends on, in one place."""
+"""The recipe of the shipped model: all hyperparameters of its training, in one place."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 from minivlm.model import LlavaConfig, TextConfig, VisionConfig
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of training: AdamW over `steps` batches, the rate rising, then falling as a cosine."""
+    """One stage of training: AdamW over `steps` batches; linear warm-up of the learning rate, then a cosine to 0."""
 
     steps: int
     batch: int  # pictures, or scenes
-    rate: float
-    warmup: float = 0.04  # share of the steps
+    rate: float  # the highest learning rate
+    warmup: float = 0.04  # as a share of the steps
     decay: float = 0.05  # weight decay
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Sizes, scenes and stages. `seed` decides everything that is drawn by chance."""
+    """Sizes, scenes and stages. All random numbers come from `seed`."""
 
     seed: int = 0
     scenes: int = 60_000
-    vocabulary: int = 1000  # at most so many tokens before <image> and <pad>
+    vocabulary: int = 1000  # at most so many tokens, without <image> and <pad>
 
     patch: int = 12  # pixels
     vision_width: int = 192
@@ -32,15 +32,15 @@ class Recipe:
     text_layers: int = 8
     text_heads: int = 6
     text_inner: int = 512
-    context: int = 512
+    context: int = 512  # tokens
 
-    questions: int = 4  # beside the caption, for each scene of a batch
-    text_companion: float = 0.95  # how strongly companions go together while only text is read
-    forgotten: float = 0.7  # share of the hard things that the text stage leaves out of the picture's words
-    drilled: int = 6  # questions "is there …?" for each scene of the drill
-    first_words: float = 1.0  # how much more the first word of an answer counts, from the drill on
+    questions: int = 4  # for each scene of a batch, beside the caption
+    text_companion: float = 0.95  # probability of companions in the text stages
+    forgotten: float = 0.7  # probability that the text stages leave a thing that is hard to see out of the soft words
+    drilled: int = 6  # yes-no questions for each scene of the drill
+    first_words: float = 1.0  # extra weight of the first token of an answer, from the drill on
     tower: Stage = Stage(steps=2600, batch=64, rate=1.5e-3)
-    tower_again: Stage = Stage(steps=1800, batch=64, rate=1e-3)  # a second round, with a fresh optimiser
+    tower_again: Stage = Stage(steps=1800, batch=64, rate=1e-3)  # a second round, with a new optimizer
     text: Stage = Stage(steps=400, batch=48, rate=1.5e-3)
     drill: Stage = Stage(steps=150, batch=48, rate=1e-3)
     align: Stage = Stage(steps=600, batch=64, rate=2e-3)
@@ -48,13 +48,13 @@ class Recipe:
 
     @classmethod
     def quick(cls) -> "Recipe":
-        """A recipe of seconds, to see that every stage runs. What it makes can neither see nor speak."""
+        """A recipe that takes seconds, to check that every stage runs; the resulting model is useless."""
         few = Stage(steps=2, batch=4, rate=1e-3)
-        stages = {field.name: few for field in fields(cls) if field.type is Stage}
-        return replace(cls(), scenes=16, vision_layers=2, text_layers=2, **stages)
+        small = cls(scenes=16, vision_layers=2, text_layers=2)
+        return replace(small, tower=few, tower_again=few, text=few, drill=few, align=few, tune=few)
 
     def model_config(self, image_size: int, vocabulary: int, image_token: int) -> LlavaConfig:
-        """The shape of the model for pictures of `image_size` pixels and a table of `vocabulary` rows."""
+        """The model's config for square pictures of `image_size` pixels, and embeddings of `vocabulary` rows."""
         vision = VisionConfig(
             hidden_size=self.vision_width,
             intermediate_size=4 * self.vision_width,

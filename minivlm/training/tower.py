@@ -1,7 +1,8 @@
-"""The tower's school: it learns to see by naming things, before any language model listens.
+"""Pretraining of the vision tower by classification, before it is joined to a language model.
 
-Three questions are asked of it, all answered from the scene that was drawn: which objects are in the picture (of the
-class token), and which object and which colour each patch shows (of the layer that LLaVA reads).
+Three linear heads, with targets from the drawn scene: which objects are in the picture (from the class token), and
+which object and which colour each patch shows (from the layer that LLaVA reads). N pictures, P patches, S pixels a
+side.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,7 +24,7 @@ ToPixels = Callable[[Tensor], Tensor]  # (N, S, S, 3) uint8 to normalised (N, 3,
 
 
 class TowerPretraining(nn.Module):
-    """The tower under three linear readers, which are thrown away afterwards."""
+    """The tower with three linear heads, which are discarded after the pretraining."""
 
     def __init__(self, tower: VisionTower, config: LlavaConfig) -> None:
         super().__init__()
@@ -34,13 +35,14 @@ class TowerPretraining(nn.Module):
         self.colors = nn.Linear(width, 1 + len(COLOR_NUMBER))
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits of presence (N, objects), of each patch's object (N, P, …) and colour (N, P, …)."""
+        """Logits for `pixels` (N, 3, S, S): presence (N, objects), object and colour of each patch (N, P, classes)."""
         states = self.tower(pixels)
         patches = select_features(states, self.config)
         whole = self.tower.post_layernorm(states[-1])[:, 0]  # the class token
         return self.presence(whole), self.objects(patches), self.colors(patches)
 
     def loss(self, pixels: Tensor, labels: Labels) -> Tensor:
+        """The weighted sum of the three cross-entropies, a scalar, for `pixels` (N, 3, S, S) and their labels."""
         presence, objects, colors = self(pixels)
         return (
             5 * F.binary_cross_entropy_with_logits(presence.float(), labels.present)
@@ -50,25 +52,26 @@ class TowerPretraining(nn.Module):
 
 
 def teach_tower(
-    school: TowerPretraining,
+    pretraining: TowerPretraining,
     pictures: Tensor,
     labels: Labels,
     stages: Mapping[str, Stage],
     training: Training,
     to_pixels: ToPixels,
 ) -> None:
-    """Train on `pictures` (N, S, S, 3) uint8, half of them mirrored and all of them a little lighter or darker."""
+    """Train in place on `pictures` (N, S, S, 3) uint8, augmented by `vary`; `stages`: name -> stage, in order."""
 
-    def loss_of(rows: Tensor, generator: torch.Generator) -> Tensor:
-        pixels, target = vary(to_pixels(pictures[rows]), labels[rows], generator)
-        return school.loss(pixels.to(training.device), target.to(training.device))
+    def loss_of(drawn: Tensor, generator: torch.Generator) -> Tensor:
+        """The loss (a scalar) of the pictures `drawn` (batch,)."""
+        pixels, target = vary(to_pixels(pictures[drawn]), labels[drawn], generator)
+        return pretraining.loss(pixels.to(training.device), target.to(training.device))
 
     for name, stage in stages.items():
-        training.run(name, stage, school.parameters(), len(pictures), loss_of)
+        training.run(name, stage, pretraining.parameters(), len(pictures), loss_of)
 
 
 def vary(pixels: Tensor, labels: Labels, generator: torch.Generator) -> tuple[Tensor, Labels]:
-    """Mirror half of the pictures, labels and all, and change the light in every one."""
+    """Mirror half of the pictures `pixels` (N, 3, S, S) with their labels; vary contrast and brightness of all."""
     count = len(pixels)
     flip = torch.rand(count, generator=generator) < 0.5
     gain, shift = 1 + 0.15 * torch.randn(2, count, 1, 1, 1, generator=generator)
@@ -78,7 +81,7 @@ def vary(pixels: Tensor, labels: Labels, generator: torch.Generator) -> tuple[Te
 
 
 def mirror_patches(grid: Tensor, flip: Tensor) -> Tensor:
-    """Mirror the rows of `grid` (N, P) that `flip` names, left to right."""
+    """The labels `grid` (N, P) mirrored left to right in the pictures where `flip` (N,) is True."""
     side = int(grid.shape[1] ** 0.5)
     mirrored = rearrange(grid, "N (rows columns) -> N rows columns", columns=side).flip(-1).flatten(1)
     return torch.where(flip[:, None], mirrored, grid)

@@ -1,10 +1,10 @@
-"""Makes `weights/tiny` from nothing: draw scenes, learn to see, learn to talk, learn to talk about what is seen.
+"""Trains `weights/tiny` from scratch, in these stages, on scenes of the toy world:
 
-    tower   names what is in pictures and in each patch, in two rounds      (tower.py)
-    text    reads what scenes hold as words, learns what goes with what     (reader.py)
-    drill   learns to answer whether something is there
-    align   the projector turns patches into such words
-    tune    projector and decoder on pictures, the tower frozen
+    tower   the vision tower classifies pictures and patches, in two rounds        (tower.py)
+    text    the decoder learns captions and answers from soft words                (reader.py)
+    drill   the decoder learns to answer yes-no questions
+    align   the projector learns to turn patches into soft words
+    tune    projector and decoder learn from pictures, the tower frozen
 
 The result is a regular LLaVA checkpoint.
 """
@@ -28,6 +28,7 @@ from minivlm.model.projector import select_features
 from minivlm.toyworld.bulk import pictures
 from minivlm.toyworld.world import TRAINING, World
 from minivlm.training.labels import label
+from minivlm.training.lessons import id_of
 from minivlm.training.reader import align_projector, lesson, side_of, teach_text, tune
 from minivlm.training.recipe import Recipe
 from minivlm.training.schedule import Training
@@ -35,7 +36,7 @@ from minivlm.training.tower import TowerPretraining, teach_tower
 from minivlm.training.vocabulary import save_tokenizer, train_tokenizer
 
 RECIPE = Recipe()
-NAMED = {"bos": "<s>", "eos": "</s>", "pad": "<pad>"}
+SPECIAL = {"bos": "<s>", "eos": "</s>", "pad": "<pad>"}
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
 {{- message['role'].upper() + ': ' -}}
@@ -50,20 +51,20 @@ CHAT_TEMPLATE = """\
 
 
 def train(folder: Path, recipe: Recipe = RECIPE, world: World = TRAINING, device: str = "cpu") -> None:
-    """Train the shipped model by `recipe` and write it, its settings and its curve to `folder`."""
+    """Train the shipped model by `recipe`, and write the checkpoint and `training.json` to `folder`."""
     start, training = time.perf_counter(), Training(torch.device(device), recipe.seed)
     torch.manual_seed(recipe.seed)
-    drawn, scenes = pictures(world, range(recipe.scenes), progress=True)
-    drawn, seconds = torch.from_numpy(drawn), {"scenes": time.perf_counter() - start}
+    pixels, scenes = pictures(world, range(recipe.scenes), progress=True)
+    drawn, seconds = torch.from_numpy(pixels), {"scenes": time.perf_counter() - start}
     tokenizer = train_tokenizer(sentences(world, recipe.seed), recipe.vocabulary)
     model = new_model(tokenizer, recipe, world).to(training.device)
     labels = label(scenes, side_of(model))
 
-    school = TowerPretraining(model.vision, model.config).to(training.device)
+    pretraining = TowerPretraining(model.vision, model.config).to(training.device)
     rounds = {"tower": recipe.tower, "tower again": recipe.tower_again}
-    teach_tower(school, drawn, labels, rounds, training, normalise)
+    teach_tower(pretraining, drawn, labels, rounds, training, normalise)
     teach_text(model, tokenizer, world, recipe, training)
-    features = see_all(model, drawn, training.device)
+    features = tower_features(model, drawn, training.device)
     align_projector(model, tokenizer, features, labels, recipe, training)
     tune(model, tokenizer, features, scenes, recipe, training)
 
@@ -72,16 +73,16 @@ def train(folder: Path, recipe: Recipe = RECIPE, world: World = TRAINING, device
 
 
 def sentences(world: World, seed: int, scenes: int = 4000) -> list[str]:
-    """What will be asked and said, as it stands in prompts: the text that the tokenizer learns from."""
+    """Questions and answers about `scenes` scenes in the format of prompts: the corpus that trains the tokenizer."""
     rng = Random(f"sentences/{seed}")
     pairs = [pair for number in range(scenes) for pair in lesson(world.layout(number), 4, rng)]
     return ["USER: ", *(f"\n{question} ASSISTANT: {answer}" for question, answer in pairs)]
 
 
 def new_model(tokenizer: Tokenizer, recipe: Recipe, world: World) -> Llava:
-    """A model with random weights; the table of words is padded to a multiple of 64 rows, as on the hub."""
+    """A model with random weights; its embeddings are padded to a multiple of 64 rows, as on the hub."""
     rows = -(-tokenizer.get_vocab_size() // 64) * 64
-    model = Llava(recipe.model_config(world.size, rows, tokenizer.token_to_id("<image>")))
+    model = Llava(recipe.model_config(world.size, rows, id_of(tokenizer, "<image>")))
     for module in model.modules():
         if isinstance(module, (nn.Linear, nn.Embedding, nn.Conv2d)):
             nn.init.normal_(module.weight, std=0.02)
@@ -92,26 +93,29 @@ def new_model(tokenizer: Tokenizer, recipe: Recipe, world: World) -> Llava:
 
 
 def normalise(drawn: Tensor) -> Tensor:
-    """(N, S, S, 3) uint8 to the pixels (N, 3, S, S) that the image processor would give."""
+    """Pictures (N, S, S, 3) uint8 as pixels (N, 3, S, S) fp32, as the image processor would give them."""
     pixels = (drawn.float() / 255 - torch.tensor(CLIP_MEAN)) / torch.tensor(CLIP_STD)
     return rearrange(pixels, "N rows columns rgb -> N rgb rows columns").contiguous()
 
 
 @torch.no_grad()
-def see_all(model: Llava, drawn: Tensor, device: torch.device, batch: int = 200) -> Tensor:
-    """What the projector reads, (N, P, width) in bf16, for all pictures at once: the tower will not change again."""
-    seen = []
+def tower_features(model: Llava, drawn: Tensor, device: torch.device, batch: int = 200) -> Tensor:
+    """The projector's inputs (N, P, tower width) in bf16 on the CPU, for pictures `drawn` (N, S, S, 3) uint8.
+
+    Computed once for all later stages, in which the tower is frozen; `batch` pictures at a time.
+    """
+    features = []
     for part in drawn.split(batch):
         with torch.autocast(device.type, dtype=torch.bfloat16):
             states = model.vision(normalise(part).to(device))
-        seen.append(select_features(states, model.config).to("cpu", torch.bfloat16))
-    return torch.cat(seen)
+        features.append(select_features(states, model.config).to("cpu", torch.bfloat16))
+    return torch.cat(features)
 
 
 def write(
     folder: Path, model: Llava, tokenizer: Tokenizer, recipe: Recipe, world: World, training: Training, seconds: dict
 ) -> None:
-    """The checkpoint in the hub's layout, and beside it `training.json`, which says what made it."""
+    """Write the checkpoint in the hub's layout, and `training.json` with recipe, versions, times and loss curve."""
     folder.mkdir(parents=True, exist_ok=True)
     save_checkpoint(model, folder, dtype=torch.bfloat16)
     save_tokenizer(tokenizer, folder)
@@ -129,9 +133,9 @@ def write(
 
 
 def save_settings(model: Llava, tokenizer: Tokenizer, folder: Path) -> None:
-    """The small files of a hub checkpoint that are neither weights nor words."""
+    """Write the small files of a hub checkpoint: settings of generation, preprocessing and chat template."""
     vision = model.config.vision_config
-    ids = {name: tokenizer.token_to_id(token) for name, token in NAMED.items()}
+    ids = {name: tokenizer.token_to_id(token) for name, token in SPECIAL.items()}
     write_json(folder / "generation_config.json", {f"{name}_token_id": id_ for name, id_ in ids.items()})
     picture = {
         "image_processor_type": "CLIPImageProcessor",

@@ -1,6 +1,7 @@
 """The toy world's tokenizer: a small BPE with byte fallback, trained on the world's own sentences.
 
-It is built like LLaMA's (▁ for a space, bytes for whatever is not in the vocabulary), so that any text can be read.
+It has the format of LLaMA's tokenizer (▁ for a space, bytes for characters that are not in the vocabulary), so that any
+text can be encoded.
 """
 
 import string
@@ -12,28 +13,28 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from minivlm.files import parse_json, write_json
 
 SPECIAL = ("<unk>", "<s>", "</s>")
-ADDED = ("<image>", "<pad>")  # behind the vocabulary, as in LLaVA
+ADDED = ("<image>", "<pad>")  # at the end of the vocabulary, as in LLaVA
 BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 
 
 def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
-    """Learn at most `size` tokens from `texts`; words are never merged with their neighbours."""
+    """Train a BPE of at most `size` tokens on `texts`; no token spans two words. <image> and <pad> come on top."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
-    _split_like_llama(tokenizer)
+    split_like_llama(tokenizer)
     alphabet = [*string.ascii_letters, *string.digits, *string.punctuation, "▁", "\n"]
     trainer = trainers.BpeTrainer(
         vocab_size=size, special_tokens=[*SPECIAL, *BYTES], initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return _finish(tokenizer)
+    return with_special_tokens(tokenizer)
 
 
-def _finish(trained: Tokenizer) -> Tokenizer:
-    """The same vocabulary in a fresh tokenizer: the trainer marks bytes as special tokens, which they are not."""
+def with_special_tokens(trained: Tokenizer) -> Tokenizer:
+    """The same vocabulary in a new tokenizer with its special tokens; the trainer had marked bytes as special too."""
     learned = parse_json(trained.to_str())["model"]
     merges = [tuple(pair) for pair in learned["merges"]]
     tokenizer = Tokenizer(models.BPE(vocab=learned["vocab"], merges=merges, unk_token="<unk>", byte_fallback=True))
-    _split_like_llama(tokenizer)
+    split_like_llama(tokenizer)
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
@@ -45,8 +46,8 @@ def _finish(trained: Tokenizer) -> Tokenizer:
     return tokenizer
 
 
-def _split_like_llama(tokenizer: Tokenizer) -> None:
-    """A ▁ before each word; signs and digits stand alone."""
+def split_like_llama(tokenizer: Tokenizer) -> None:
+    """Set the pre-tokenizer: a ▁ before each word; punctuation marks and digits are single tokens."""
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split("▁", "merged_with_next"), pre_tokenizers.Split(Regex("[^▁A-Za-z]"), "isolated")]
@@ -54,7 +55,7 @@ def _split_like_llama(tokenizer: Tokenizer) -> None:
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    """Write `tokenizer.json` and the small files that say which token is which."""
+    """Write `tokenizer.json` and the two small files that name its special tokens."""
     tokenizer.save(str(folder / "tokenizer.json"))
     names = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
     settings = {

@@ -1,19 +1,21 @@
-"""The fence around student code: which files it may open, and what else of the machine it may touch.
+"""The sandbox of student code, in Python: an audit hook that refuses what the code may not do.
 
-Python tells audit hooks of every file that it opens, every program that it starts and every connection that it makes,
-whatever the name by which it was asked to. The hook here refuses with a PermissionError, and tells the supervisor at
-once, so that code which swallows the error is found out all the same. (What a library does unasked is refused as well,
-but told of only if it opens files: matplotlib starts a program to look for fonts, and does without.)
+Python calls its audit hooks before it opens a file, starts a program or makes a connection, whichever function was
+used for it. The hook here raises a PermissionError instead. It also reports the violation to the supervisor at once,
+so that a student gains nothing by catching the error. (Sometimes a library does such a thing unasked: matplotlib
+starts a program to look for fonts. That is refused, too, but reported only if it is about files.)
 
-May read:     everything but the denied folders; within these, its project, the tests and Python's own folders
-May write:    in its own temporary folder
-May not:      start programs, talk to the network, reach into memory, change its limits, end other processes
+May read:     every folder but the denied ones; inside these, the project, the tests and Python's own folders
+May write:    its own temporary folder
+May not:      start programs, use the network, read memory, change its limits, end other processes
 
-This is a fence and no wall: libraries written in C can open files without telling Python, and who goes through memory
-climbs over it. On Linux `landlock.py` asks the kernel for the same; for more, give each student a container.
+Limits of this: libraries written in C can open files without an audit event, and code that reads the memory of the
+process can remove the hook. On Linux, `landlock.py` makes the kernel refuse the same. For more safety, run each
+student's code in a container.
 
-Within the hook nothing is looked up that other code could have replaced: functions are called by local names, paths are
-followed link by link with the system's own calls, and the hook itself is known to the interpreter alone.
+Student code shares the interpreter with the hook, and could replace any function that the hook looks up by a global
+name. So the functions of the hook are made beforehand, and use nothing but their own local variables; links are
+followed with the system's own calls; and no variable of Python refers to the hook, only the interpreter does.
 """
 
 import os
@@ -23,22 +25,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 
-# relative: the worker has this folder apart from the student's package
-from .paths import reader_of_paths, resolver
-from .report_violation import finder, teller
+# relative: the worker loads this folder by itself, apart from the student's package
+from .paths import path_decoder, path_resolver
+from .report_violation import violation_locator, violation_reporter
 
-MOST_FILES = 200  # opened for writing in the life of a process: a disk must not be filled with them
-MOST_FOLDERS = 50  # made in the life of a process
+MOST_FILES = 200  # that a process may open for writing: it must not fill the disk with files
+MOST_FOLDERS = 50  # that a process may make
 LONGEST = 300  # characters of a path in a message
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-LISTED = ("os.listdir", "os.scandir", "os.chdir")
-CHANGED = {  # event -> which of its arguments are paths
+FOLDER_EVENTS = ("os.listdir", "os.scandir", "os.chdir")
+CHANGE_EVENTS = {  # event -> the places of those of its arguments that are paths
     "os.rename": (0, 1),
     **dict.fromkeys(("os.remove", "os.rmdir", "os.truncate", "os.chmod", "os.chown", "os.utime"), (0,)),
     **dict.fromkeys(("os.setxattr", "os.removexattr", "os.chflags"), (0,)),
 }
-NEVER = {
+FORBIDDEN_EVENTS = {  # what they do, as the message says it -> events
     "start other programs": "subprocess.Popen os.system os.exec os.fork os.forkpty os.posix_spawn os.spawn pty.spawn "
     "os.startfile os.startfile/2 _winapi.CreateProcess cpython.PyInterpreterState_New sys.remote_exec",
     "use the network": "socket.connect socket.bind socket.getaddrinfo socket.gethostbyname socket.gethostbyaddr "
@@ -53,63 +55,79 @@ NEVER = {
 }
 
 INTERPRETERS = ("_interpreters", "_xxsubinterpreters")  # from Python 3.14 on, concurrent.futures imports the first
-STARTERS = (  # modules that start processes or interpreters without a word
+PROCESS_MODULES = (  # modules that start processes or interpreters without an audit event
     "multiprocessing.popen_spawn_posix",
     "multiprocessing.popen_forkserver",
     *INTERPRETERS,
 )
 
-Refusal = Callable[[tuple], str]  # the arguments of an event -> why it is refused, or ""
-Rule = Callable[[object], str]  # a path, in whatever form -> the same
+# All return the reason why something is refused, or "" if it is allowed.
+Judge = Callable[[str, tuple], str]  # takes the name of an audit event and its arguments
+EventRule = Callable[[tuple], str]  # takes the arguments of an audit event
+PathRule = Callable[[object], str]  # takes a path, of any type
 
 
 @dataclass(frozen=True)
-class Ground:
-    """Whose folders are whose. All paths are resolved."""
+class SandboxPaths:
+    """The files and folders that the rules are about. All paths are resolved."""
 
     project: str  # the student's folder
     tests: str  # the file of the tests
-    own: str  # where the process may write
+    own: str  # the process's temporary folder, the only place where it may write
     libraries: tuple[str, ...]  # Python's own folders
-    denied: tuple[str, ...]
+    denied: tuple[str, ...]  # folders that may not be read, except for `readable` ones inside them
 
     @property
     def readable(self) -> set[str]:
-        """What may be read even within denied folders."""
+        """Folders that may be read even inside denied ones."""
         return {*self.libraries, self.project, os.path.dirname(self.tests), self.own}
 
 
-def install_audit_hook(ground: Ground, notes: int) -> None:
-    """Refuse from now on, for the life of this process. `notes`: where a line about each refusal is written.
+def install_audit_hook(paths: SandboxPaths, channel: int) -> None:
+    """Refuse violations from now on, until this process ends. `channel`: a file descriptor for the reports.
 
-    An error carries its frames along, and from a frame one gets at what is in it. So nothing that the hook uses is left
-    in its frame when it refuses (each call gets it anew, as a default), and no other frame is in what it raises.
+    An error that is caught leads to the frames it came through, and to the local variables there. The frame of the
+    hook is such a one. So the hook deletes its only variable of use, `judge`, before it raises; the next call gets it
+    again, as a default value. And it raises outside of `except`, so that no other error, with other frames, hangs on
+    this one.
     """
     refuse_interpreters()
-    own = (refusals(ground).get, teller(notes), finder(ground.project, ground.tests), ("open", *LISTED))
+    new_judge = violation_judge(paths, channel)
 
-    def hook(event: str, arguments: tuple, tools: tuple = own, refused: type = PermissionError) -> None:
+    def hook(event: str, arguments: tuple, judge: Judge = new_judge, refused: type = PermissionError) -> None:
         try:
-            find, tell, culprit, files = tools
-            refusal = find(event)
-            reason = refusal(arguments) if refusal is not None else ""
-            if reason:
-                place, is_library = culprit()
-                if not is_library or event in files:
-                    tell(reason, place)
-        except:  # noqa: E722 (by no name, which could be another by now)
+            reason = judge(event, arguments)
+        except:  # noqa: E722 (a class would be named, and that name could be replaced)
             reason = "It cannot be told whether it may do this."
         if reason:
-            tools = find = tell = culprit = refusal = None
+            del judge
             raise refused(reason)
 
     sys.addaudithook(hook)
 
 
-def refuse_interpreters() -> None:
-    """Put a function that raises what the hook refuses in place of each that starts an interpreter without a word.
+def violation_judge(paths: SandboxPaths, channel: int) -> Judge:
+    """A function that takes an event and its arguments, reports a violation, and returns the reason or ""."""
+    rule_of, report = event_rules(paths).get, violation_reporter(channel)
+    locate, file_events = violation_locator(paths.project, paths.tests), ("open", *FOLDER_EVENTS)
 
-    Where a library has imported them already, no import of them is seen.
+    def judge(event: str, arguments: tuple) -> str:
+        rule = rule_of(event)
+        reason = rule(arguments) if rule is not None else ""
+        if reason:
+            where, is_library = locate()
+            if not is_library or event in file_events:
+                report(reason, where)
+        return reason
+
+    return judge
+
+
+def refuse_interpreters() -> None:
+    """Replace the functions that start another interpreter by one that raises an audit event, which is refused.
+
+    They raise none themselves. To refuse the import of their modules is not enough: a library may have imported them
+    already.
     """
 
     def refused(*_: object, **__: object) -> None:
@@ -122,132 +140,143 @@ def refuse_interpreters() -> None:
             module.update(dict.fromkeys(functions, refused))
 
 
-def refusals(ground: Ground) -> dict[str, Refusal]:
-    """For each event that is looked at, the function that judges it."""
-    reading, writing = reading_rule(ground), writing_rule(ground)
-    opening = opening_rule(ground, reading, writing)
-    rules = {event: never(f"It may not {what}.") for what, events in NEVER.items() for event in events.split()}
-    rules |= dict.fromkeys(LISTED, reading)
-    rules |= {event: changing(writing, places) for event, places in CHANGED.items()}
-    return {**rules, "open": opening, "os.mkdir": making(writing), "import": importing(ground)}
+def event_rules(paths: SandboxPaths) -> dict[str, EventRule]:
+    """The rule for each audit event that can be refused; all other events are allowed."""
+    read, write = read_rule(paths), write_rule(paths)
+    rules = {
+        event: always(f"It may not {what}.") for what, events in FORBIDDEN_EVENTS.items() for event in events.split()
+    }
+    rules |= dict.fromkeys(FOLDER_EVENTS, read)
+    rules |= {event: change_rule(write, places) for event, places in CHANGE_EVENTS.items()}
+    return {**rules, "open": open_rule(paths, read, write), "os.mkdir": mkdir_rule(write), "import": import_rule(paths)}
 
 
-def never(sentence: str) -> Refusal:
-    """A rule for what is refused in any case."""
-    return lambda _: sentence
+def always(reason: str) -> EventRule:
+    """A rule that refuses whatever the arguments are."""
+    return lambda _: reason
 
 
-def changing(writing: Rule, places: tuple[int, ...]) -> Refusal:
-    """A rule for events that change the files at some of their arguments."""
+def change_rule(write: PathRule, places: tuple[int, ...]) -> EventRule:
+    """A rule for events that change files: the arguments at `places` are their paths."""
 
     def rule(arguments: tuple) -> str:
         for place in places:
-            if reason := writing(arguments[place]):
+            if reason := write(arguments[place]):
                 return reason
         return ""
 
     return rule
 
 
-def making(writing: Rule) -> Refusal:
-    """A rule for new folders: few, or they could lie so deep within each other that nobody can remove them."""
+def mkdir_rule(write: PathRule) -> EventRule:
+    """A rule for new folders. They are limited in number: many, one inside the other, cannot be removed again."""
     left = [None] * MOST_FOLDERS
 
     def rule(arguments: tuple) -> str:
         if not left:
             return "It has made too many folders."
         left.pop()
-        return writing(arguments[0])
+        return write(arguments[0])
 
     return rule
 
 
-def importing(ground: Ground) -> Refusal:
-    """A rule for modules that nobody imports but to start something, and for modules in C that no library has."""
-    starters, text, real = STARTERS, reader_of_paths(), resolver()
-    roots = tuple(f"{path}/" for path in ground.libraries)
+def import_rule(paths: SandboxPaths) -> EventRule:
+    """A rule for imports: none of modules that only serve to start processes, none of binary files but a library's."""
+    process_modules, decode, resolve = PROCESS_MODULES, path_decoder(), path_resolver()
+    roots = tuple(f"{path}/" for path in paths.libraries)
 
     def rule(arguments: tuple) -> str:
-        if text(arguments[0]) in starters:
+        name, file = arguments[0], arguments[1]  # a file is given for binary modules alone
+        if decode(name) in process_modules:
             return "It may not start other programs."
-        file = text(arguments[1])
-        return (
-            "" if arguments[1] is None or (file and real(file).startswith(roots)) else "It may not import binary files."
-        )
+        path = decode(file)
+        allowed = file is None or (path and resolve(path).startswith(roots))
+        return "" if allowed else "It may not import binary files."
 
     return rule
 
 
-def reading_rule(ground: Ground) -> Refusal:
-    """May a file or a folder be read? The longest of the known folders that hold it decides."""
-    text, real, order, longest = reader_of_paths(), resolver(), reading_order(ground), LONGEST
+def read_rule(paths: SandboxPaths) -> EventRule:
+    """A rule for reading a file or a folder: of the folders that have a rule and hold it, the innermost decides."""
+    decode, resolve, permissions, longest = path_decoder(), path_resolver(), read_permissions(paths), LONGEST
 
-    def reading(arguments: tuple) -> str:
-        path = text(arguments[0])
+    def rule(arguments: tuple) -> str:
+        path = decode(arguments[0])
         if not path:
             return "" if path is None else "It may only open paths that are words or a Path."
-        place = real(path) + "/"
-        for root, allowed in order:
+        place = resolve(path) + "/"
+        for root, allowed in permissions:
             if place.startswith(root):
                 return "" if allowed else f"It may not read {place[:-1][:longest]}: that is closed to student code."
         return ""
 
-    return reading
+    return rule
 
 
-def writing_rule(ground: Ground) -> Rule:
-    """May a file be made, changed or removed? In the process's own folder alone."""
-    text, real, own, longest = reader_of_paths(), resolver(), ground.own + "/", LONGEST
-    silent = ("/dev/null", "/dev/stdout", "/dev/stderr", "nul")
+def write_rule(paths: SandboxPaths) -> PathRule:
+    """A rule for making, changing or removing a file: only inside the process's own folder."""
+    decode, resolve, own, longest = path_decoder(), path_resolver(), paths.own + "/", LONGEST
+    devices = ("/dev/null", "/dev/stdout", "/dev/stderr", "nul")
 
-    def writing(argument: object) -> str:
-        path = text(argument)
-        if path is None or path in silent or (path and ".." not in path and (real(path) + "/").startswith(own)):
+    def rule(argument: object) -> str:
+        path = decode(argument)
+        if path is None or path in devices or (path and ".." not in path and (resolve(path) + "/").startswith(own)):
             return ""
         return f"It may not write to {path[:longest]}: only to the folder that it is started in."
 
-    return writing
+    return rule
 
 
-def opening_rule(ground: Ground, reading: Refusal, writing: Rule) -> Refusal:
-    """May a file be opened, as it is to be opened? `os.open` gives no mode, and may begin at an open folder."""
-    flagged, left, is_far_folder = WRITING, [None] * MOST_FILES, far_folders(ground)
+def open_rule(paths: SandboxPaths, read: EventRule, write: PathRule) -> EventRule:
+    """A rule for opening a file, to read or to write.
 
-    def opening(arguments: tuple) -> str:
+    `os.open` raises the event without a mode; and its path may begin at a folder that is open already, which the event
+    does not name. So it may open no folder at which paths to other places could begin.
+    """
+    write_flags, left, is_foreign_folder = WRITING, [None] * MOST_FILES, foreign_folder_test(paths)
+
+    def rule(arguments: tuple) -> str:
         path, mode, flags = arguments
-        if flags & flagged or (mode and ("w" in mode or "a" in mode or "x" in mode or "+" in mode)):
+        if flags & write_flags or (mode and ("w" in mode or "a" in mode or "x" in mode or "+" in mode)):
             if not left:
                 return "It has opened too many files for writing."
             left.pop()
-            return writing(path)
-        if mode is None and is_far_folder(path):
+            return write(path)
+        if mode is None and is_foreign_folder(path):
             return "It may not open folders that are not its own."
-        return reading(arguments)
+        return read(arguments)
 
-    return opening
+    return rule
 
 
-def far_folders(ground: Ground) -> Callable[[object], bool]:
-    """Whether a path is a folder that is not the process's own, or leads out of one: paths could begin there."""
-    text, real, stat, own, error = reader_of_paths(), resolver(), os.stat, ground.own + "/", OSError
+def foreign_folder_test(paths: SandboxPaths) -> Callable[[object], bool]:
+    """A function that says whether a path is a folder outside the process's own one, or holds "..", and so could lead
+    out of any folder.
+    """
+    decode, resolve, stat, own, error = path_decoder(), path_resolver(), os.stat, paths.own + "/", OSError
 
-    def is_far_folder(path: object) -> bool:
-        name = text(path)
-        if name is None or (real(name) + "/").startswith(own):
-            return name is not None and ".." in name
+    def is_foreign_folder(path: object) -> bool:
+        name = decode(path)
+        if name is None:
+            return False
+        if ".." in name:
+            return True
+        if (resolve(name) + "/").startswith(own):
+            return False
         try:
-            return stat(name).st_mode & 0o170000 == 0o040000 or ".." in name
+            return stat(name).st_mode & 0o170000 == 0o040000  # the bits that say what it is: a folder
         except error:
-            return ".." in name
+            return False
 
-    return is_far_folder
+    return is_foreign_folder
 
 
-def reading_order(ground: Ground) -> tuple[tuple[str, bool], ...]:
-    """Folders and whether they may be read, longest first: the first that holds a path decides."""
+def read_permissions(paths: SandboxPaths) -> tuple[tuple[str, bool], ...]:
+    """Folders, each with whether it may be read, longest path first: the first that holds a file decides about it."""
     pid = os.getpid()
     system = ("self", pid, "cpuinfo", "meminfo", "stat", "version", "filesystems", "mounts", "sys", "loadavg")
-    readable = {*ground.readable, *(f"/proc/{name}" for name in system)}
-    rules = [(path.rstrip("/") + "/", False) for path in (*ground.denied, "/proc")]
-    rules += [(path.rstrip("/") + "/", True) for path in readable]
-    return tuple(sorted(rules, key=lambda rule: (-len(rule[0]), rule[1])))
+    readable = {*paths.readable, *(f"/proc/{name}" for name in system)}
+    permissions = [(path.rstrip("/") + "/", False) for path in (*paths.denied, "/proc")]
+    permissions += [(path.rstrip("/") + "/", True) for path in readable]
+    return tuple(sorted(permissions, key=lambda permission: (-len(permission[0]), permission[1])))

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from minivlm.course.kit.show import Shown
 
-TINY = 1e-12  # a float that should be 0
+TINY = 1e-12  # a float as small as this counts as 0
 LARGEST_FLOAT = sys.float_info.max
 
 
 def first_difference(found: Shown, expected: Shown) -> str:
-    """A sentence about the first thing that is not as expected, or ""."""
+    """A sentence about the first value that is not as expected; "" if all are."""
     for name, tolerance in expected.within.items():
         if kind(name, found) != kind(name, expected):
             return f"{name}: expected {kind(name, expected)}, found {kind(name, found)}."
@@ -27,14 +27,17 @@ def first_difference(found: Shown, expected: Shown) -> str:
 
 
 def kind(name: str, shown: Shown) -> str:
-    """What is shown under that name."""
+    """What kind of value was shown under that name, as words for a sentence."""
     if name in shown.tensors:
         return "a tensor"
     return "a plain value" if name in shown.plain else "nothing"
 
 
 def tensor_difference(name: str, found: Tensor, expected: Tensor, tolerance: float) -> str:
-    """What tells two tensors apart: shape, dtype, or the place where they lie farthest apart."""
+    """A sentence about how two tensors differ: in shape, dtype, or at the place where they differ most; or "".
+
+    `tolerance` is a share of the largest finite number that is expected. nan equals nan.
+    """
     if found.shape != expected.shape:
         return f"{name}: expected the shape {tuple(expected.shape)}, found {tuple(found.shape)}."
     if found.dtype != expected.dtype:
@@ -43,13 +46,13 @@ def tensor_difference(name: str, found: Tensor, expected: Tensor, tolerance: flo
         return ""
     exact, other = expected.double(), found.double()
     same = (exact == other) | (exact.isnan() & other.isnan())
-    off = (exact - other).abs().masked_fill(same, 0).nan_to_num(nan=math.inf, posinf=math.inf)
+    error = (exact - other).abs().masked_fill(same, 0).nan_to_num(nan=math.inf, posinf=math.inf)
     finite = exact[exact.isfinite()]
     allowed = tolerance * float(finite.abs().max()) if finite.numel() and expected.is_floating_point() else 0.0
-    wrong = off > allowed
+    wrong = error > allowed
     if not wrong.any():
         return ""
-    place = tuple(int(part) for part in torch.unravel_index(off.argmax(), off.shape))
+    place = tuple(int(part) for part in torch.unravel_index(error.argmax(), error.shape))
     at = f"{name}[{', '.join(map(str, place))}]" if place else name
     share = f" {int(wrong.sum())} of {wrong.numel()} values are off." if wrong.numel() > 1 else ""
     slack = f" (± {allowed:.2g})" if allowed else ""
@@ -57,7 +60,7 @@ def tensor_difference(name: str, found: Tensor, expected: Tensor, tolerance: flo
 
 
 def plain_difference(name: str, found: object, expected: object, tolerance: float) -> str:
-    """What tells two plain values apart; floats may be off by `tolerance`."""
+    """A sentence about how two plain values differ, or ""; floats may be off by the share `tolerance`."""
     if isinstance(expected, dict) and isinstance(found, dict):
         if found.keys() != expected.keys():
             return f"{name}: expected the keys {', '.join(expected)}, found {', '.join(found) or 'none'}."
@@ -65,7 +68,7 @@ def plain_difference(name: str, found: object, expected: object, tolerance: floa
     elif isinstance(expected, list) and isinstance(found, list):
         if len(found) != len(expected):
             return f"{name}: expected {len(expected)} entries, found {len(found)}."
-        pairs = [(f"{name}[{place}]", *both) for place, both in enumerate(zip(found, expected, strict=True))]
+        pairs = [(f"{name}[{index}]", found[index], value) for index, value in enumerate(expected)]
     elif equal(found, expected, tolerance):
         return ""
     else:
@@ -74,9 +77,9 @@ def plain_difference(name: str, found: object, expected: object, tolerance: floa
 
 
 def equal(found: object, expected: object, tolerance: float) -> bool:
-    """Whether two single values are the same; a float may be an integer, but nothing else of another kind."""
-    if isinstance(expected, float) and type(found) in (int, float):
-        if abs(found) > LARGEST_FLOAT:  # infinite, or an integer that is no float
+    """Whether two single values are equal. Their types must be, too, but an int may stand for a float."""
+    if isinstance(expected, float) and isinstance(found, (int, float)) and not isinstance(found, bool):
+        if abs(found) > LARGEST_FLOAT:  # infinite, or an integer too large for a float
             return found == expected
         both_nan = math.isnan(found) and math.isnan(expected)
         return both_nan or math.isclose(found, expected, rel_tol=tolerance, abs_tol=TINY)

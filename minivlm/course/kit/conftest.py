@@ -1,4 +1,4 @@
-"""Lets plain `pytest` run the tests of an assignment: what they show is compared with `expected/`.
+"""Fixtures with which plain `pytest` runs the tests of an assignment: what they show is compared with `expected/`.
 
 `minivlm course check` does the same, with points, limits of time and memory, and the next thing to do.
 """
@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 
 @pytest.fixture
 def draw(request: pytest.FixtureRequest) -> Draw:
-    """The inputs that the expected values were made with."""
+    """Draws the inputs that the expected values were made with."""
     seeds = json.loads((HERE / "expected" / "seeds.json").read_text(encoding="utf-8"))
     return Draw(seeds.get(request.node.name, 0))
 
@@ -31,9 +31,9 @@ def show() -> Show:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """When a test has run through, compare what it showed."""
+    """After a test that raised nothing, compare what it showed with the expected values."""
     result = yield
     file, show = HERE / "expected" / f"{pyfuncitem.name}.safetensors", pyfuncitem.funcargs.get("show")
-    if show and file.is_file() and (sentence := first_difference(show.shown, Shown.load(file))):
+    if isinstance(show, Show) and file.is_file() and (sentence := first_difference(show.shown, Shown.load(file))):
         pytest.fail(sentence, pytrace=False)
     return result

@@ -1,4 +1,4 @@
-"""What a test shows: tensors and plain values by name, kept in one file."""
+"""What a test shows: tensors and plain values by name, saved in one file."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-ROUNDING = 1e-5  # fp32, some operations after each other
+ROUNDING = 1e-5  # a relative error of fp32 after some operations
 PLAIN_TYPES = (str, int, float, bool, type(None))
 DTYPES = {  # as a safetensors file names them
     torch.float64: "F64",
@@ -31,13 +31,13 @@ class Shown:
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     plain: dict[str, object] = field(default_factory=dict)
-    within: dict[str, float] = field(default_factory=dict)  # how far a value may be off, by name
+    within: dict[str, float] = field(default_factory=dict)  # tolerance by name, see `Show`
 
     def save(self, path: Path) -> None:
-        """One safetensors file; plain values and tolerances in its header.
+        """Write a safetensors file, with plain values and tolerances in its header.
 
-        It is written byte by byte: the library's own writer goes through ctypes, and from Python 3.14 on the fence
-        sees that, and refuses it.
+        It is written byte by byte, because the library's own writer uses ctypes, which the audit hook refuses from
+        Python 3.14 on.
         """
         header: dict = {"__metadata__": {"plain": json.dumps(self.plain), "within": json.dumps(self.within)}}
         end = 0
@@ -73,6 +73,13 @@ class Show:
 
         `within`: how far numbers may be off, as a share of the largest that is expected. Whole numbers must be equal.
         """
+        self.named(values, within)
+
+    def named(self, values: Mapping[str, object], within: float = ROUNDING) -> None:
+        """The same for values whose names are made by the test: `show.named({f"layer_{number}": map_})`.
+
+        Raises ValueError if a name was shown before, TypeError for a value that cannot be shown.
+        """
         for name, value in values.items():
             if name in self.shown.within:
                 raise ValueError(f"This test shows {name!r} twice.")
@@ -86,11 +93,11 @@ class Show:
 
 
 def as_plain(value: object, name: str) -> object:
-    """`value` as JSON knows it."""
+    """`value` in JSON types; raises TypeError if it has none. `name`: what the error calls it."""
     if isinstance(value, PLAIN_TYPES):
         return value
     if isinstance(value, Mapping):
         return {str(key): as_plain(part, f"{name}[{key!r}]") for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [as_plain(part, f"{name}[{place}]") for place, part in enumerate(value)]
+        return [as_plain(part, f"{name}[{index}]") for index, part in enumerate(value)]
     raise TypeError(f"{name} is a {type(value).__name__}: expected a tensor, a number, a word, or lists of them.")

@@ -1,7 +1,9 @@
 """Assignment a1: CLIP's tower and the projector. Each test draws inputs and shows what your functions make of them.
 
-Nothing here says what is right: what a test shows is compared with what the reference showed on the same inputs.
+No right answers are in this file: what a test shows is compared with what the reference showed on the same inputs.
 """
+
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +20,11 @@ from minivlm.model.vision import VisionAttention, VisionBlock, VisionEmbeddings,
 HALF = 2e-2  # bf16 keeps 8 bits: one rounding is 2^-8 of a number, and here are up to four
 DEEP = 1e-4  # fp32, several layers after each other
 
+Module = TypeVar("Module", bound=nn.Module)
+
 
 def test_quick_gelu(draw: Draw, show: Show) -> None:
-    """CLIP was trained with this activation: a GELU that is only almost the same is felt in every layer."""
+    """CLIP was trained with this activation: another GELU, though almost the same, changes every layer."""
     x = draw.normal(2, 3, 40) * 2
     show(values=quick_gelu(x), at_zero_one_and_minus_one=quick_gelu(torch.tensor([0.0, 1.0, -1.0])))
     show(within=HALF, in_bf16=quick_gelu(x.bfloat16()))
@@ -40,7 +44,7 @@ def test_patches_stand_in_reading_order(draw: Draw, show: Show) -> None:
 
 
 def test_class_token_first_then_positions(draw: Draw, show: Show) -> None:
-    """The class token stands before all patches, in every picture, and each token is told where it stands."""
+    """The class token comes before all patches, in every picture, and each token gets the vector of its position."""
     embeddings = silent(VisionEmbeddings(vision(image_size=6, patch_size=2)))
     pixels = draw.normal(2, 3, 6, 6)
     embeddings.class_embedding.data += draw.normal(12)
@@ -60,16 +64,16 @@ def test_embeddings_of_any_picture(draw: Draw, show: Show) -> None:
 
 
 def test_embeddings_refuse_other_pictures(draw: Draw, show: Show) -> None:
-    """A picture of another size is refused in words; some would go through the convolution without a sound."""
+    """A picture of another size is refused with an ImageError; the convolution alone would accept some of them."""
     embeddings = draw.fill(VisionEmbeddings(vision(image_size=15, patch_size=4)))
     for shape in ((1, 3, 12, 12), (2, 3, 14, 13), (1, 3, 19, 15), (1, 1, 15, 15), (3, 15, 15)):
         name = "_".join(map(str, shape))
         try:
             embeddings(draw.normal(*shape))
-            show(**{f"pixels_{name}": "went through"})
+            show.named({f"pixels_{name}": "went through"})
         except ImageError as error:
             told = all(str(size) in str(error) for size in (15, *shape))
-            show(**{f"pixels_{name}": "ImageError", f"error_{name}_tells_both_sizes": told})
+            show.named({f"pixels_{name}": "ImageError", f"error_{name}_tells_both_sizes": told})
 
 
 def test_attention(draw: Draw, show: Show) -> None:
@@ -92,7 +96,7 @@ def test_attention_over_many_tokens(draw: Draw, show: Show) -> None:
 
 
 def test_block_normalises_before_each_branch(draw: Draw, show: Show) -> None:
-    """Two branches beside a straight line: where they say nothing, the block hands on what it was given."""
+    """Two residual branches: where both give zeros, the block returns its input."""
     block = draw.fill(VisionBlock(vision()))
     x = draw.normal(2, 6, 12) * 3
     show(block=block(x))
@@ -104,14 +108,14 @@ def test_block_normalises_before_each_branch(draw: Draw, show: Show) -> None:
 
 
 def test_tower_hands_out_its_states(draw: Draw, show: Show) -> None:
-    """All hidden states, the normalised embedding first; what lies behind the depth asked for is not even computed."""
+    """All hidden states, the normalised embedding first; layers beyond the depth that is asked for do not run."""
     tower = draw.fill(VisionTower(vision(num_hidden_layers=4)))
     pixels = draw.normal(2, 3, 8, 8)
     states = tower(pixels)
     show(is_a_tuple=isinstance(states, tuple), states=len(states))
-    show(within=DEEP, **{f"state_{number}": state for number, state in enumerate(states)})
+    show.named({f"state_{number}": state for number, state in enumerate(states)}, within=DEEP)
     for number in (2, 3):
-        tower.encoder["layers"][number] = Unasked()
+        tower.encoder.layers[number] = Unasked()
     show(states_at_depth_2=len(tower(pixels, 2)), states_at_depth_0=len(tower(pixels, depth=0)))
     show(within=DEEP, last_at_depth_2=tower(pixels, 2)[-1], last_at_depth_0=tower(pixels, depth=0)[-1])
 
@@ -124,10 +128,10 @@ def test_features_are_those_named(draw: Draw, show: Show) -> None:
     tokens = torch.arange(10.0)[None, :, None] + torch.tensor([0.0, 50.0])[:, None, None]
     states = tuple((100 * number + tokens).expand(2, 10, 12) for number in range(5))
     for layer in (-2, -1, 0, 3, -5):
-        show(**{f"layer_{layer}_of_4": select_features(states, llava(layer))})
+        show.named({f"layer_{layer}_of_4": select_features(states, llava(layer))})
     for layer, reach in ((-2, 3), (-3, 2), (1, 1), (0, 0)):
         stopped = select_features(states[: reach + 1], llava(layer))
-        show(**{f"layer_{layer}_of_4_with_states_0_to_{reach}": stopped})
+        show.named({f"layer_{layer}_of_4_with_states_0_to_{reach}": stopped})
     show(class_token_too=select_features(states, llava(-2, "full")))
     show(
         several=select_features(states, llava((-2, 1, 4))),
@@ -136,7 +140,7 @@ def test_features_are_those_named(draw: Draw, show: Show) -> None:
 
 
 def test_projector(draw: Draw, show: Show) -> None:
-    """Two linear maps and the exact GELU, patch by patch: here the picture's space becomes the space of words."""
+    """Two linear layers and the exact GELU, patch by patch: features of the tower become embeddings of the decoder."""
     projector = draw.fill(Projector(llava(-2)))
     features = draw.normal(2, 9, 12) * 2
     show(projected=projector(features), one_patch=projector(features[:1, 4:5]))
@@ -146,7 +150,7 @@ def test_projector(draw: Draw, show: Show) -> None:
 
 
 def test_a_model_sees(draw: Draw, show: Show) -> None:
-    """Pixels to vectors for the decoder, all pieces together; and gradients find their way back, as training needs."""
+    """From pixels to vectors for the decoder, all pieces together; and gradients reach the pixels."""
     model = draw.fill(Llava(llava(-2)))
     pixels = draw.normal(2, 3, 8, 8).requires_grad_()
     features, _ = model.encode_images(pixels)
@@ -156,21 +160,33 @@ def test_a_model_sees(draw: Draw, show: Show) -> None:
         parameter.requires_grad_()
     features, states = model.encode_images(pixels, hidden=True)
     gradients = torch.autograd.grad((features * draw.normal(*features.shape)).sum(), [pixels, *trained])
-    show(states=len(states))
-    show(within=DEEP, **dict(zip(("to_pixels", "to_class_token", "to_projector"), gradients, strict=True)))
+    show(states=None if states is None else len(states))
+    show.named(dict(zip(("to_pixels", "to_class_token", "to_projector"), gradients, strict=True)), within=DEEP)
 
 
 class Unasked(nn.Module):
     """A layer that must not run."""
 
     def forward(self, x: Tensor) -> Tensor:
-        raise AssertionError("A layer behind the depth asked for was computed.")
+        raise AssertionError("A layer beyond the depth that was asked for was computed.")
 
 
-def vision(**changes: int) -> VisionConfig:
-    """A small tower: 4 patches a picture, width 12."""
-    sizes = {"hidden_size": 12, "intermediate_size": 20, "num_hidden_layers": 4, "num_attention_heads": 3}
-    return VisionConfig(**{**sizes, "image_size": 8, "patch_size": 4, **changes})
+def vision(
+    hidden_size: int = 12,
+    num_hidden_layers: int = 4,
+    num_attention_heads: int = 3,
+    image_size: int = 8,
+    patch_size: int = 4,
+) -> VisionConfig:
+    """A small tower: 4 patches a picture."""
+    return VisionConfig(
+        hidden_size=hidden_size,
+        intermediate_size=20,
+        num_hidden_layers=num_hidden_layers,
+        num_attention_heads=num_attention_heads,
+        image_size=image_size,
+        patch_size=patch_size,
+    )
 
 
 def llava(layer: int | tuple[int, ...], strategy: str = "default") -> LlavaConfig:
@@ -192,8 +208,8 @@ def llava(layer: int | tuple[int, ...], strategy: str = "default") -> LlavaConfi
     )
 
 
-def silent(module: nn.Module) -> nn.Module:
-    """With every parameter zero."""
+def silent(module: Module) -> Module:
+    """The module, with every parameter set to zero."""
     for parameter in module.parameters():
         parameter.data.zero_()
     return module.eval().requires_grad_(False)

@@ -1,6 +1,6 @@
 """Assignment a2: RMSNorm, the gated MLP, rotary positions and the cache. Each test shows what your functions make.
 
-Nothing here says what is right: what a test shows is compared with what the reference showed on the same inputs.
+No right answers are in this file: what a test shows is compared with what the reference showed on the same inputs.
 """
 
 import torch
@@ -37,14 +37,14 @@ def test_rmsnorm_in_sixteen_bits(draw: Draw, show: Show) -> None:
     norm.weight.data = draw.uniform(4) + 0.5
     for dtype in (torch.bfloat16, torch.float16):
         name = str(dtype).removeprefix("torch.")
-        show(within=1e-6, **{f"{name}_under_fp32_weights": norm(rows.to(dtype))})
+        show.named({f"{name}_under_fp32_weights": norm(rows.to(dtype))}, within=1e-6)
         half = RMSNorm(4, eps=1e-6).to(dtype)
         half.weight.data = norm.weight.data.to(dtype)
-        show(within=1e-6, **{f"{name}_throughout": half(rows.to(dtype))})
+        show.named({f"{name}_throughout": half(rows.to(dtype))}, within=1e-6)
 
 
 def test_gated_mlp(draw: Draw, show: Show) -> None:
-    """One projection decides, through SiLU, how much of the other goes on."""
+    """One projection, through SiLU, is the gate of the other: their product goes on."""
     mlp = draw.fill(GatedMLP(10, 24))
     x = draw.normal(2, 5, 10) * 2
     show(mixed=mlp(x), one_token=mlp(x[0, 0]))
@@ -70,7 +70,7 @@ def test_angles_far_away_and_in_sixteen_bits(draw: Draw, show: Show) -> None:
     for dtype, within in ((torch.float32, FAR), (torch.bfloat16, HALF), (torch.float16, HALF)):
         cos, sin = rotary_angles(positions, 8, 10000.0, dtype)
         name = str(dtype).removeprefix("torch.")
-        show(within=within, **{f"cos_{name}": cos, f"sin_{name}": sin})
+        show.named({f"cos_{name}": cos, f"sin_{name}": sin}, within=within)
     show(positions_are_left_alone=torch.equal(positions, given))
 
 
@@ -84,18 +84,18 @@ def test_rotate(draw: Draw, show: Show) -> None:
     for rows, heads, tokens in ((2, 3, 5), (3, 3, 3), (2, 4, 1), (1, 2, 6)):
         x, (cos, sin) = draw.normal(rows, heads, tokens, width), angles(draw, rows, tokens, width)
         given = x.clone()
-        show(**{f"turned_{rows}_rows_{heads}_heads_{tokens}_tokens": rotate(x, cos, sin)})
-        show(**{f"x_is_left_alone_{rows}_{heads}_{tokens}": torch.equal(x, given)})
+        show.named({f"turned_{rows}_rows_{heads}_heads_{tokens}_tokens": rotate(x, cos, sin)})
+        show.named({f"x_is_left_alone_{rows}_{heads}_{tokens}": torch.equal(x, given)})
     x, (cos, sin) = draw.normal(2, 3, 5, 8).requires_grad_(), angles(draw, 2, 5, 8)
     (gradient,) = torch.autograd.grad((rotate(x, cos, sin) * draw.normal(2, 3, 5, 8)).sum(), x)
     show(gradient=gradient)
     for dtype in (torch.bfloat16, torch.float16):
         turned = rotate(x.detach().to(dtype), cos.to(dtype), sin.to(dtype))
-        show(within=HALF, **{str(dtype).removeprefix("torch."): turned})
+        show.named({str(dtype).removeprefix("torch."): turned}, within=HALF)
 
 
 def test_cache_notes_the_patches(draw: Draw, show: Show) -> None:
-    """`mark` remembers which tokens are patches and tells it for all tokens so far, old and new."""
+    """`mark` stores which tokens are patches, and returns that for all tokens so far, old and new."""
     cache = new_cache(rows=2, capacity=9)
     first, second = draw.uniform(2, 4) < 0.5, draw.uniform(2, 3) < 0.5
     show(after_the_first=cache.mark(first), length_is_not_moved=cache.length)
@@ -108,23 +108,27 @@ def test_cache_notes_the_patches(draw: Draw, show: Show) -> None:
 
 
 def test_cache_writes_behind_what_is_there(draw: Draw, show: Show) -> None:
-    """In place, layer by layer, at one spot for all layers of a forward; what comes back reaches from the start."""
+    """In place, layer by layer, at the same position for all layers of a forward; what comes back is the cache from the
+    first token on.
+    """
     cache = new_cache(rows=2, capacity=9)
     home = cache.keys.data_ptr(), cache.values.data_ptr()
     for start, tokens in ((0, 4), (4, 1), (5, 3), (2, 2)):  # the last one: set back to 2, the rest is forgotten
         cache.length = start
         for layer in (0, 1, 2):
             k, v = cache.write(layer, *draw.normal(2, 2, 2, tokens, 4))
-            show(**{f"keys_{layer}_of_{start}_and_{tokens}": k, f"values_{layer}_of_{start}_and_{tokens}": v})
+            show.named({f"keys_{layer}_of_{start}_and_{tokens}": k, f"values_{layer}_of_{start}_and_{tokens}": v})
             ours = k.data_ptr() == cache.keys[layer].data_ptr(), v.data_ptr() == cache.values[layer].data_ptr()
-            show(**{f"views_{layer}_of_{start}_and_{tokens}": ours})
-        show(**{f"length_is_not_moved_from_{start}": cache.length})
+            show.named({f"views_{layer}_of_{start}_and_{tokens}": ours})
+        show.named({f"length_is_not_moved_from_{start}": cache.length})
     show(keys=cache.keys[:, :, :, :4], values=cache.values[:, :, :, :4])
     show(capacity=cache.capacity, still_the_same_memory=(cache.keys.data_ptr(), cache.values.data_ptr()) == home)
 
 
 def test_cache_branches(draw: Draw, show: Show) -> None:
-    """One looked-at picture serves many questions: rows are copied into a cache of its own, and do not meet again."""
+    """One picture serves many questions: its samples are copied into another cache, and what is written there later
+    does not change the first one.
+    """
     cache = filled_cache(draw, rows=3, capacity=6, tokens=5)
     branch = cache.branch([2, 0, 2, 2], 8)
     show(sizes=[branch.rows, branch.capacity, branch.length, cache.rows, cache.capacity, cache.length])
@@ -144,7 +148,7 @@ def test_cache_branches(draw: Draw, show: Show) -> None:
 
 
 def test_cache_is_fast(draw: Draw, show: Show) -> None:
-    """A new token costs what a token weighs, not what the whole conversation weighs."""
+    """A new token costs time for one token, not for the whole conversation."""
     sizes = text(num_hidden_layers=1, num_attention_heads=8, num_key_value_heads=8, head_dim=64)
     cache = KVCache(sizes, 1, 12500, device="cpu", dtype=torch.float32)
     cache.write(0, *draw.normal(2, 1, 8, 1, 64).expand(-1, -1, -1, 12000, -1))
@@ -173,8 +177,10 @@ def test_a_prompt_in_pieces(draw: Draw, show: Show) -> None:
         cache = new_cache(rows=2, capacity=12)
         for start, stop in ((0, 5), (5, 8), (8, 9)):
             out = model(tokens[:, start:stop], attention_mask=attention_mask[:, :stop], cache=cache, maps=maps)
-            show(within=DEEP, **{f"{name}_logits_{start}_to_{stop}": out.logits * attention_mask[:, start:stop, None]})
-        show(**{f"{name}_length": cache.length})
+            show.named(
+                {f"{name}_logits_{start}_to_{stop}": out.logits * attention_mask[:, start:stop, None]}, within=DEEP
+            )
+        show.named({f"{name}_length": cache.length})
 
 
 def angles(draw: Draw, rows: int, tokens: int, width: int) -> tuple[Tensor, Tensor]:
@@ -184,17 +190,35 @@ def angles(draw: Draw, rows: int, tokens: int, width: int) -> tuple[Tensor, Tens
     return turn.cos(), turn.sin()
 
 
-def text(**changes: int) -> TextConfig:
+def text(
+    num_hidden_layers: int = 3, num_attention_heads: int = 4, num_key_value_heads: int = 2, head_dim: int = 4
+) -> TextConfig:
     """A small decoder: three layers, two key/value heads of width 4."""
-    sizes = {"vocab_size": 20, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 4, "max_position_embeddings": 64}
-    return TextConfig(**{**sizes, **heads, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, **changes})
+    return TextConfig(
+        vocab_size=20,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=num_hidden_layers,
+        num_attention_heads=num_attention_heads,
+        num_key_value_heads=num_key_value_heads,
+        head_dim=head_dim,
+        max_position_embeddings=64,
+        rms_norm_eps=1e-5,
+        rope_theta=10000.0,
+    )
 
 
 def llava() -> LlavaConfig:
     """A small model around it."""
-    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
-    return LlavaConfig(VisionConfig(**sizes, image_size=8, patch_size=4), text(), image_token_index=19)
+    vision = VisionConfig(
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        image_size=8,
+        patch_size=4,
+    )
+    return LlavaConfig(vision, text(), image_token_index=19)
 
 
 def new_cache(rows: int, capacity: int) -> KVCache:

@@ -1,4 +1,4 @@
-"""Assignment a3: who may see whom, one layer's attention in two lanes, and the steps between them."""
+"""Assignment a3: which tokens may see which, one layer's attention in two lanes, and the steps between them."""
 
 import torch
 
@@ -6,13 +6,13 @@ from minivlm.model.aim import Aim
 from minivlm.model.attention import Attention, attention_weights, fused_attention, repeat_heads
 from minivlm.model.cache import KVCache
 from minivlm.model.call import EMPTY_CARRY, EMPTY_RECORD, Call, Watch
-from minivlm.model.clva import CLVA
+from minivlm.model.clva import ResolvedCLVA
 from minivlm.model.config import TextConfig
 from minivlm.model.decoder import Decoder, causal_mask, token_positions
-from minivlm.model.eah import EAH
+from minivlm.model.eah import ResolvedEAH
 from minivlm.model.layers import rotary_angles
 from minivlm.model.layout import Layout
-from minivlm.model.mitigation import Mitigation
+from minivlm.model.mitigation import ResolvedMitigation
 
 BY_HAND = [  # the handout's queries, of two heads and four tokens
     [[0.0, 5, 5, 5], [0, 0, 9, 9], [1, 0, 0, 7], [0, 1, 0, 1]],
@@ -112,13 +112,13 @@ def test_weights_at_the_edges(draw, show):
         q, k = 0.5 * draw.normal(1, 2, 600, 16, dtype=dtype), draw.normal(1, 2, 600, 16, dtype=dtype)
         weights = attention_weights(q, k, torch.ones(1, 1, 600, 600, dtype=torch.bool).tril())
         name = str(dtype).removeprefix("torch.")
-        show(**{f"dtype_of_{name}": str(weights.dtype)})
-        show(within=step / 5, **{f"sums_of_{name}": weights[:, :, 300:].double().sum(dim=-1)})
-        show(within=4 * step, **{name: weights[:, :, ::50]})
+        show.named({f"dtype_of_{name}": str(weights.dtype)})
+        show.named({f"sums_of_{name}": weights[:, :, 300:].double().sum(dim=-1)}, within=step / 5)
+        show.named({name: weights[:, :, ::50]}, within=4 * step)
 
 
 def test_forward_in_the_fast_lane(draw, show):
-    """Nobody asks for weights: a prompt, then one token and two more behind it in the cache."""
+    """No weights are asked for: a prompt, then one token and two more, with a cache."""
     config, attention = layer_of(draw)
     x, mask = draw.normal(3, 9, 24), draw.causal(3, 9, 9)
     whole = attention(x, turns(config, 3, 0, 9), mask)
@@ -126,13 +126,13 @@ def test_forward_in_the_fast_lane(draw, show):
     cache = KVCache(config, 3, 12, device="cpu", dtype=torch.float32)
     for first, last in ((0, 6), (6, 7), (7, 9)):
         part = x[:, first:last], turns(config, 3, first, last), mask[:, :, first:last, :last]
-        show(**{f"rows_{first}_to_{last}": attention(*part, cache).out})
+        show.named({f"rows_{first}_to_{last}": attention(*part, cache).out})
         cache.length = last  # the decoder moves it on once all layers have written
     show(keys=cache.keys[2, :, :, :9], values=cache.values[2, :, :, :9], other_layers=cache.keys[:2].abs().sum())
 
 
 def test_both_lanes_give_the_same(draw, show):
-    """Asked for its map, its last row or its sinks, a layer shows them and gives the same output as unasked."""
+    """A layer that is asked for its map, its last row or its sinks shows them, and its output stays the same."""
     config, attention = layer_of(draw, attention_bias=False)
     x, mask, rope = draw.normal(3, 9, 24).requires_grad_(), draw.causal(3, 9, 9), turns(config, 3, 0, 9)
     plain = attention(x, rope, mask).out
@@ -141,9 +141,9 @@ def test_both_lanes_give_the_same(draw, show):
         asked = [name for name in ("maps", "rows", "sinks") if 2 in getattr(watch, name)]
         name = "_".join(asked) or "another_layer"
         found = {part: getattr(attended.record, part) for part in ("map", "row", "sink_scores")}
-        show(**{f"{name}_shown": [part for part, value in found.items() if value is not None]})
-        show(**{f"{name}_{part}": value for part, value in found.items() if value is not None})
-        show(**{f"{name}_out": attended.out})
+        show.named({f"{name}_shown": [part for part, value in found.items() if value is not None]})
+        show.named({f"{name}_{part}": value for part, value in found.items() if value is not None})
+        show.named({f"{name}_out": attended.out})
         off = (attended.out - plain).abs().max() / plain.abs().max()
         assert off < 1e-5, f"With {watch} the output is another than in the fast lane, by {off:.2g} of the largest."
     attention(x, rope, mask, call=Call(watch=Watch(maps=(2,)))).out[:, -1].square().sum().backward()
@@ -157,8 +157,8 @@ def test_steps_in_their_order(draw, show):
     attention_mask = torch.arange(16) >= torch.tensor([[3], [0], [1]])
     image = (torch.arange(16) >= torch.tensor([[5], [2], [0]])) & (torch.arange(16) < torch.tensor([[10], [8], [0]]))
     aim = Aim(draw.uniform(3, 6), layers=(3,))
-    clva = CLVA(noise_layers=(1,), anchor_layers=(2,), deep_layers=(3,), gate=False)
-    mitigation = Mitigation(EAH(layer=1, threshold=0.05), clva, aim)
+    clva = ResolvedCLVA(noise_layers=(1,), anchor_layers=(2,), deep_layers=(3,), gate=False)
+    mitigation = ResolvedMitigation(ResolvedEAH(layer=1, threshold=0.05), clva, aim)
     positions, x = token_positions(attention_mask, 16), draw.normal(3, 16, 24)
     cache = KVCache(config, 3, 16, device="cpu", dtype=torch.float32)
     for name, first, last in (("prompt", 0, 15), ("new", 15, 16)):
@@ -167,12 +167,14 @@ def test_steps_in_their_order(draw, show):
         mask = causal_mask(layout.attention_mask, layout.queries)
         rows = slice(first, last)
         decoded = decoder(x[:, rows], positions[:, rows], mask, cache=cache, call=call)
-        show(within=DEEP, **{f"{name}_states": decoded.states})
+        show.named({f"{name}_states": decoded.states}, within=DEEP)
         for what in ("map", "row", "sink_scores"):
-            show(within=DEEP, **{f"{name}_{what}_{layer}": found for layer, found in decoded.shown(what).items()})
+            show.named(
+                {f"{name}_{what}_{layer}": found for layer, found in decoded.recorded(what).items()}, within=DEEP
+            )
         changes = decoded.effect.calls[0]
-        show(**{f"{name}_changes": [(change.method, change.layer) for change in changes]})
-        show(within=DEEP, **{f"{name}_moved_{change.method}": change.moved for change in changes})
+        show.named({f"{name}_changes": [(change.method, change.layer) for change in changes]})
+        show.named({f"{name}_moved_{change.method}": change.moved for change in changes}, within=DEEP)
 
 
 def test_many_small_maps(draw, show):

@@ -9,7 +9,7 @@ from torch import Tensor
 from minivlm.errors import ConfigError
 from minivlm.model.attention import attention_weights
 from minivlm.model.decoder import causal_mask
-from minivlm.model.eah import EAH, broadcast_densest_head, broadcast_head, chosen_head, densest_head
+from minivlm.model.eah import EAH, ResolvedEAH, broadcast_densest_head, broadcast_head, chosen_head, densest_head
 from minivlm.model.layout import Layout
 from minivlm.model.sinks import sink_density, vision_sink_scores, vision_sinks
 from minivlm.model.without_map import broadcast_without_map, sink_scores_without_map
@@ -36,21 +36,21 @@ class Case:
     layout: Layout
 
     def rows(self, first: int, last: int) -> "Case":
-        """The same tokens in another call: only these rows, and no column behind them."""
+        """The same tokens in another call: rows `first` to before `last`, and the columns up to there."""
         rows, seen = slice(first, last), slice(last)
         layout = Layout(
             self.layout.attention_mask[:, seen], self.layout.image[:, seen], last - first, self.layout.prompt
         )
         return Case(self.weights[:, :, rows, seen], self.mask[:, :, rows, seen], layout)
 
-    def densest_head(self, eah: EAH) -> Tensor:
+    def densest_head(self, eah: ResolvedEAH) -> Tensor:
         return densest_head(self.weights, self.mask, self.layout, eah)
 
-    def step(self, eah: EAH, kept: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def step(self, eah: ResolvedEAH, kept: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return broadcast_densest_head(self.weights, self.mask, self.layout, eah, kept)
 
     def left_alone(self) -> Callable[[], bool]:
-        """See the function of that name."""
+        """A function that says later whether weights, mask and layout are still what they are now."""
         return left_alone(self.weights, self.mask, self.layout.attention_mask, self.layout.image)
 
 
@@ -69,7 +69,7 @@ def case(draw, heads: int = 5, length: int = 20, answer: int = 0) -> Case:
 
 
 def left_alone(*given: Tensor) -> Callable[[], bool]:
-    """What is given now, to be asked later: is it still what it was?"""
+    """A function that says later whether these tensors are still what they are now."""
     before = [tensor.clone() for tensor in given]
     return lambda: all(map(torch.equal, given, before))
 
@@ -82,7 +82,7 @@ def test_scores_by_hand(draw, show):
 
 
 def test_scores_of_padded_batches(draw, show):
-    """Padding neither looks nor is looked at: each mean is over the rows of text that may see the column."""
+    """Padded rows and columns do not count: each mean is over the rows of text that may see the column."""
     mask = draw.causal(4, 11, 11)
     weights = draw.weights(3, mask)
     show(padding_before=vision_sink_scores(weights, mask))
@@ -94,8 +94,8 @@ def test_scores_of_padded_batches(draw, show):
 
 
 def test_scores_in_half_precision(draw, show):
-    """Long sums in fp32, whatever the weights are: in bf16 a sum of 1,500 small numbers stops growing. And nothing
-    that was given is changed: the values are still to be mixed by these weights.
+    """Long sums in fp32, whatever the weights are: in bf16 a sum of 1,500 small numbers stops growing. And the weights
+    are not changed, since the layer still needs them.
     """
     mask = visible(1500)
     even = (mask / torch.arange(1, 1501)[:, None]).to(torch.bfloat16)
@@ -103,7 +103,7 @@ def test_scores_in_half_precision(draw, show):
     for name, weights, seen in (("even", even, mask), ("random", random, visible(300))):
         same = left_alone(weights, seen)
         scores = vision_sink_scores(weights, seen)
-        show(**{name: scores, f"{name}_weights_and_mask_are_left_alone": same()})
+        show.named({name: scores, f"{name}_weights_and_mask_are_left_alone": same()})
     exact = draw.weights(2, visible(30), dtype=torch.float64)
     show(within=1e-13, fp64=vision_sink_scores(exact, visible(30)))  # not rounded to fp32 on the way
 
@@ -114,7 +114,7 @@ def test_sinks_and_their_density(draw, show):
     image = torch.tensor([[False, True, True, False]])
     for threshold in (0.125, 0.25, 0.375):
         sinks = vision_sinks(scores, image, threshold)
-        show(**{f"above_{threshold}": sinks, f"density_above_{threshold}": sink_density(sinks, image)})
+        show.named({f"above_{threshold}": sinks, f"density_above_{threshold}": sink_density(sinks, image)})
     found = case(draw)
     scores, image = draw.uniform(4, 5, 20), found.layout.image
     sinks = vision_sinks(scores, image, 0.4)
@@ -122,7 +122,9 @@ def test_sinks_and_their_density(draw, show):
 
 
 def test_the_chosen_head(draw, show):
-    """Most sinks; the lowest of several; a random one is the seed's, one for all samples, from dice of its own."""
+    """Most sinks; the lowest of equals; a random head depends on the seed alone, is the same for all samples, and does
+    not use torch's own generator.
+    """
     show(one_tie=chosen_head(torch.tensor([[2, 5, 5, 1], [3, 0, 2, 3]]), EAH()))
     show(second=chosen_head(torch.tensor([[2, 5, 5, 1], [3, 0, 2, 3], [0, 0, 0, 4]]), EAH(head="second")))
     counts = draw.whole(0, 4, 50, 40)  # 40 heads, hardly any without a tie
@@ -141,24 +143,26 @@ def test_the_densest_head(draw, show):
     """Only the prompt's rows vote, each sample for itself; -1 where no head has a sink."""
     mask = visible(4)
     layout = Layout(torch.ones(1, 4, dtype=torch.bool), torch.tensor([[False, True, True, False]]), 4, prompt=4)
-    by_hand = [int(densest_head(BY_HAND, mask, layout, EAH(threshold=t))) for t in (0.1, 0.125, 0.1875, 0.3, 0.375)]
+    by_hand = [
+        int(densest_head(BY_HAND, mask, layout, ResolvedEAH(threshold=t))) for t in (0.1, 0.125, 0.1875, 0.3, 0.375)
+    ]
     show(by_hand=by_hand)
     found = case(draw, heads=12)
     for threshold in (0.02, 0.08, 0.12, 0.5):
-        show(**{f"above_{threshold}": found.densest_head(EAH(threshold=threshold))})
-    show(second=found.densest_head(EAH(threshold=0.08, head="second")))
-    anywhere = found.densest_head(EAH(threshold=0.08, head="random"))
+        show.named({f"above_{threshold}": found.densest_head(ResolvedEAH(threshold=threshold))})
+    show(second=found.densest_head(ResolvedEAH(threshold=0.08, head="second")))
+    anywhere = found.densest_head(ResolvedEAH(threshold=0.08, head="random"))
     show(random_or_none=[int(head) >= 0 for head in anywhere])
     answered = case(draw, heads=12, answer=6)
     cached = answered.rows(3, 20)  # three rows came before, six are generated
     for threshold in (0.06, 0.1):
-        eah = EAH(threshold=threshold)
-        show(**{f"answered_above_{threshold}": answered.densest_head(eah)})
-        show(**{f"cached_above_{threshold}": cached.densest_head(eah)})
+        eah = ResolvedEAH(threshold=threshold)
+        show.named({f"answered_above_{threshold}": answered.densest_head(eah)})
+        show.named({f"cached_above_{threshold}": cached.densest_head(eah)})
 
 
 def test_one_head_in_all_heads(draw, show):
-    """Whole rows are copied, where they are meant to be, each sample's own head; what was given stays as it was."""
+    """Whole rows are copied, in the chosen rows only, from each sample's own head; the arguments are not changed."""
     weights, rows = case(draw).weights, draw.whole(0, 2, 4, 20).bool()
     head = torch.tensor([0, -1, 3, 4])
     same = left_alone(weights, head, rows)
@@ -171,7 +175,7 @@ def test_one_head_in_all_heads(draw, show):
 def test_eah(draw, show):
     """The whole step: a prompt, a prompt with an answer behind it, and generated rows, which pass or keep the head."""
     found, kept = case(draw, heads=6, answer=5), torch.tensor([2, -1, 0, 5])
-    modes = {"pass": EAH(threshold=0.08), "keep": EAH(threshold=0.08, decode="keep")}
+    modes = {"pass": ResolvedEAH(threshold=0.08), "keep": ResolvedEAH(threshold=0.08, decode="keep")}
     calls = {
         "prompt": (0, 15),
         "prompt_and_answer": (0, 20),
@@ -184,8 +188,8 @@ def test_eah(draw, show):
         for mode in modes if first < 15 else ["keep"]:
             same = part.left_alone()
             weights, head = part.step(modes[mode], None if first < 15 else kept)
-            show(**{f"{name}_{mode}_head": head, f"{name}_{mode}": weights})
-            show(**{f"{name}_{mode}_leaves_weights_mask_and_layout_alone": same()})
+            show.named({f"{name}_{mode}_head": head, f"{name}_{mode}": weights})
+            show.named({f"{name}_{mode}_leaves_weights_mask_and_layout_alone": same()})
     _, head = found.rows(0, 15).step(modes["keep"], kept)
     show(head_of_a_prompt_that_comes_with_a_kept_one=head)
     try:
@@ -223,7 +227,7 @@ def test_broadcast_without_a_map(draw, show):
     mixed.square().sum().backward()
     cut_off = [name for name, leaf in leaves.items() if leaf.grad is None]
     assert not cut_off, f"No gradient reached the {', '.join(cut_off)}."
-    show(**{f"gradient_of_{name}": leaf.grad for name, leaf in leaves.items()})
+    show.named({f"gradient_of_{name}": leaf.grad for name, leaf in leaves.items()})
 
 
 def test_broadcast_in_a_long_prompt(draw, show):
@@ -243,10 +247,10 @@ def test_many_small_maps(draw, show):
 
 
 def test_all_together(draw, show):
-    """What is found without a map chooses the head; what is mixed without a map equals EAH on the map."""
+    """With and without a map, EAH chooses the same head and gives the same output."""
     q, k, v, found = 2 * draw.normal(4, 6, 20, 8), draw.normal(4, 6, 20, 8), draw.normal(4, 6, 20, 8), case(draw)
     weights = attention_weights(q, k, found.mask)
-    changed, head = broadcast_densest_head(weights, found.mask, found.layout, EAH(threshold=0.06))
+    changed, head = broadcast_densest_head(weights, found.mask, found.layout, ResolvedEAH(threshold=0.06))
     without = broadcast_without_map(q, k, v, found.mask, head)
     assert torch.allclose(without, changed @ v, atol=1e-4), "The two ways differ."
     scores = sink_scores_without_map(q, k, found.mask)

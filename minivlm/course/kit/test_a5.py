@@ -1,7 +1,9 @@
-"""The anchor, its fusion and its controls: `minivlm/model/clva.py`, our reading of CLVA (arXiv 2603.25088).
+"""Assignment a5: CLVA's anchor and its controls, in `minivlm/model/clva.py`, our reading of arXiv 2603.25088.
 
 Samples are written as words, such as `tpppptt`: see `minivlm/course/kit/samples.py`.
 """
+
+from dataclasses import replace
 
 import torch
 
@@ -13,12 +15,22 @@ from minivlm.course.kit.tiny import left_padded, tiny_model, tiny_pixels, tiny_p
 from minivlm.inference.effect import effect_of
 from minivlm.inference.generate import new_cache
 from minivlm.model import CLVA
-from minivlm.model.clva import Anchor, controlled, drift_gate, find_anchor, pooled_map, pull_to_anchor, without_outliers
+from minivlm.model.clva import (
+    Anchor,
+    ResolvedCLVA,
+    controlled,
+    drift_gate,
+    find_anchor,
+    pooled_map,
+    pull_to_anchor,
+    without_outliers,
+)
+from minivlm.model.decoder import Block
 from minivlm.model.redistribute import redistributed
 
 EXACT = 1e-10  # fp64: a few roundings after each other
 HALF = {torch.float16: 2e-3, torch.bfloat16: 1.6e-2}  # two roundings, to 11 and to 8 bits
-BY_LAYER = {"noise_layers": (1, 2), "anchor_layers": (4, 5, 6), "deep_layers": (8, 9)}
+BY_LAYER = ResolvedCLVA(noise_layers=(1, 2), anchor_layers=(4, 5, 6), deep_layers=(8, 9))
 
 
 def test_pooled_map(draw: Draw, show: Show) -> None:
@@ -41,7 +53,7 @@ def test_pooled_map_of_a_batch(draw: Draw, show: Show) -> None:
 
 
 def test_outliers_are_cut(draw: Draw, show: Show) -> None:
-    """What lies more than 3 standard deviations above the mean is cut down to there; all else stays."""
+    """Values more than 3 standard deviations above the mean become that limit; all others stay."""
     gain = draw.uniform(1, 4, draw.number(20, 30)) * 0.01
     gain[0, 0, draw.number(0, 9)] = 1.0
     gain[0, 1, [3, 11]] = torch.tensor([0.5, 0.6])
@@ -60,6 +72,7 @@ def test_outliers_among_what_a_row_sees(draw: Draw, show: Show) -> None:
     found = without_outliers(gain, layout)
     assert found.isfinite().all(), "Nan or infinite for a row that sees no patch: there, N = 0."
     found[seen].square().sum().backward()
+    assert gain.grad is not None, "No gradient reached the gain."
     assert gain.grad.isfinite().all(), "The gradient is nan or infinite: what is the derivative of sqrt at 0?"
     show(cut=found * seen, gradient=gain.grad * seen)
 
@@ -68,9 +81,9 @@ def test_anchor(draw: Draw, show: Show) -> None:
     """Noise, middle and anchor of every row, from the layers that the settings name and no others."""
     layout = crowd(draw)
     maps = maps_of(draw, layout, range(10))
-    found = find_anchor(maps, layout, CLVA(**BY_LAYER))
+    found = find_anchor(maps, layout, BY_LAYER)
     show(noise=found.noise, middle=found.middle, anchor=found.anchor)
-    show(keep=find_anchor(maps, layout, CLVA(**BY_LAYER, keep=0.3)).anchor)
+    show(keep=find_anchor(maps, layout, replace(BY_LAYER, keep=0.3)).anchor)
 
 
 def test_anchor_without_gain(draw: Draw, show: Show) -> None:
@@ -79,10 +92,10 @@ def test_anchor_without_gain(draw: Draw, show: Show) -> None:
     maps = maps_of(draw, layout, range(10))
     for map_ in maps.values():
         map_[1] = torch.tensor([4, 1, 0, 2, 0, 1]) / 8  # eighths: their means are not rounded
-    found = find_anchor(maps, layout, CLVA(**BY_LAYER))
+    found = find_anchor(maps, layout, BY_LAYER)
     assert found.anchor.isfinite().all(), "The anchor of a row without any gain is nan: 0 was divided by 0."
     show(anchor=found.anchor, sums=found.anchor.sum(dim=-1))
-    swapped = find_anchor(maps, layout, CLVA(**BY_LAYER, swapped=True))
+    swapped = find_anchor(maps, layout, replace(BY_LAYER, swapped=True))
     show(swapped_noise=swapped.noise[0], swapped_middle=swapped.middle[0], swapped_anchor=swapped.anchor[0])
 
 
@@ -101,13 +114,13 @@ def test_shuffled_anchor(draw: Draw, show: Show) -> None:
     show(values=found.sort(dim=-1).values, unseen=found.masked_fill(layout.seen(layout.text_rows), 0))
     show(hits=exchange.sum(dim=1), moved=(found != anchor).any(dim=-1).any(dim=-1))
     maps = maps_of(draw, layout, range(10))
-    gain, asked_for = (find_anchor(maps, layout, CLVA(**BY_LAYER, anchor=name)) for name in ("gain", "shuffled"))
+    gain, asked_for = (find_anchor(maps, layout, replace(BY_LAYER, anchor=name)) for name in ("gain", "shuffled"))
     by_hand = controlled(gain.anchor, layout, CLVA(anchor="shuffled"))
     samples.agree(asked_for.anchor, by_hand, "find_anchor: `controlled` comes last, on a.")
 
 
 def test_random_anchor(draw: Draw, show: Show) -> None:
-    """The control "random" knows nothing of the picture: chance by the seed, sum 1; none where there was no anchor."""
+    """The control "random" depends on the seed and not on the picture; its sum is 1, or 0 where there was no anchor."""
     layout, clva = crowd(draw), CLVA(anchor="random", seed=draw.number(0, 99))
     anchor, another = samples.sparse_maps(draw, layout)
     anchor[:, -1] = 0
@@ -121,7 +134,7 @@ def test_random_anchor(draw: Draw, show: Show) -> None:
 
 
 def test_controls_of_a_sample_alone(draw: Draw, show: Show) -> None:
-    """What a control is depends neither on who shares the batch, nor on how many rows come at once."""
+    """A control depends neither on the other samples of the batch, nor on how many rows come at once."""
     short = "t" + "p" * draw.number(10, 16) + "ttt"
     together, alone, later = layout_of(f"t{'p' * 20}ttt", short), layout_of(short), layout_of(short + "tt", rows=1)
     maps, here = maps_of(draw, alone, [0])[0], together.patches[1, 0, 0]
@@ -133,7 +146,7 @@ def test_controls_of_a_sample_alone(draw: Draw, show: Show) -> None:
         samples.agree(found, expected, f"{name}: one control alone, another one in a batch.")
         found = controlled(maps[:, -1:], later, clva)[0]
         samples.agree(found, expected[-1:], f"{name}: one control for a prompt, another one for a word written.")
-        show(**{name: expected.sum(dim=-1)})
+        show.named({name: expected.sum(dim=-1)})
 
 
 def test_gate(draw: Draw, show: Show) -> None:
@@ -144,26 +157,26 @@ def test_gate(draw: Draw, show: Show) -> None:
 
 
 def test_gate_of_a_batch(draw: Draw, show: Show) -> None:
-    """Each row has its own; one without an anchor, or without a picture, is shut even where the gate is held open."""
+    """Each row has its own gate. It is 0 for a row without an anchor or a picture, even with `gate=False`."""
     layout = crowd(draw)
     found, weights = anchor_of(draw, layout, torch.float64), attention(draw, layout, 6, torch.float64)
     found.anchor[:, ::2] = 0
     for name, clva in {"gate": CLVA(), "all_heads": CLVA(heads=1.0), "open": CLVA(gate=False)}.items():
         gate = drift_gate(weights, found, layout, clva)
         assert gate.isfinite().all(), "A gate is nan: what is the cosine of a map of zeros?"
-        show(EXACT, **{name: gate})
+        show.named({name: gate}, within=EXACT)
     show(1e-4, bf16=drift_gate(weights.bfloat16(), anchor_of(draw, layout), layout, CLVA()))  # maps are in fp32
 
 
 def test_gate_without_room(draw: Draw, show: Show) -> None:
-    """Where the middle layers look just as the first ones did, the gate is shut, and neither nan nor open."""
+    """Where the middle map equals the noise map, the gate is 0, and neither nan nor 1."""
     gate = drift_gate(*samples.without_room(draw), CLVA())
     assert gate.isfinite().all(), "A gate is nan: where the middle is the noise, 1 - cos(c, n) is 0."
     show(EXACT, gate=gate)
 
 
 def test_attention_is_shared_out_anew(draw: Draw, show: Show) -> None:
-    """The patches share the same mass, as is wanted; nothing else changes, and no row but those that are named."""
+    """In the chosen rows, the same mass is shared among the patches as `wanted` says; nothing else changes."""
     layout = crowd(draw)
     weights = attention(draw, layout)
     mass, rows = samples.mass_and_rows(draw, weights, layout)
@@ -182,20 +195,23 @@ def test_kappa(draw: Draw, show: Show) -> None:
     for kappa in (1.5, 0.25, 1.0):
         found = redistributed(weights, wanted, mass, layout, rows, kappa)
         changed = (found != weights).any(dim=1).any(dim=-1)  # all other rows stay bit for bit
-        show(EXACT, **{f"kappa {kappa}": found, f"rows changed by kappa {kappa}": changed})
+        show.named({f"kappa {kappa}": found, f"rows changed by kappa {kappa}": changed}, within=EXACT)
 
 
 def test_pull(draw: Draw, show: Show) -> None:
-    """Each head is drawn to the anchor and off the noise, as far as it looks at the picture and the gate is open."""
+    """Each head is moved toward the anchor and away from the noise, in proportion to its mass on the picture and to the
+    gate.
+    """
     layout = crowd(draw)
     found, weights = anchor_of(draw, layout, torch.float64), attention(draw, layout, dtype=torch.float64)
     gate = draw.uniform(weights.shape[0], weights.shape[2], dtype=torch.float64)
     gate[:, ::3] = 0
     omega, beta = float(draw.uniform(1)) / 2 + 0.2, float(draw.uniform(1)) / 5 + 0.05
-    settings = {"both": {}, "below_0": {"beta": 1.0}, "anchor": {"omega": 1.0, "beta": 0.0}, "kappa": {"kappa": 1.4}}
-    for name, changes in settings.items():
-        clva = CLVA(**{"omega": omega, "beta": beta} | changes)
-        show(EXACT, **{name: pull_to_anchor(weights, found, gate, layout, clva)})
+    both = CLVA(omega=omega, beta=beta)
+    only_anchor = replace(both, omega=1.0, beta=0.0)
+    settings = {"both": both, "below_0": replace(both, beta=1.0), "anchor": only_anchor}
+    for name, clva in {**settings, "kappa": replace(both, kappa=1.4)}.items():
+        show.named({name: pull_to_anchor(weights, found, gate, layout, clva)}, within=EXACT)
 
 
 def test_pull_while_words_are_written(draw: Draw, show: Show) -> None:
@@ -209,11 +225,11 @@ def test_pull_while_words_are_written(draw: Draw, show: Show) -> None:
     show(within=1e-4, gate=drift_gate(weights[:, :, -1:], newest, last, CLVA()))  # a small difference of two cosines
     for dtype, within in HALF.items():
         half = pull_to_anchor(weights.to(dtype), found, gate, layout, CLVA())
-        show(within, **{str(dtype).removeprefix("torch."): half})
+        show.named({str(dtype).removeprefix("torch."): half}, within=within)
 
 
 def test_the_picture_alone_is_widened(draw: Draw, show: Show) -> None:
-    """A short picture in a long talk, in half precision: whoever widens all columns needs several times the memory."""
+    """Memory, in half precision: a picture is a small part of a long text, so only its columns may become fp32."""
     layout = layout_of("t" * 16000 + "p" * 64 + "t" * 128)
     row = (2 * draw.normal(1, 1, 128, layout.attention_mask.shape[1], dtype=torch.bfloat16)).softmax(dim=-1)
     weights = row.expand(-1, 32, -1, -1)
@@ -224,12 +240,12 @@ def test_the_picture_alone_is_widened(draw: Draw, show: Show) -> None:
 
 
 def test_all_rows_at_once(draw: Draw, show: Show) -> None:
-    """From maps to pulled weights for a long batch: loops within loops, over rows and patches, are too slow."""
+    """Speed: from maps to pulled weights for a long batch. Nested loops over rows and patches are too slow."""
     layout = layout_of("t" + "p" * 256 + "t" * 256, "p" * 256 + "t" * 200)
     weights = attention(draw, layout, heads=8)
     maps = {layer: pooled_map(weights.roll(layer, dims=1) ** (1 + layer / 8), layout) for layer in (1, 2, 4, 5, 6)}
     for anchor in ("gain", "shuffled", "random"):
-        clva = CLVA(**BY_LAYER, anchor=anchor)
+        clva = replace(BY_LAYER, anchor=anchor)
         found = find_anchor(maps, layout, clva)
         gate = drift_gate(weights, found, layout, clva)
         pulled = pull_to_anchor(weights, found, gate, layout, clva)
@@ -241,6 +257,7 @@ def test_the_model_with_your_clva(draw: Draw, show: Show) -> None:
     """A random model reads two prompts and writes a word under your CLVA: which rows are changed, and the logits."""
     model = tiny_model(draw, num_hidden_layers=8)
     for block in model.text.layers:
+        assert isinstance(block, Block)
         block.self_attn.q_proj.weight.mul_(4)  # so that heads look at some patches more than at others
     tokens, attention_mask = left_padded([tiny_prompt(draw, 6), tiny_prompt(draw, 3)])
     pixels, word = tiny_pixels(draw, 2), draw.whole(3, 50, 2, 1)
@@ -248,6 +265,9 @@ def test_the_model_with_your_clva(draw: Draw, show: Show) -> None:
         cache = new_cache(model, 2, 40)
         read = model(tokens, pixels, attention_mask=attention_mask, cache=cache, mitigation=clva)
         written = model(word, cache=cache, mitigation=clva)
-        show(1e-4, **{f"{name}, read": read.logits[:, -3:], f"{name}, written": written.logits})  # eight layers in fp32
-        changed = [[layer.layer, layer.rows] for layer in effect_of(read).layers + effect_of(written).layers]
-        show(**{f"{name}, rows changed": changed})
+        show.named(
+            {f"{name}, read": read.logits[:, -3:], f"{name}, written": written.logits}, within=1e-4
+        )  # eight layers in fp32
+        effects = [effect for effect in (effect_of(read), effect_of(written)) if effect is not None]
+        changed = [[layer.layer, layer.rows] for effect in effects for layer in effect.layers]
+        show.named({f"{name}, rows changed": changed})

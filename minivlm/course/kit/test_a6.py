@@ -1,4 +1,4 @@
-"""CHAIR (arXiv 1809.02156) and POPE (arXiv 2305.10355): what is counted, and how it is read."""
+"""Assignment a6: CHAIR (arXiv 1809.02156) and POPE (arXiv 2305.10355), how answers are read and counted."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def found_in(caption: str) -> list[list[str]]:
 
 
 def some(draw: Draw, things: tuple[str, ...], low: int, high: int) -> list[str]:
-    """From `low` to below `high` of the things, repeats and all."""
+    """From `low` to below `high` of the things, which may repeat."""
     return [draw.pick(things) for _ in range(draw.number(low, high))]
 
 
@@ -59,11 +59,11 @@ def show_resampled(draw: Draw, show: Show, figures: dict[str, Ratio], images: in
     times = draw.whole(0, 4, 5, images).double().numpy()
     for name, ratio in figures.items():
         assert len(ratio.part) == len(ratio.whole) == images, f"{name}: one entry an image, {images}, is expected."
-        show(within=1e-9, **{name: torch.as_tensor(ratio.resampled(times))})
+        show.named({name: torch.as_tensor(ratio.resampled(times))}, within=1e-9)
 
 
 def test_ratio_of_sums(draw: Draw, show: Show) -> None:
-    """A figure is one sum over another, and no mean of ratios; where nothing is to be counted it is 0."""
+    """A figure is one sum divided by another, not a mean of ratios; where there is nothing to count, it is 0."""
     part, whole = draw.whole(0, 5, 20).tolist(), draw.whole(1, 9, 20).tolist()
     show(within=1e-9, figure=float(Ratio.of(part, whole).value))
     show(within=1e-9, with_empty_images=float(Ratio.of([*part, 0, 0], [*whole, 0, 0]).value))
@@ -76,20 +76,20 @@ def test_two_words_are_one_object(draw: Draw, show: Show) -> None:
     """A hot dog is no dog, and stands where both of its words stand."""
     for number in range(8):
         caption = f"A {' and a '.join(some(draw, THINGS, 1, 5))}."
-        show(**{f"caption {number}": {caption: found_in(caption)}})
+        show.named({f"caption {number}": {caption: found_in(caption)}})
     show(at_the_end=found_in("wine glass"), line_break=found_in("a hot\n dog"), apart=found_in("a hot, tired dog"))
 
 
 def test_phrases_that_overlap(draw: Draw, show: Show) -> None:
-    """From left to right, and a word that has served in a phrase serves no more; some phrases mean another object."""
+    """From left to right, each word belongs to one phrase at most; some phrases mean another object."""
     rows = ("wine glass bottle", "hot dog dog", "hot hot dog", "glass bottle", "wine glass", "bottle", "wine", "dog")
     for number in range(8):
         caption = " ".join(some(draw, rows, 2, 6))
-        show(**{f"row of words {number}": {caption: found_in(caption)}})
+        show.named({f"row of words {number}": {caption: found_in(caption)}})
     show(three_words=found_in("a wine glass bottle"))
     for number in range(5):
         caption = f"The {' by the '.join(some(draw, MEANT + THINGS[:4], 2, 5))}."
-        show(**{f"caption {number}": {caption: found_in(caption)}})
+        show.named({f"caption {number}": {caption: found_in(caption)}})
 
 
 def test_chair(draw: Draw, show: Show) -> None:
@@ -100,17 +100,19 @@ def test_chair(draw: Draw, show: Show) -> None:
 
 
 def test_silent_captions(draw: Draw, show: Show) -> None:
-    """A caption that names nothing counts as a caption; nothing is divided by nothing; no caption at all is refused."""
+    """A caption that names nothing counts as a caption; 0 / 0 does not occur; an empty list is refused."""
     rest = captions(draw, 5)
     special = {"silent": judged([], ["dog", "cat"]), "empty": judged([], []), "blind": judged(["dog", "dog"], [])}
     for name, caption in special.items():
-        show(within=1e-9, **{name: numbers(chair([caption])), f"{name} and others": numbers(chair([caption, *rest]))})
+        show.named(
+            {name: numbers(chair([caption])), f"{name} and others": numbers(chair([caption, *rest]))}, within=1e-9
+        )
     with pytest.raises(EvaluationError):
         chair([])
 
 
 def test_chair_by_image(draw: Draw, show: Show) -> None:
-    """The parts of a figure stay apart, caption by caption: the bootstrap draws images, and needs them."""
+    """A figure keeps one entry for each caption, because the bootstrap resamples images."""
     number = draw.number(8, 13)
     show_resampled(draw, show, chair(captions(draw, number, least=0)), number)
 
@@ -129,7 +131,16 @@ def sentences(draw: Draw, number: int = 40) -> list[str]:
 
 def test_what_the_original_reads(draw: Draw, show: Show) -> None:
     """No, not or a word in n't in the first sentence is a no; all else is a yes, even silence."""
-    plain = ("Yes", "No", "No.", "No, there is none.", "There isn't a dog.", "Yes. There is no cat.", "", "Maybe.")
+    plain: tuple[str, ...] = (
+        "Yes",
+        "No",
+        "No.",
+        "No, there is none.",
+        "There isn't a dog.",
+        "Yes. There is no cat.",
+        "",
+        "Maybe.",
+    )
     plain += ("Not that I see", "NO", "It is not so.", "No! It is a cat", "Yes,no", "a cat\nno dog", "I know", "1. no")
     show(plain={text: said_by_original(text) for text in plain})
     show(drawn={text: said_by_original(text) for text in sentences(draw)})
@@ -149,7 +160,7 @@ def test_answers_find_their_questions(draw: Draw, show: Show) -> None:
     order = torch.randperm(len(pairs), generator=draw.generator).tolist()
     answers = dict(pairs[place] for place in order)
     for parser in ("original", "first word"):
-        show(**{parser: list(matched(questions, answers, parser))})
+        show.named({parser: list(matched(questions, answers, parser))})
     show(by_default=list(matched(questions, answers)))
     show(other_order_of_questions=list(matched(questions[::-1], answers, "first word")))
 
@@ -171,9 +182,9 @@ def test_answers_that_do_not_fit(draw: Draw, show: Show) -> None:
         try:
             matched(*case)
         except EvaluationError:
-            show(**{name: "refused"})
+            show.named({name: "refused"})
         else:
-            show(**{name: "taken"})
+            show.named({name: "taken"})
 
 
 def test_pope(draw: Draw, show: Show) -> None:
@@ -181,7 +192,7 @@ def test_pope(draw: Draw, show: Show) -> None:
     four = [PopeQuestion(str(place), "1", "Is there a dog in the image?", place < 2) for place in range(4)]
     blind = {"always yes": [True] * 4, "always no": [False] * 4, "one miss": [True, False, False, False]}
     for name, said in blind.items():
-        show(within=1e-9, **{name: numbers(pope(four, said))})
+        show.named({name: numbers(pope(four, said))}, within=1e-9)
     questions, said = questions_and_answers(draw, 20, (True, True, True, False))
     show(within=1e-9, figures=numbers(pope(questions, said)))
 
@@ -202,7 +213,7 @@ def test_pope_by_image(draw: Draw, show: Show) -> None:
 
 
 def test_thousands_of_questions(draw: Draw, show: Show) -> None:
-    """Whoever looks through a list for each question has thousands times thousands of steps to wait for."""
+    """Speed: a search through a list for each question takes thousands times thousands of steps."""
     texts, labels = ("Yes", "No, not at all", "a dog"), draw.whole(0, 2, 40000).tolist()
     questions = [PopeQuestion(f"{place}", f"{place % 20000}", "?", bool(label)) for place, label in enumerate(labels)]
     picked = draw.whole(0, 3, 40000).tolist()

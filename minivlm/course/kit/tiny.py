@@ -1,6 +1,6 @@
-"""Small things to test with: a model of some thousand numbers, prompts with a picture, a tokenizer, a checkpoint.
+"""Small things to test with: a model of some thousand parameters, prompts with a picture, a tokenizer, a checkpoint.
 
-Everything is drawn from a seed by `draw`, see `draw.py`. No test should depend on what exactly is drawn.
+Everything is drawn from a seed by `draw`, see `draw.py`. No test should depend on the exact numbers.
 """
 
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ from minivlm.training.vocabulary import save_tokenizer, train_tokenizer
 
 SIDE = 12  # of the square picture, in pixels; patches have 4
 PATCHES = 9  # of a picture
-WORDS = 64  # ids 0 to 63
-IMAGE = 60  # the id of a patch's slot; 3 to 59 are words
-PAD = 1
+WORDS = 64  # tokens in the vocabulary, ids 0 to 63
+IMAGE = 60  # the id of an image token; 3 to 59 are words
+PAD = 1  # the id of padding
 SENTENCES = ["USER: What is in the image? ASSISTANT: There is a red ball.", "Is there a dog? Yes. No, two cats."]
 
 
@@ -61,30 +61,31 @@ def tiny_pixels(draw: Draw, pictures: int = 1) -> Tensor:
 
 
 def tiny_prompt(draw: Draw, words: int = 5) -> list[int]:
-    """Ids: two words, the slots of one picture, then so many words."""
+    """Token ids: two words, the image tokens of one picture, then `words` words."""
     ids = draw.whole(3, IMAGE, 2 + words).tolist()
     return [*ids[:2], *[IMAGE] * PATCHES, *ids[2:]]
 
 
-def left_padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Rows of any lengths as tokens (B, T), padded on the left, and `attention_mask` (B, T), False at padding."""
-    longest = max(len(row) for row in rows)
-    tokens = torch.tensor([[PAD] * (longest - len(row)) + list(row) for row in rows])
-    return tokens, torch.stack([torch.arange(longest) >= longest - len(row) for row in rows])
+def left_padded(samples: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Samples of any lengths as tokens (B, T), padded on the left, and `attention_mask` (B, T), False at padding."""
+    longest = max(len(sample) for sample in samples)
+    tokens = torch.tensor([[PAD] * (longest - len(sample)) + list(sample) for sample in samples])
+    return tokens, torch.stack([torch.arange(longest) >= longest - len(sample) for sample in samples])
 
 
 def tiny_layout(tokens: Tensor, attention_mask: Tensor | None = None) -> Layout:
-    """Where patches, text and padding stand in a prompt (B, T) that is read in one go."""
+    """The layout of a prompt (B, T) that is read in one forward: where patches, text and padding stand."""
     attention_mask = torch.ones_like(tokens, dtype=torch.bool) if attention_mask is None else attention_mask
     return Layout(attention_mask, tokens == IMAGE, queries=tokens.shape[1], prompt=tokens.shape[1])
 
 
 def tiny_tokenizer(folder: Path) -> Tokenizer:
-    """A tokenizer like LLaMA's, but small. It writes its files into `folder`."""
+    """A tokenizer like LLaMA's, but small. Its files are written into `folder`."""
     trained = train_tokenizer(SENTENCES * 3, size=400)
     save_tokenizer(trained, folder)
-    image, rows = trained.token_to_id("<image>"), trained.get_vocab_size()
-    return Tokenizer.from_folder(folder, image_token_id=image, vocab_rows=rows)
+    image = trained.token_to_id("<image>")
+    assert image is not None, "train_tokenizer makes this token"
+    return Tokenizer.from_folder(folder, image_token_id=image, vocab_rows=trained.get_vocab_size())
 
 
 def tiny_checkpoint(draw: Draw, folder: Path) -> Path:

@@ -1,14 +1,15 @@
-"""The process in which a student's code runs: it calls the tests, and writes down what they show.
+"""The process in which a student's code runs: it calls the tests, and writes what they show to files.
 
     python -I worker.py PROJECT TESTFILE FOLDER
 
-Requests come in as lines of JSON, each is answered by one line; what student code prints goes elsewhere. The first
-request names what is denied; then the fence is raised; the second loads the tests, and with them the student's
-package; each further one calls a test with inputs from a seed. Nothing here knows what is right, and nothing that it
-says is trusted.
+Requests come on stdin, a line of JSON each, and each is answered by one line on stdout; what student code prints goes
+to stderr. The first request names the denied folders, and the sandbox is set up. The second loads the tests, and with
+them the student's package. Each further one calls a test, with inputs from a seed. This process knows no right
+answers, and the supervisor trusts nothing that it says.
 """
 
 import _thread
+import io
 import json
 import os
 import random
@@ -17,26 +18,25 @@ import site
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from traceback import print_exc, walk_tb
 from types import ModuleType
 
-try:
+if sys.platform != "win32":
     import resource
-except ImportError:  # Windows
-    resource = None
 
 KIT = Path(__file__).resolve().parent
-LIBRARIES = ("torch", "numpy", "einops", "safetensors.torch", "tokenizers", "PIL.Image", "pytest")  # what takes long
-LARGEST_FILE = 64 * 2**20
-LONGEST_LIFE = 3600  # seconds of computing: nobody may be left to end this process
-FULL = ("can't allocate memory", "not enough memory", "cannot allocate memory")
+LIBRARIES = ("torch", "numpy", "einops", "safetensors.torch", "tokenizers", "PIL.Image", "pytest")  # slow to import
+LARGEST_FILE = 64 * 2**20  # bytes
+LONGEST_LIFE = 3600  # seconds of computing: the end of this process if its supervisor has died
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "cannot allocate memory")
 
 
 class Channel:
-    """Requests and answers. The files that prints go to are other ones from now on."""
+    """Requests and answers, on what were stdin and stdout. From then on, stdin is empty and prints go to stderr."""
 
     def __init__(self) -> None:
         self.requests = os.fdopen(os.dup(0), "rb")
@@ -47,13 +47,14 @@ class Channel:
         os.dup2(2, 1)
         self.streams = (sys.stdout, sys.stderr)
         for stream in self.streams:
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
     def __iter__(self) -> Iterator[dict]:
         return (json.loads(line) for line in self.requests)
 
     def answer(self, request: dict, **answer: object) -> None:
-        """One line, after the end of what was printed was marked."""
+        """Answer a request by one line. A zero byte on stderr marks the end of what was printed before."""
         for stream in self.streams:
             with suppress(OSError, ValueError):
                 stream.flush()
@@ -79,14 +80,14 @@ class Worker:
         """Call one test and save what it shows."""
         self.tidy(seed)
         show = self.show()
-        given = {"draw": self.draw(seed), "show": show}
+        fixtures = {"draw": self.draw(seed), "show": show}
         function = getattr(self.module, test)
-        wanted = signature(function).parameters
-        function(**{name: value for name, value in given.items() if name in wanted})
+        parameters = signature(function).parameters
+        function(**{name: value for name, value in fixtures.items() if name in parameters})
         show.shown.save(self.folder / file)
 
     def tidy(self, seed: int) -> None:
-        """Undo what the test before may have left behind."""
+        """Undo what the previous test may have changed: seeds, torch's defaults, the folder, traces, timers."""
         torch = import_module("torch")
         torch.manual_seed(seed)
         torch.set_grad_enabled(True)
@@ -98,7 +99,7 @@ class Worker:
             signal.alarm(0)
 
     def outcome(self, work: Callable[[], None]) -> dict:
-        """How it went, whatever is raised: SystemExit and KeyboardInterrupt are but errors of a test."""
+        """What came of it, as part of an answer. Any exception counts as an error of the test, SystemExit, too."""
         try:
             work()
         except BaseException as error:
@@ -106,23 +107,25 @@ class Worker:
         return {"status": "ran"}
 
     def described(self, error: BaseException) -> dict:
-        """An error's name and text, and the line to look at."""
+        """An exception as part of an answer: its name, its text, and the line where it arose."""
         try:
             message = str(error)
         except Exception:
             message = "(its text cannot be made)"
-        full = isinstance(error, MemoryError) or any(words in message.lower() for words in FULL)
-        status = "too much memory" if full else "raised"
+        out_of_memory = isinstance(error, MemoryError) or any(words in message.lower() for words in OUT_OF_MEMORY)
+        status = "too much memory" if out_of_memory else "raised"
         name = type(error).__name__
         return {"status": status, "error": name[:100], "where": self.where(error)[:300], "message": message[:1000]}
 
     def where(self, error: BaseException) -> str:
-        """The last line of the student's, or of the test, that an error came through."""
-        places = [(f.f_code.co_filename, line, f", in {f.f_code.co_name}") for f, line in walk_tb(error.__traceback__)]
+        """The innermost line of the student's package, or of the tests, that an exception came through; "" if none."""
+        lines: list[tuple[str, int | None, str]] = []
+        for frame, line in walk_tb(error.__traceback__):
+            lines.append((frame.f_code.co_filename, line, f", in {frame.f_code.co_name}"))
         if isinstance(error, SyntaxError) and error.filename:
-            places.append((error.filename, error.lineno, ""))
-        found = [(self.name_of(file), line, name) for file, line, name in places if self.name_of(file)]
-        return "{}, line {}{}".format(*found[-1]) if found else ""
+            lines.append((error.filename, error.lineno, ""))
+        known = [(self.name_of(file), line, function) for file, line, function in lines if self.name_of(file)]
+        return "{}, line {}{}".format(*known[-1]) if known else ""
 
     def name_of(self, file: str) -> str:
         """The name of a file of the student's package or of the tests' file, "" for any other."""
@@ -133,7 +136,7 @@ class Worker:
 
 
 def own_module(name: str) -> ModuleType:
-    """A module of the kit that this file belongs to: the one in the student's package may have been changed."""
+    """A module of the kit in this folder, not of the one in the student's package, which may have been changed."""
     sys.path.insert(0, str(KIT.parent))
     module = import_module(f"{KIT.name}.{name}")
     sys.path.remove(str(KIT.parent))
@@ -141,7 +144,7 @@ def own_module(name: str) -> ModuleType:
 
 
 def warm_up() -> None:
-    """Import what takes long, and let torch set up what it sets up at first use: no test is to pay for it."""
+    """Import what is slow to import, and use torch once: its setup must not count as time or memory of a test."""
     for name in LIBRARIES:
         with suppress(ImportError):
             import_module(name)
@@ -151,29 +154,31 @@ def warm_up() -> None:
 
 
 def set_limits() -> None:
-    """No file larger than what a test may show, no core of a process that crashed, no endless life."""
-    if resource is not None:
+    """Limit the size of files and the time of computing, and write no core file after a crash. (Not on Windows.)"""
+    if sys.platform != "win32":
         resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE, LARGEST_FILE))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_CPU, (LONGEST_LIFE, LONGEST_LIFE))
 
 
 def tidy_path(project: Path, libraries: list[str]) -> None:
-    """The libraries, but not the package that was installed to be edited: its folder holds the solution."""
+    """Make the installed libraries importable, but not a minivlm that was installed for editing (`pip install -e`):
+    its folder holds the solution.
+    """
     for entry in libraries:
         if entry not in sys.path:
             sys.path.append(entry)
     for entry in list(sys.path):
-        lone = Path(entry).name not in ("site-packages", "dist-packages")
-        if lone and (Path(entry) / "minivlm").is_dir() and Path(entry).resolve() != project:
+        is_checkout = Path(entry).name not in ("site-packages", "dist-packages")
+        if is_checkout and (Path(entry) / "minivlm").is_dir() and Path(entry).resolve() != project:
             sys.path.remove(entry)
 
 
-def enclose(worker: Worker, settings: dict, notes: int) -> None:
-    """Raise the wall and the fence, and behind them put the student's folder first."""
+def enter_sandbox(worker: Worker, settings: dict, channel: int) -> None:
+    """Import from the student's folder first, and from now on refuse violations. `channel`: where to report them."""
     audit_hook, paths, landlock = map(own_module, ("audit_hook", "paths", "landlock"))
     libraries = [sys.prefix, sys.base_prefix, sys.exec_prefix, *site.getsitepackages(), *sys.path]
-    ground = audit_hook.Ground(
+    sandbox = audit_hook.SandboxPaths(
         project=paths.resolved(worker.project),
         tests=paths.resolved(worker.tests),
         own=paths.resolved(worker.folder),
@@ -181,8 +186,8 @@ def enclose(worker: Worker, settings: dict, notes: int) -> None:
         denied=tuple({paths.resolved(path) for path in settings["denied"]}),
     )
     sys.path[:0] = [str(worker.tests.parent), str(worker.project)]
-    landlock.restrict_to_files(ground.readable, ground.denied, ground.own)
-    audit_hook.install_audit_hook(ground, notes)
+    landlock.restrict_to_files(sandbox.readable, sandbox.denied, sandbox.own)
+    audit_hook.install_audit_hook(sandbox, channel)
 
 
 def serve(project: Path, tests: Path, folder: Path) -> None:
@@ -194,13 +199,13 @@ def serve(project: Path, tests: Path, folder: Path) -> None:
     tidy_path(project, first["libraries"])
     warm_up()
     worker = Worker(project, tests, folder)
-    enclose(worker, first, channel.answers)
+    enter_sandbox(worker, first, channel.answers)
     channel.answer(first, status="ran")
     second = next(requests)
     channel.answer(second, **worker.outcome(worker.load))
     for request in requests:
-        job = {name: request[name] for name in ("test", "seed", "file")}
-        channel.answer(request, **worker.outcome(lambda job=job: worker.call(**job)))
+        call = partial(worker.call, request["test"], request["seed"], request["file"])
+        channel.answer(request, **worker.outcome(call))
 
 
 if __name__ == "__main__":
@@ -211,4 +216,4 @@ if __name__ == "__main__":
     except BaseException:
         print_exc()
     finally:
-        os._exit(code)  # whatever threads are left
+        os._exit(code)  # at once, even if the student's code left threads running

@@ -26,7 +26,7 @@ A4 = Assignment(
             "test_the_chosen_head",
             10,
             "chosen_head",
-            "Is it the lowest of equals? A sort keeps their order only if told to. Has the seed dice of its own?",
+            "Is it the lowest of equals? Only a stable sort keeps their order. Has the seed its own generator?",
         ),
         Task(
             "test_the_densest_head",

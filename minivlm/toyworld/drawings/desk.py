@@ -1,4 +1,4 @@
-"""Things of the desk: laptop, mouse, keyboard, book, scissors, cell phone."""
+"""Objects of the desk: laptop, mouse, keyboard, book, scissors, cell phone."""
 
 from random import Random
 
@@ -17,14 +17,14 @@ from minivlm.toyworld.drawings.pen import (
     vary,
 )
 
-_ICONS = ((240, 90, 80), (250, 200, 70), (120, 220, 130), WHITE)
-_SCREENS = ((70, 140, 220), (90, 190, 200), (120, 110, 210), (40, 60, 110), (80, 170, 120))
+ICONS = ((240, 90, 80), (250, 200, 70), (120, 220, 130), WHITE)
+SCREENS = ((70, 140, 220), (90, 190, 200), (120, 110, 210), (40, 60, 110), (80, 170, 120))
 
 
 def laptop(pen: Pen, rng: Random, color: Color) -> None:
     top, lean = rng.uniform(0.06, 0.16), rng.uniform(0.0, 0.06)
     pen.box(0.14, top, 0.86, 0.64, color, 0.04)
-    pen.box(0.2, top + 0.06, 0.8, 0.57, vary(rng.choice(_SCREENS), rng), 0.0)
+    pen.box(0.2, top + 0.06, 0.8, 0.57, vary(rng.choice(SCREENS), rng), 0.0)
     pen.polygon([(0.2, 0.57), (0.2, top + 0.3), (0.55, top + 0.06), (0.7, top + 0.06)], light(GLASS, 0.35))
     pen.polygon([(0.14, 0.63), (0.86, 0.63), (1.0 - lean, 0.9), (lean, 0.9)], light(color, 0.2))
     pen.box(lean, 0.89, 1.0 - lean, 0.95, dark(color, 0.3), 0.02)
@@ -64,10 +64,10 @@ def keyboard(pen: Pen, rng: Random, color: Color) -> None:
 
 
 def book(pen: Pen, rng: Random, color: Color) -> None:
-    (_open_book if rng.random() < 0.45 else _closed_book)(pen, rng, color)
+    (open_book if rng.random() < 0.45 else closed_book)(pen, rng, color)
 
 
-def _open_book(pen: Pen, rng: Random, color: Color) -> None:
+def open_book(pen: Pen, rng: Random, color: Color) -> None:
     sag, top = rng.uniform(0.05, 0.1), rng.uniform(0.2, 0.26)
     cover = [(0.0, top + 0.03), (0.5, top + sag), (1.0, top + 0.03), (1.0, 0.83), (0.5, 0.83 + sag), (0.0, 0.83)]
     pen.polygon(cover, color)
@@ -80,7 +80,7 @@ def _open_book(pen: Pen, rng: Random, color: Color) -> None:
     pen.line([(0.5, top + sag), (0.5, 0.76 + sag)], 0.03, dark(color, 0.3))
 
 
-def _closed_book(pen: Pen, rng: Random, color: Color) -> None:
+def closed_book(pen: Pen, rng: Random, color: Color) -> None:
     thick, gilt = rng.uniform(0.08, 0.13), rng.choice((WHITE, (250, 214, 90)))
     mark = dark(color, 0.6) if sum(color) > 480 else gilt
     hull = [(0.14, 0.06), (0.14 + thick, 0.0), (0.88, 0.0), (0.88, 0.92), (0.78, 1.0), (0.14, 1.0)]
@@ -108,7 +108,7 @@ def scissors(pen: Pen, rng: Random, color: Color) -> None:
 
 
 def cell_phone(pen: Pen, rng: Random, color: Color) -> None:
-    half, glow = rng.uniform(0.25, 0.29), vary(rng.choice(_SCREENS), rng)
+    half, glow = rng.uniform(0.25, 0.29), vary(rng.choice(SCREENS), rng)
     left, right = 0.56 - half, 0.44 + half
     pen.box(0.5 - half, 0.0, 0.5 + half, 1.0, color, 0.08)
     pen.box(left, 0.1, right, 0.86, glow)
@@ -120,4 +120,4 @@ def cell_phone(pen: Pen, rng: Random, color: Color) -> None:
     else:
         for i in range(6):
             x, y = 0.5 + (i % 2 * 2 - 1) * half * 0.38, 0.2 + i // 2 * 0.2
-            pen.box(x - 0.065, y, x + 0.065, y + 0.13, vary(rng.choice(_ICONS), rng), 0.02)
+            pen.box(x - 0.065, y, x + 0.065, y + 0.13, vary(rng.choice(ICONS), rng), 0.02)

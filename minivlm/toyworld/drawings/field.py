@@ -1,19 +1,19 @@
-"""Things of the field: dog, frisbee, sheep, kite, bird, umbrella."""
+"""Objects of the field: dog, frisbee, sheep, kite, bird, umbrella."""
 
 import math
 from random import Random
 
 from minivlm.toyworld.drawings.pen import DARK, WHITE, WOOD, Color, Pen, arc, contrast, dark, is_dark, light, spline
 
-_ORANGE = (240, 150, 40)
+ORANGE = (240, 150, 40)
 
 
 def dog(pen: Pen, rng: Random, color: Color) -> None:
     shade = contrast(color, 0.3)
-    (_sitting_dog if rng.random() < 0.35 else _standing_dog)(pen, rng, color, shade)
+    (sitting_dog if rng.random() < 0.35 else standing_dog)(pen, rng, color, shade)
 
 
-def _standing_dog(pen: Pen, rng: Random, color: Color, shade: Color) -> None:
+def standing_dog(pen: Pen, rng: Random, color: Color, shade: Color) -> None:
     belly, leg, tail = rng.uniform(0.62, 0.68), rng.uniform(0.9, 0.98), rng.uniform(0.12, 0.3)
     for x in (0.27, 0.6):
         pen.line([(x, 0.55), (x, leg - 0.02)], 0.085, dark(color, 0.25))
@@ -24,19 +24,19 @@ def _standing_dog(pen: Pen, rng: Random, color: Color, shade: Color) -> None:
     pen.curve([(0.14, 0.44), (0.04, 0.35), (0.03, tail)], 0.075, color)
     if rng.random() < 0.4:
         pen.oval(0.4, 0.46, 0.12, 0.07, shade)
-    _dog_head(pen, rng, color, shade, 0.76, 0.25)
+    dog_head(pen, rng, color, shade, 0.76, 0.25)
 
 
-def _sitting_dog(pen: Pen, rng: Random, color: Color, shade: Color) -> None:
+def sitting_dog(pen: Pen, rng: Random, color: Color, shade: Color) -> None:
     pen.curve([(0.2, 0.9), (0.06, 0.84), (0.03, rng.uniform(0.6, 0.75))], 0.08, color)
     pen.blob([(0.52, 0.36), (0.66, 0.42), (0.68, 0.66), (0.6, 0.94), (0.24, 0.95), (0.17, 0.78), (0.34, 0.52)], color)
     pen.oval(0.31, 0.82, 0.14, 0.13, dark(color, 0.15))
     pen.line([(0.62, 0.6), (0.63, 0.95), (0.7, 0.95)], 0.1, color)
     pen.line([(0.3, 0.96), (0.44, 0.96)], 0.075, color)
-    _dog_head(pen, rng, color, shade, 0.62, 0.25)
+    dog_head(pen, rng, color, shade, 0.62, 0.25)
 
 
-def _dog_head(pen: Pen, rng: Random, color: Color, shade: Color, x: float, y: float) -> None:
+def dog_head(pen: Pen, rng: Random, color: Color, shade: Color, x: float, y: float) -> None:
     pen.line([(x - 0.07, y + 0.17), (x + 0.03, y + 0.19)], 0.05, (206, 46, 46))
     pen.oval(x, y, 0.15, 0.14, color)
     snout = [(0.05, -0.06), (0.22, -0.01), (0.27, 0.06), (0.2, 0.12), (0.02, 0.12)]
@@ -98,9 +98,9 @@ def bird(pen: Pen, rng: Random, color: Color) -> None:
     flying = rng.random() < 0.4
     if not flying:
         for x in (0.45, 0.55):
-            pen.line([(x, 0.7), (x, 0.9), (x + 0.06, 0.9)], 0.03, _ORANGE)
+            pen.line([(x, 0.7), (x, 0.9), (x + 0.06, 0.9)], 0.03, ORANGE)
     pen.polygon([(0.3, 0.5), (0.0, 0.6 if flying else 0.74), (0.04, 0.72 if flying else 0.86), (0.36, 0.66)], wing)
-    pen.polygon([(0.84, 0.28), (1.0, 0.35), (0.84, 0.41)], _ORANGE)
+    pen.polygon([(0.84, 0.28), (1.0, 0.35), (0.84, 0.41)], ORANGE)
     back, belly = [(0.16, 0.62), (0.42, 0.4), (0.62, 0.24), (0.78, 0.2)], [(0.88, 0.32), (0.8, 0.56), (0.58, 0.75)]
     pen.blob([*back, *belly, (0.34, 0.74)], color)
     pen.blob([(0.58, 0.56), (0.76, 0.5), (0.7, 0.64), (0.54, 0.72)], light(color, 0.55))
@@ -115,7 +115,7 @@ def bird(pen: Pen, rng: Random, color: Color) -> None:
 def umbrella(pen: Pen, rng: Random, color: Color) -> None:
     handle = rng.choice((WOOD, DARK))
     if rng.random() < 0.25:
-        return _closed_umbrella(pen, color, handle)
+        return closed_umbrella(pen, color, handle)
     low, peak = rng.uniform(0.46, 0.52), rng.uniform(0.04, 0.1)
     pen.line([(0.5, 0.0), (0.5, 0.86), *arc(0.58, 0.88, 0.08, 0.09, 180, 0, 8)], 0.05, handle)
     dome = arc(0.5, low, 0.5, low - peak, 180, 360, 20)
@@ -126,7 +126,7 @@ def umbrella(pen: Pen, rng: Random, color: Color) -> None:
     return None
 
 
-def _closed_umbrella(pen: Pen, color: Color, handle: Color) -> None:
+def closed_umbrella(pen: Pen, color: Color, handle: Color) -> None:
     pen.line([(0.5, 0.0), (0.5, 0.88), *arc(0.58, 0.9, 0.08, 0.08, 180, 0, 8)], 0.05, handle)
     pen.blob([(0.5, 0.06), (0.62, 0.5), (0.64, 0.68), (0.5, 0.72), (0.36, 0.68), (0.38, 0.5)], color)
     pen.polygon([(0.5, 0.08), (0.56, 0.7), (0.44, 0.7)], light(color, 0.35))

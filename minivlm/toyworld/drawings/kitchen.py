@@ -1,38 +1,38 @@
-"""Kitchen things: pizza, fork, spoon, cup, bowl, banana."""
+"""Objects of the kitchen: pizza, fork, spoon, cup, bowl, banana."""
 
 import math
 from random import Random
 
 from minivlm.toyworld.drawings.pen import Color, Pen, arc, contrast, dark, light, vary
 
-_CRUST, _CHEESE, _SALAMI, _BASIL = (196, 128, 58), (250, 208, 92), (200, 52, 40), (60, 130, 50)
+CRUST, CHEESE, SALAMI, BASIL = (196, 128, 58), (250, 208, 92), (200, 52, 40), (60, 130, 50)
 
 
 def pizza(pen: Pen, rng: Random, color: Color) -> None:
     if rng.random() < 0.4:
-        return _slice(pen, rng)
+        return pizza_slice(pen, rng)
     start = rng.uniform(0, 360)
     stop = start + (360 if rng.random() < 0.5 else rng.choice((300, 315)))
-    for radius, layer in ((0.5, vary(_CRUST, rng)), (0.41, dark(_CHEESE, 0.1)), (0.39, vary(_CHEESE, rng))):
+    for radius, layer in ((0.5, vary(CRUST, rng)), (0.41, dark(CHEESE, 0.1)), (0.39, vary(CHEESE, rng))):
         whole = [] if stop - start == 360 else [(0.5, 0.5)]
         pen.polygon([*whole, *arc(0.5, 0.5, radius, radius, start, stop, 32)], layer)
     count = rng.choice((5, 6, 7))
     for i in range(count):
         angle = math.radians(start + (i + 0.5) * (stop - start) / count)
         reach = rng.uniform(0.24, 0.29)
-        pen.oval(0.5 + reach * math.cos(angle), 0.5 + reach * math.sin(angle), 0.085, 0.085, _SALAMI)
-        pen.oval(0.5 + 0.13 * math.cos(angle + 0.5), 0.5 + 0.13 * math.sin(angle + 0.5), 0.03, 0.03, _BASIL)
+        pen.oval(0.5 + reach * math.cos(angle), 0.5 + reach * math.sin(angle), 0.085, 0.085, SALAMI)
+        pen.oval(0.5 + 0.13 * math.cos(angle + 0.5), 0.5 + 0.13 * math.sin(angle + 0.5), 0.03, 0.03, BASIL)
     return None
 
 
-def _slice(pen: Pen, rng: Random) -> None:
+def pizza_slice(pen: Pen, rng: Random) -> None:
     half = rng.uniform(0.3, 0.4)
     top = arc(0.5, 0.2, half, 0.12, 180, 360, 10)
-    pen.polygon([*top, (0.5, 1.0)], vary(_CHEESE, rng))
-    pen.line(top, 0.15, vary(_CRUST, rng))
+    pen.polygon([*top, (0.5, 1.0)], vary(CHEESE, rng))
+    pen.line(top, 0.15, vary(CRUST, rng))
     for x, y in ((-0.14, 0.34), (0.13, 0.4), (-0.01, 0.62)):
-        pen.oval(0.5 + x, y + rng.uniform(-0.03, 0.03), 0.09, 0.09, _SALAMI)
-    pen.oval(0.5, 0.48, 0.035, 0.035, _BASIL)
+        pen.oval(0.5 + x, y + rng.uniform(-0.03, 0.03), 0.09, 0.09, SALAMI)
+    pen.oval(0.5, 0.48, 0.035, 0.035, BASIL)
 
 
 def fork(pen: Pen, rng: Random, color: Color) -> None:
@@ -42,7 +42,7 @@ def fork(pen: Pen, rng: Random, color: Color) -> None:
         pen.line([(x, 0.02), (x, 0.27)], 0.05, color)
     rim = [(0.5 - width - 0.025, 0.25), (0.5 + width + 0.025, 0.25)]
     pen.blob([*rim, (0.5 + width * 0.7, neck - 0.03), (0.5, neck), (0.5 - width * 0.7, neck - 0.03)], color)
-    _handle(pen, rng, color, neck - 0.04)
+    cutlery_handle(pen, rng, color, neck - 0.04)
 
 
 def spoon(pen: Pen, rng: Random, color: Color) -> None:
@@ -50,10 +50,10 @@ def spoon(pen: Pen, rng: Random, color: Color) -> None:
     pen.oval(0.5, length, width, length, color)
     pen.oval(0.5, length + 0.01, width * 0.7, length * 0.75, contrast(color, 0.22))
     pen.oval(0.47, length - 0.05, width * 0.28, length * 0.36, light(color, 0.55))
-    _handle(pen, rng, color, length * 2 - 0.02)
+    cutlery_handle(pen, rng, color, length * 2 - 0.02)
 
 
-def _handle(pen: Pen, rng: Random, color: Color, top: float) -> None:
+def cutlery_handle(pen: Pen, rng: Random, color: Color, top: float) -> None:
     end = rng.uniform(0.03, 0.055)
     pen.polygon([(0.475, top), (0.525, top), (0.5 + end, 0.95), (0.5 - end, 0.95)], color)
     pen.oval(0.5, 0.95, end, end, color)

@@ -1,4 +1,4 @@
-"""Things of the living room: couch, tv, remote, potted plant, cat, clock."""
+"""Objects of the living room: couch, tv, remote, potted plant, cat, clock."""
 
 import math
 from random import Random
@@ -18,8 +18,8 @@ from minivlm.toyworld.drawings.pen import (
     vary,
 )
 
-_LEAF, _CLAY = (58, 150, 66), (190, 98, 58)
-_SHOWS = (((120, 190, 240), (90, 170, 90)), ((250, 170, 90), (120, 70, 130)), ((70, 90, 190), (230, 200, 120)))
+LEAF, CLAY = (58, 150, 66), (190, 98, 58)
+SHOWS = (((120, 190, 240), (90, 170, 90)), ((250, 170, 90), (120, 70, 130)), ((70, 90, 190), (230, 200, 120)))
 
 
 def couch(pen: Pen, rng: Random, color: Color) -> None:
@@ -39,7 +39,7 @@ def couch(pen: Pen, rng: Random, color: Color) -> None:
 
 
 def tv(pen: Pen, rng: Random, color: Color) -> None:
-    sky, ground = rng.choice(_SHOWS)
+    sky, ground = rng.choice(SHOWS)
     if old := rng.random() < 0.3:
         pen.line([(0.3, 0.0), (0.5, 0.22), (0.72, 0.02)], 0.03, STEEL)
     right, low = (0.76 if old else 0.95), (0.8 if old else 0.7)
@@ -73,16 +73,16 @@ def remote(pen: Pen, rng: Random, color: Color) -> None:
 
 
 def potted_plant(pen: Pen, rng: Random, color: Color) -> None:
-    pot, leaf = vary(rng.choice((_CLAY, _CLAY, (236, 232, 220), (70, 110, 180), (220, 180, 70))), rng), vary(_LEAF, rng)
+    pot, leaf = vary(rng.choice((CLAY, CLAY, (236, 232, 220), (70, 110, 180), (220, 180, 70))), rng), vary(LEAF, rng)
     if rng.random() < 0.2:
-        _cactus(pen, leaf)
+        cactus(pen, leaf)
     else:
-        _leaves(pen, rng, leaf)
+        leaves(pen, rng, leaf)
     pen.polygon([(0.28, 0.7), (0.72, 0.7), (0.65, 1.0), (0.35, 1.0)], pot)
     pen.box(0.24, 0.64, 0.76, 0.74, light(pot, 0.2), 0.02)
 
 
-def _leaves(pen: Pen, rng: Random, leaf: Color) -> None:
+def leaves(pen: Pen, rng: Random, leaf: Color) -> None:
     count, wide = rng.choice((5, 6, 7)), rng.uniform(0.07, 0.11)
     for i in sorted(range(count), key=lambda i: -abs(i - (count - 1) / 2)):
         angle = -170 + 160 * i / (count - 1) + rng.uniform(-6, 6)
@@ -93,7 +93,7 @@ def _leaves(pen: Pen, rng: Random, leaf: Color) -> None:
         pen.line([(0.5, 0.65), (0.5 + reach * 1.8 * cos, 0.63 + reach * 1.6 * sin)], 0.02, dark(leaf, 0.4))
 
 
-def _cactus(pen: Pen, leaf: Color) -> None:
+def cactus(pen: Pen, leaf: Color) -> None:
     pen.line([(0.5, 0.12), (0.5, 0.7)], 0.22, leaf)
     pen.line([(0.5, 0.48), (0.24, 0.46), (0.24, 0.28)], 0.12, leaf)
     pen.line([(0.5, 0.4), (0.76, 0.38), (0.76, 0.2)], 0.12, leaf)
@@ -103,10 +103,10 @@ def _cactus(pen: Pen, leaf: Color) -> None:
 
 def cat(pen: Pen, rng: Random, color: Color) -> None:
     stripe = contrast(color, 0.35)
-    (_walking_cat if rng.random() < 0.4 else _sitting_cat)(pen, rng, color, stripe)
+    (walking_cat if rng.random() < 0.4 else sitting_cat)(pen, rng, color, stripe)
 
 
-def _sitting_cat(pen: Pen, rng: Random, color: Color, stripe: Color) -> None:
+def sitting_cat(pen: Pen, rng: Random, color: Color, stripe: Color) -> None:
     tip = rng.uniform(0.42, 0.6)
     pen.curve([(0.6, 0.94), (0.84, 0.92), (0.9, 0.74), (0.82, tip)], 0.085, color)
     pen.blob([(0.44, 0.42), (0.6, 0.52), (0.7, 0.78), (0.64, 0.98), (0.22, 0.98), (0.17, 0.78), (0.28, 0.52)], color)
@@ -116,10 +116,10 @@ def _sitting_cat(pen: Pen, rng: Random, color: Color, stripe: Color) -> None:
     if rng.random() < 0.5:
         for y in (0.66, 0.76):
             pen.line([(0.57, y + 0.01), (0.67, y)], 0.03, stripe)
-    _cat_head(pen, color, stripe, 0.43, 0.29)
+    cat_head(pen, color, stripe, 0.43, 0.29)
 
 
-def _walking_cat(pen: Pen, rng: Random, color: Color, stripe: Color) -> None:
+def walking_cat(pen: Pen, rng: Random, color: Color, stripe: Color) -> None:
     for x, foot in ((0.3, 0.34), (0.72, 0.76)):
         pen.line([(x, 0.7), (foot, 0.93)], 0.07, dark(color, 0.25))
     pen.blob([(0.24, 0.5), (0.5, 0.51), (0.78, 0.48), (0.86, 0.62), (0.78, 0.76), (0.5, 0.74), (0.26, 0.74)], color)
@@ -128,10 +128,10 @@ def _walking_cat(pen: Pen, rng: Random, color: Color, stripe: Color) -> None:
     pen.curve([(0.82, 0.55), (0.95, 0.4), (0.92, 0.2), (0.97, rng.uniform(0.04, 0.12))], 0.07, color)
     for x in (0.5, 0.6, 0.7):
         pen.line([(x, 0.51), (x, 0.61)], 0.03, stripe)
-    _cat_head(pen, color, stripe, 0.22, 0.4)
+    cat_head(pen, color, stripe, 0.22, 0.4)
 
 
-def _cat_head(pen: Pen, color: Color, stripe: Color, x: float, y: float) -> None:
+def cat_head(pen: Pen, color: Color, stripe: Color, x: float, y: float) -> None:
     for s in (-1, 1):
         pen.polygon([(x + s * 0.21, y), (x + s * 0.19, y - 0.29), (x + s * 0.02, y - 0.13)], color)
         pen.polygon([(x + s * 0.16, y - 0.1), (x + s * 0.165, y - 0.22), (x + s * 0.07, y - 0.14)], (236, 150, 150))

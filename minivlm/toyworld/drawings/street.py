@@ -1,10 +1,10 @@
-"""Street things: car, traffic light, bus, stop sign, bicycle, fire hydrant."""
+"""Objects of the street: car, traffic light, bus, stop sign, bicycle, fire hydrant."""
 
 from random import Random
 
 from minivlm.toyworld.drawings.pen import DARK, GLASS, STEEL, WHITE, Color, Pen, arc, contrast, dark, light, vary
 
-_LAMPS = ((232, 44, 40), (250, 196, 40), (60, 206, 90))
+LAMPS = ((232, 44, 40), (250, 196, 40), (60, 206, 90))
 
 
 def car(pen: Pen, rng: Random, color: Color) -> None:
@@ -19,10 +19,10 @@ def car(pen: Pen, rng: Random, color: Color) -> None:
     pen.oval(0.95, 0.57, 0.04, 0.04, (255, 236, 140))
     pen.box(0.0, 0.54, 0.04, 0.6, (190, 30, 30))
     for x in (0.23, 0.77):
-        _wheel(pen, x, 0.74, wheel)
+        draw_wheel(pen, x, 0.74, wheel)
 
 
-def _wheel(pen: Pen, x: float, y: float, radius: float) -> None:
+def draw_wheel(pen: Pen, x: float, y: float, radius: float) -> None:
     pen.oval(x, y, radius, radius, DARK)
     pen.oval(x, y, radius * 0.5, radius * 0.5, light(STEEL, 0.4))
 
@@ -41,7 +41,7 @@ def bus(pen: Pen, rng: Random, color: Color) -> None:
     pen.line([(0.04, 0.64), (0.75, 0.64)], 0.035, contrast(color, 0.45))
     pen.box(0.96, 0.62, 1.0, 0.69, (255, 236, 140))
     for x in (0.2, 0.68):
-        _wheel(pen, x, 0.79, 0.09)
+        draw_wheel(pen, x, 0.79, 0.09)
 
 
 def traffic_light(pen: Pen, rng: Random, color: Color) -> None:
@@ -49,7 +49,7 @@ def traffic_light(pen: Pen, rng: Random, color: Color) -> None:
     if rng.random() < 0.6:
         pen.box(0.46, 0.76, 0.54, 1.0, STEEL)
     pen.box(0.5 - width, 0.0, 0.5 + width, 0.8, color, 0.06)
-    for i, lamp in enumerate(_LAMPS):
+    for i, lamp in enumerate(LAMPS):
         y = 0.15 + 0.25 * i
         pen.oval(0.5, y, 0.12, 0.115, DARK)
         pen.oval(0.5, y + 0.01, 0.1, 0.095, light(lamp, 0.15) if i == lit else dark(lamp, 0.5))

@@ -1,9 +1,9 @@
 """A tiny model that looks at some tokens much more than at others, and samples with 0, 1 and 2 pictures for it."""
 
 import torch
-from tiny_model import PATCHES, padded, pixels, prompt, tiny_config, tiny_llava
 
 from minivlm.model import Llava
+from support.tiny_model import PATCHES, padded, pixels, prompt, tiny_config, tiny_llava
 
 DEPTH = 8  # noise layers 0 and 1, anchor layers 3 to 5, deep layers 6 and 7
 LAYERS = range(DEPTH)

@@ -1,7 +1,7 @@
 """A run without a model: answers are dice that fall by the whole batch, so a batch that changed would be noticed.
 
-python fake_run.py OUT                 begin or resume, alone or under torchrun
-python fake_run.py OUT --kill SEED     the same, in a child that is killed ten times on the way
+python tests/support/fake_run.py OUT                 begin or resume, alone or under torchrun
+python tests/support/fake_run.py OUT --kill SEED     the same, in a child that is killed ten times on the way
 """
 
 import hashlib
@@ -68,12 +68,12 @@ class FakeAsker:
         self.vlm, self.methods, self.pause = FakeVLM(damaged), known, pause
         self.calls, self.interrupted_at = [], interrupted_at
 
-    def look(self, pixels: torch.Tensor) -> list[int]:
+    def encode(self, pixels: torch.Tensor) -> list[int]:
         return [int(picture[0, 0, 0]) for picture in pixels]
 
-    def ask(self, looked: list[int], rows, method: str) -> list[Answer]:
+    def ask(self, encoded: list[int], rows, method: str) -> list[Answer]:
         time.sleep(self.pause)
-        asked = [(looked[number], question) for number, question in rows]
+        asked = [(encoded[number], question) for number, question in rows]
         self.calls.append((method, asked))
         finish = "interrupted" if len(self.calls) == self.interrupted_at else "stop"
         return [self.answer(row, question, method, asked, finish) for row, (_, question) in enumerate(asked)]

@@ -1,6 +1,7 @@
 """What the tests of the course share: verdicts on many versions of the package at once."""
 
 import atexit
+import compileall
 import json
 import os
 import shutil
@@ -24,33 +25,24 @@ WHOLE, HOLLOW = "whole", "hollow"
 SEED = "a seed that no student knows"
 
 
-def replaced(file: str, *pairs: tuple[str, str]) -> dict[str, str]:
-    """The change of one file of the package: each old text, which stands there once, gives way to a new one."""
-    source = (PACKAGE / file).read_text(encoding="utf-8")
-    for old, new in pairs:
-        assert source.count(old) == 1, f"{file} holds {source.count(old)} times: {old}"
-        source = source.replace(old, new)
-    return {file: source}
-
-
 def verdicts(
-    name: str, versions: Mapping[str, Changes | str], tests: Iterable[str] | None = None, seed: str = SEED
+    name: str, versions: Mapping[str, Changes | str], tests: Mapping[str, Iterable[str]], seed: str = SEED
 ) -> dict[str, dict[str, Verdict]]:
-    """Judge versions of the package, each given by its changes, or WHOLE, or HOLLOW; a verdict for each test.
+    """Judge versions of the package, each given by its changes, or WHOLE, or HOLLOW, by the tests that it is to run.
 
     No limits of time and memory, and no fence: see `minivlm.course.supervise` for those.
     """
     row = assignment(name)
-    tasks = [task for task in row.tasks if tests is None or task.test in tests]
+    tasks = {version: [task for task in row.tasks if task.test in tests[version]] for version in versions}
     with tempfile.TemporaryDirectory() as place:
         folders = {
             version: write_version(row, Path(place, str(i)), versions[version]) for i, version in enumerate(versions)
         }
-        jobs = {task.test: seed_of(seed, row, task) for task in tasks}
-        run_forks([(folder, folder, jobs) for folder in folders.values()], KIT / row.tests)
-        expected = reference_shown(name, seed)
+        jobs = {version: {task.test: seed_of(seed, row, task) for task in tasks[version]} for version in versions}
+        run_forks([(folder, folder, jobs[version]) for version, folder in folders.items()], KIT / row.tests)
+        expected = reference_shown(name, frozenset().union(*jobs.values()), seed)
         return {
-            version: {t.test: judge(t, outcome(folder, t.test), expected[t.test], t.seconds) for t in tasks}
+            version: {t.test: judge(t, outcome(folder, t.test), expected[t.test], t.seconds) for t in tasks[version]}
             for version, folder in folders.items()
         }
 
@@ -66,11 +58,11 @@ def faults(judged: Mapping[str, Verdict]) -> dict[str, str]:
 
 
 @cache
-def reference_shown(name: str, seed: str = SEED) -> dict[str, Shown]:
-    """What the whole package shows in each test of an assignment."""
+def reference_shown(name: str, tests: frozenset[str] | None = None, seed: str = SEED) -> dict[str, Shown]:
+    """What the whole package shows in tests of an assignment, or in all of them."""
     row = assignment(name)
     with tempfile.TemporaryDirectory() as place:
-        jobs = {task.test: seed_of(seed, row, task) for task in row.tasks}
+        jobs = {task.test: seed_of(seed, row, task) for task in row.tasks if tests is None or task.test in tests}
         run_forks([(PACKAGE.parent, Path(place), jobs)], KIT / row.tests)
         outcomes = [outcome(Path(place), test) for test in jobs]
     assert not (failed := [out for out in outcomes if out.shown is None]), f"the package fails its own tests: {failed}"
@@ -92,16 +84,19 @@ def write_version(row: Assignment, folder: Path, version: Changes | str) -> Path
 
 @cache
 def some_copy() -> Path:
-    """A copy of the package to link to; it is removed at the end of the process."""
+    """A compiled copy of the package to link to; it is removed at the end of the process."""
     place = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, place, ignore_errors=True)
-    return copy_package(Path(place), without=[ZOO])
+    copy = copy_package(Path(place), without=[ZOO])
+    compileall.compile_dir(copy, quiet=1)  # holds for what is not changed: it knows time and size of its source
+    return copy
 
 
 def run_forks(versions: list[tuple[Path, Path, dict[str, int]]], tests: Path) -> None:
     """Run `jobs` (tests and seeds) of the file `tests` on each (project, folder for what is shown, jobs)."""
     lines = [{"project": str(p), "tests": str(tests), "out": str(out), "jobs": jobs} for p, out, jobs in versions]
-    script, quiet = Path(__file__).with_name("course_forks.py"), {**os.environ, "OMP_NUM_THREADS": "1"}
+    script = Path(__file__).with_name("course_forks.py")
+    quiet = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}  # compiled files are linked, too
     done = subprocess.run(
         [sys.executable, script], input=json.dumps(lines), text=True, capture_output=True, env=quiet, check=False
     )

@@ -161,7 +161,7 @@ def test_shuffled_groups(draw, show):
     torch.testing.assert_close(slow, fused_attention(q, k, v, mask), **FP32)
 
 
-# --- a second way for some, so that more than one kind of test is known to do ----------------------------------------
+# --- a second way for some, so that more than one kind of test is known to do -----------------------------------------
 
 
 def other_head_zero(draw, show):
@@ -217,7 +217,7 @@ def other_loose_loading(draw, show):
 
 def other_wrong_activation(draw, show):
     config = tiny_config().vision_config
-    mlp = draw.fill(VisionTower(config)).encoder["layers"][0].mlp
+    mlp = draw.fill(VisionTower(config)).encoder.layers[0].mlp
     x = draw.normal(3, 16)
     inner = mlp.fc1(x)
     torch.testing.assert_close(mlp(x), mlp.fc2(inner * torch.sigmoid(1.702 * inner)), **FP32)

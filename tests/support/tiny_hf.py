@@ -12,6 +12,7 @@ from transformers import (
     LlavaForConditionalGeneration,
     MistralConfig,
     Qwen2Config,
+    SiglipVisionConfig,
 )
 
 FAMILIES = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config}
@@ -33,16 +34,22 @@ VISION = {
     "image_size": 12,
     "patch_size": 4,
 }
+SIGLIP = VISION | {"hidden_size": 72, "num_attention_heads": 2, "vision_use_head": False}  # heads of an odd width
 IMAGE_TOKEN = 60
 
 
 def tiny_hf_config(
-    family: str = "llama", *, text: dict | None = None, vision: dict | None = None, **top
+    family: str = "llama", *, tower: str = "clip", text: dict | None = None, vision: dict | None = None, **top
 ) -> LlavaConfig:
     """A LlavaConfig of transformers with 9 patches a picture; `text`, `vision` and `top` override its fields."""
+    if tower == "siglip":
+        top = {"vision_feature_select_strategy": "full"} | top
+        tower_config = SiglipVisionConfig(**SIGLIP | (vision or {}))
+    else:
+        tower_config = CLIPVisionConfig(**VISION | (vision or {}))
     return LlavaConfig(
         text_config=FAMILIES[family](**TEXT | (text or {})),
-        vision_config=CLIPVisionConfig(**VISION | (vision or {})),
+        vision_config=tower_config,
         **{"image_token_index": IMAGE_TOKEN} | top,
     )
 

@@ -1,7 +1,7 @@
 """A checkpoint of true size against transformers, in one run: time and memory to load, and the logits of one photo.
 
     minivlm make-random /some/folder        # 14 GB; or a real LLaVA-1.5 checkpoint
-    python tests/compare_large.py /some/folder photo.jpg
+    python tests/support/compare_large.py /some/folder photo.jpg
 
 Not a test: it takes minutes and needs memory for the weights. Each program runs in a process of its own and computes
 in bf16; transformers loads before and after minivlm, so that a warm file cache favours nobody.

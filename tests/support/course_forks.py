@@ -1,11 +1,13 @@
 """Runs the tests of an assignment on many versions of the package, each in a fork of this process (a script).
 
-Workers, as the course kit starts them, import torch each time; here that is done once. Without limits and fence: those
-are the concern of test_course_supervise.py.
+Workers, as the course kit starts them, import torch each time; here that is done once, as is all else that versions
+have in common. Without limits and fence: those are the concern of test_course_supervise.py. There are as many forks at
+a time as there are cores for each process that runs tests.
 
     echo '[{"project": …, "tests": …, "out": …, "jobs": {"test_rotate": 17}}]' | python course_forks.py
 """
 
+import gc
 import importlib
 import json
 import os
@@ -14,21 +16,22 @@ import signal
 import sys
 from pathlib import Path
 
-import einops  # noqa: F401 (imported here once, for all forks)
+import simplemma
 import torch
 
 from minivlm.course.kit.draw import Draw
 from minivlm.course.kit.show import Show
+from minivlm.course.kit.worker import LIBRARIES
 
 PATIENCE, COMPUTING = 600, 60  # seconds for a version: by the clock, which a busy machine stretches, and of work
-CORES = os.cpu_count() or 1
-torch.set_num_threads(1)
+TOGETHER = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 
 
 def main() -> None:
     versions, running = json.load(sys.stdin), 0
+    prepare()
     for version in versions:
-        if running == CORES:
+        if running == TOGETHER:
             os.wait()
             running -= 1
         running += 1
@@ -39,6 +42,15 @@ def main() -> None:
             os._exit(0)
     for _ in range(running):
         os.wait()
+
+
+def prepare() -> None:
+    """Do once what every fork would do: import libraries, load the lemmas of English; and let forks share memory."""
+    for library in LIBRARIES:
+        importlib.import_module(library)
+    simplemma.lemmatize("cats", lang="en")
+    torch.set_num_threads(1)
+    gc.freeze()
 
 
 def run(project: Path, tests: Path, out: Path, jobs: dict[str, int]) -> None:

@@ -1,0 +1,46 @@
+"""`minivlm models`: the published models with short names, and which of them fit this machine. Nothing is fetched."""
+
+from typing import Any
+
+from minivlm.checkpoints.known import KNOWN_MODELS
+from minivlm.cli import doctor
+
+DTYPES = {"float32": 4, "bfloat16": 2}  # bytes of a number
+
+
+def examine() -> dict[str, Any]:
+    """Each model by its short name, in JSON types: sizes in bytes, and whether it fits into the free memory."""
+    facts = doctor.examine()
+    room = 0 if facts["problems"] else doctor.most_free_memory(facts)[0]
+    cached = facts["cache"]["models"] if facts["cache"] else []
+    return {
+        model.name: {
+            "hub": model.hub,
+            "parameters": model.parameters,
+            "disk": model.bytes,
+            "memory": {dtype: model.memory(size) for dtype, size in DTYPES.items()},
+            "fits in": [dtype for dtype, size in DTYPES.items() if model.memory(size) <= room],
+            "licence": model.licence,
+            "downloaded": model.name in cached,
+        }
+        for model in KNOWN_MODELS
+    }
+
+
+def as_text(models: dict[str, Any]) -> str:
+    """A table, and what to type next."""
+    head = ("name", "parameters", "on disk", "in float32", "in bfloat16", "fits here", "licence")
+    rows = [head, *(row(name, model) for name, model in models.items())]
+    widths = [max(len(line[column]) for line in rows) for column in range(len(head))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in rows]
+    lines += ["", "* is on this machine. Memory is a rough estimate, with one picture in the prompt.", ""]
+    return "\n".join([*lines, f"minivlm download {next(iter(models))}"])
+
+
+def row(name: str, model: dict[str, Any]) -> tuple[str, ...]:
+    """The cells of one model."""
+    memory = (doctor.gigabytes(model["memory"][dtype]) for dtype in DTYPES)
+    size = f"{model['parameters'] / 1e9:.2f} billion"
+    star = "*" if model["downloaded"] else ""
+    fits = ", ".join(model["fits in"]) or "no"
+    return (name + star, size, doctor.gigabytes(model["disk"]), *memory, fits, model["licence"])
