@@ -164,7 +164,9 @@ def test_choices_are_those_of_the_library():
 
 
 def test_a_world_that_does_not_exist_is_told_those_that_do(capsys):
-    assert cli.main(["demo", "--world", "upside-down"]) == 2
+    with pytest.raises(SystemExit) as end:
+        cli.main(["demo", "--world", "upside-down"])
+    assert end.value.code == 2
     assert f"--world must be one of {', '.join(WORLDS)}, found 'upside-down'" in capsys.readouterr().err
 
 
