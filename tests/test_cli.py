@@ -30,6 +30,7 @@ from minivlm.experiments.demo import save
 from minivlm.experiments.exam import SKILLS, examine
 from minivlm.inference.generate import Generation
 from minivlm.inference.load import load, shipped_model
+from minivlm.inputs.image import MODES
 from minivlm.toyworld import HELD_OUT, TRAINING
 from minivlm.toyworld.world import SUBSTITUTIONS, WORLDS
 from support.ignorant_model import interrupt_at, save_ignorant_model
@@ -159,7 +160,14 @@ def test_no_option_is_lost_on_the_way_into_a_request():
 
 def test_choices_are_those_of_the_library():
     assert set(arguments.DTYPES) == set(DTYPES)
-    assert set(cli.WORLDS) == set(WORLDS)
+    assert arguments.IMAGE_MODES == MODES
+
+
+def test_a_world_that_does_not_exist_is_told_those_that_do(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["demo", "--world", "upside-down"])
+    assert end.value.code == 2
+    assert f"--world must be one of {', '.join(WORLDS)}, found 'upside-down'" in capsys.readouterr().err
 
 
 # --- how a command ends -----------------------------------------------------------------------------------------------

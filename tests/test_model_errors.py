@@ -62,7 +62,10 @@ def test_the_image_token_may_lie_beyond_the_vocabulary(slot):
         ({"text": {"num_key_value_heads": 3}}, "num_attention_heads 4 is not divisible by num_key_value_heads 3"),
         ({"text": {"head_dim": 7}}, "head_dim must be even for rotary halves, found 7"),
         ({"vision": {"num_attention_heads": 3}}, "hidden_size 16 is not divisible by num_attention_heads 3"),
-        ({"vision": {"hidden_act": "relu"}}, "hidden_act must be one of quick_gelu, gelu, found 'relu'"),
+        (
+            {"vision": {"hidden_act": "relu"}},
+            "hidden_act must be one of quick_gelu, gelu, gelu_pytorch_tanh, found 'relu'",
+        ),
         ({"vision": {"patch_size": 13}}, "patch_size 13 exceeds image_size 12"),
         ({"vision_feature_select_strategy": "patch"}, "one of default, full, found 'patch'"),
         ({"vision_feature_layer": 4}, "vision_feature_layer 4 is out of range: the tower has 3 layers, so -4 to 3"),

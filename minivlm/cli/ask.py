@@ -116,7 +116,10 @@ def demo(request: DemoRequest) -> int | None:
     """
     from minivlm.experiments import demo, demo_text
     from minivlm.inference.load import LOADING
+    from minivlm.toyworld.world import WORLDS
 
+    if request.world not in WORLDS:
+        raise UsageError(f"--world must be one of {', '.join(WORLDS)}, found {request.world!r}.")
     start = time.perf_counter()
     seed = int(time.time()) if request.seed is None else request.seed
     vlm = load_vlm(request)

@@ -3,7 +3,7 @@
     RUN/card.json        what decides the figures                          (card.py)
     RUN/answers-*.jsonl  the answers, a file for each process              (records.py)
     RUN/counts.json      the counts behind the figures, image by image     (counts.py)
-    RUN/summary.json     the figures, computed from records and card only  (summary.py)
+    RUN/summary.json     the figures, computed anew from all records       (summary.py)
 
 A run that was stopped, in whatever way, can be resumed and ends with the same summary, byte for byte: its batches are
 fixed beforehand (plan.py), and existing answers are kept.
@@ -116,7 +116,7 @@ def require_free(out: Path, resume: bool) -> None:
     begun = (out / CARD).exists()
     if not begun and record_files(out):
         raise EvaluationError(
-            f"'{out}' holds answers but no {CARD}, so nobody knows of what. Give another folder with --out."
+            f"'{out}' holds answers but no {CARD}, so their run is unknown. Give another folder with --out."
         )
     if begun and not resume:
         raise EvaluationError(f"'{out}' holds a run already. Go on with it by --resume, or give another folder.")
@@ -156,7 +156,7 @@ def bar(missing: int, ranks: Ranks) -> tqdm:
 
 
 def records_of(asker: Asker, dataset: Dataset, group: Group, wanted: Collection[Key]) -> Iterator[dict[str, Any]]:
-    """The records of a group, for each pair of batch and method in which at least one record is wanted."""
+    """The records of a group: all of a batch under a method, if at least one of them is wanted."""
     pixels, errors = read_pictures(asker, dataset, list(dict.fromkeys(item.image for batch in group for item in batch)))
     numbers = {image: number for number, image in enumerate(pixels)}
     encoded = asker.encode(torch.stack([*pixels.values()])) if pixels else None
@@ -174,7 +174,7 @@ def answers_of(
 ) -> Iterator[dict[str, Any]]:
     """The records of one batch; `numbers`: image id -> its number in `encoded`."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NoEffectWarning)  # the summary counts the answers without an effect
+        warnings.simplefilter("ignore", NoEffectWarning)  # the summary counts such answers
         answers = whole(asker.ask(encoded, [(numbers[item.image], item.question) for item in batch], method))
     return (answered(item, method, answer) for item, answer in zip(batch, answers, strict=True))
 
@@ -189,7 +189,9 @@ def read_pictures(
         try:
             pixels[image] = asker.vlm.pixels(dataset.picture(image))
         except ImageError as error:
-            errors[image] = ImageError(dataset.unplaced(str(error)))  # records are the same on every machine
+            errors[image] = ImageError(
+                dataset.unplaced(str(error))
+            )  # without its folder: records are the same on every machine
             warnings.warn(f"{error} Nothing is asked about it; the summary counts it as missing.", stacklevel=2)
     return pixels, errors
 

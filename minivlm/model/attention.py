@@ -4,9 +4,9 @@ Shapes, here and in the decoder:
 
     B batch · Q queries (the new tokens) · K keys (all tokens so far) · H heads · G key/value heads
     D width · d head width
-    R rows: the last of the queries, those whose weights are written out (in CLVA and `aim`: from the first text after a
-      picture on)
-    P columns of the picture: from the first patch of the batch to the last, `Layout.span` (in the tower and the
+    R rows: the last R queries, those whose weights are written out (in CLVA and `aim`: the rows of the text after the
+      picture, `Layout.text_rows`)
+    P columns of the picture, `Layout.span`: from the leftmost patch in the batch to the rightmost (in the tower and the
       projector P are the patches of one picture)
 
 Each query takes the *fast lane*, a fused kernel that never returns its weights, unless something needs its weights in
@@ -74,7 +74,7 @@ class Attention(nn.Module):
     ) -> AttentionOutput:
         """Attend from the new tokens `x` (B, Q, D) to all K tokens so far; `out` is (B, Q, D).
 
-        `rope`: cosine and sine, (B, Q, d) each; `mask` (B, 1, Q, K): True where a query may attend, to a key at least.
+        `rope`: cosine and sine, (B, Q, d) each; `mask` (B, 1, Q, K): True where a query may attend (one key or more).
         """
         # 1. project, rotate, cache
         q, k, v = self.project(x)
@@ -96,7 +96,7 @@ class Attention(nn.Module):
         weights, carry = self.broadcast(plain, visible, call, carry)
         # 4a. CLVA: noise and anchor layers save their maps for later layers, deep layers are corrected by them
         weights, carry = self.anchor(weights, call, carry)
-        weights, carry = self.aim(weights, call, carry)  # 4b. oracle, an upper bound
+        weights, carry = self.aim(weights, call, carry)  # 4b. an oracle, the upper bound for 4a
         # 5. record what `Watch` asks for
         record = self.record(plain, weights, visible, call.watch)
 
@@ -114,7 +114,7 @@ class Attention(nn.Module):
         return changed, carry.with_change(change)
 
     def anchor(self, weights: Tensor, call: Call, carry: Carry) -> tuple[Tensor, Carry]:
-        """Step 4a, see `clva.py`. It works on the text after the picture: the last of the R rows."""
+        """Step 4a, see `clva.py`. It works on the text after the picture: the last `text_rows` of the R rows."""
         clva, layout = call.mitigation.clva, call.layout
         if clva is None or not layout.text_rows:
             return weights, carry
@@ -124,14 +124,14 @@ class Attention(nn.Module):
         if self.layer not in clva.deep_layers:
             return weights, carry
         anchor = carry.anchor or find_anchor(carry.maps, layout, clva)
-        gate = drift_gate(text, anchor, layout, clva)  # B R
+        gate = drift_gate(text, anchor, layout, clva)  # B text_rows
         pulled = pull_to_anchor(text, anchor, gate, layout, clva)
         text_gate = gate.detach().masked_fill(~layout.text[:, -layout.text_rows :], torch.nan)
         change = Change.between("CLVA", self.layer, text, pulled, layout, gate=text_gate)
         return torch.cat((others, pulled), dim=2), carry.with_change(change, anchor)
 
     def aim(self, weights: Tensor, call: Call, carry: Carry) -> tuple[Tensor, Carry]:
-        """Step 4b, see `aim.py`. It works on the same rows."""
+        """Step 4b, see `aim.py`. It works on the same rows as step 4a."""
         aim, layout = call.mitigation.aim, call.layout
         if aim is None or self.layer not in aim.layers or not layout.text_rows:
             return weights, carry

@@ -3,9 +3,10 @@
 Python calls its audit hooks before it opens a file, starts a program or makes a connection, whichever function was
 used for it. The hook here raises a PermissionError instead. It also reports the violation to the supervisor at once,
 so that a student gains nothing by catching the error. (Sometimes a library does such a thing unasked: matplotlib
-starts a program to look for fonts. That is refused, too, but reported only if it is about files.)
+starts a program to look for fonts. That is refused, too, but what a library does is reported only if it opens or lists
+files.)
 
-May read:     every folder but the denied ones; inside these, the project, the tests and Python's own folders
+May read:     every folder but the denied ones; but even in those, the project, the tests and Python's own folders
 May write:    its own temporary folder
 May not:      start programs, use the network, read memory, change its limits, end other processes
 
@@ -29,13 +30,13 @@ from importlib import import_module
 from .paths import path_decoder, path_resolver
 from .report_violation import violation_locator, violation_reporter
 
-MOST_FILES = 200  # that a process may open for writing: it must not fill the disk with files
+MOST_FILES = 200  # openings for writing in a process's whole life: it must not fill the disk with files
 MOST_FOLDERS = 50  # that a process may make
 LONGEST = 300  # characters of a path in a message
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 FOLDER_EVENTS = ("os.listdir", "os.scandir", "os.chdir")
-CHANGE_EVENTS = {  # event -> the places of those of its arguments that are paths
+CHANGE_EVENTS = {  # event -> which of its arguments are paths, by position
     "os.rename": (0, 1),
     **dict.fromkeys(("os.remove", "os.rmdir", "os.truncate", "os.chmod", "os.chown", "os.utime"), (0,)),
     **dict.fromkeys(("os.setxattr", "os.removexattr", "os.chflags"), (0,)),
@@ -54,7 +55,7 @@ FORBIDDEN_EVENTS = {  # what they do, as the message says it -> events
     "open data bases": "sqlite3.connect",
 }
 
-INTERPRETERS = ("_interpreters", "_xxsubinterpreters")  # from Python 3.14 on, concurrent.futures imports the first
+INTERPRETERS = ("_interpreters", "_xxsubinterpreters")  # the module's name from Python 3.13 on, and before
 PROCESS_MODULES = (  # modules that start processes or interpreters without an audit event
     "multiprocessing.popen_spawn_posix",
     "multiprocessing.popen_forkserver",
@@ -86,10 +87,9 @@ class SandboxPaths:
 def install_audit_hook(paths: SandboxPaths, channel: int) -> None:
     """Refuse violations from now on, until this process ends. `channel`: a file descriptor for the reports.
 
-    An error that is caught leads to the frames it came through, and to the local variables there. The frame of the
-    hook is such a one. So the hook deletes its only variable of use, `judge`, before it raises; the next call gets it
-    again, as a default value. And it raises outside of `except`, so that no other error, with other frames, hangs on
-    this one.
+    Student code that catches the error can reach the hook's frame and its local variables by the traceback. So the
+    hook deletes `judge`, the only useful one, before it raises; the next call gets it again, as a default value. And it
+    raises outside of `except`, so that this error does not carry another one, with more frames.
     """
     refuse_interpreters()
     new_judge = violation_judge(paths, channel)
@@ -97,8 +97,8 @@ def install_audit_hook(paths: SandboxPaths, channel: int) -> None:
     def hook(event: str, arguments: tuple, judge: Judge = new_judge, refused: type = PermissionError) -> None:
         try:
             reason = judge(event, arguments)
-        except:  # noqa: E722 (a class would be named, and that name could be replaced)
-            reason = "It cannot be told whether it may do this."
+        except:  # noqa: E722 (`except Exception` would look up a name that student code can replace)
+            reason = "Whether it may do this is unknown."
         if reason:
             del judge
             raise refused(reason)
@@ -169,7 +169,7 @@ def change_rule(write: PathRule, places: tuple[int, ...]) -> EventRule:
 
 
 def mkdir_rule(write: PathRule) -> EventRule:
-    """A rule for new folders. They are limited in number: many, one inside the other, cannot be removed again."""
+    """A rule for new folders. Their number is limited: if nested too deeply, they cannot be removed again."""
     left = [None] * MOST_FOLDERS
 
     def rule(arguments: tuple) -> str:
@@ -182,7 +182,7 @@ def mkdir_rule(write: PathRule) -> EventRule:
 
 
 def import_rule(paths: SandboxPaths) -> EventRule:
-    """A rule for imports: none of modules that only serve to start processes, none of binary files but a library's."""
+    """A rule for imports: refuses modules that only start processes, and binary files that are not a library's."""
     process_modules, decode, resolve = PROCESS_MODULES, path_decoder(), path_resolver()
     roots = tuple(f"{path}/" for path in paths.libraries)
 
@@ -198,7 +198,7 @@ def import_rule(paths: SandboxPaths) -> EventRule:
 
 
 def read_rule(paths: SandboxPaths) -> EventRule:
-    """A rule for reading a file or a folder: of the folders that have a rule and hold it, the innermost decides."""
+    """A rule for reading a file or a folder: the innermost folder in `read_permissions` that holds it decides."""
     decode, resolve, permissions, longest = path_decoder(), path_resolver(), read_permissions(paths), LONGEST
 
     def rule(arguments: tuple) -> str:
@@ -231,8 +231,8 @@ def write_rule(paths: SandboxPaths) -> PathRule:
 def open_rule(paths: SandboxPaths, read: EventRule, write: PathRule) -> EventRule:
     """A rule for opening a file, to read or to write.
 
-    `os.open` raises the event without a mode; and its path may begin at a folder that is open already, which the event
-    does not name. So it may open no folder at which paths to other places could begin.
+    `os.open` raises the event without a mode; and its path may be relative to an open folder (`dir_fd`), which the
+    event does not name. So student code may open no folder outside its own: such paths could start there.
     """
     write_flags, left, is_foreign_folder = WRITING, [None] * MOST_FILES, foreign_folder_test(paths)
 
