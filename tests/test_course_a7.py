@@ -1,7 +1,7 @@
 """The bug zoo (a7): every bug goes unnoticed by a test of shapes, and a good test catches it; lazy answers get nothing.
 
 Good tests are in support/zoo_answers.py. Versions of the package are compared in forks, see support/course_tools.py;
-what the real workers do, fence and limits included, is tried once, with one student's file.
+what the real workers do, sandbox and limits included, is tried once, with one student's file.
 """
 
 import ast

@@ -12,7 +12,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 import minivlm
 from minivlm import ConfigError, Turn
 from minivlm.checkpoints.parity import parity_ladder
-from minivlm.inputs.chat_template import ChatTemplate, digest_of, example, read_chat_template, spelt
+from minivlm.inputs.chat_template import ChatTemplate, digest_of, example, read_chat_template, spelt, template_text
 from minivlm.inputs.image import ImagePreprocessing, to_pixels
 from minivlm.inputs.templates import TEMPLATES, Mark
 from support.interleave import CHATML, CHATML_MARKED, SIZE, messages, photo, write_interleave
@@ -169,6 +169,7 @@ def test_templates_are_found_in_each_file_that_may_hold_them(tmp_path):
         json.dumps({"chat_template": [{"name": "default", "template": CHATML}, {"name": "other", "template": "x"}]})
     )
     assert read_chat_template(tmp_path).known == "chatml"
+    assert template_text({"chat_template": [{"name": "other", "template": CHATML}]}) == CHATML  # not ignored
     (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": "{{ 'USER' }}"}))
     assert read_chat_template(tmp_path).known is None
     assert read_chat_template(tmp_path).guess("llava_v1") == "hf"

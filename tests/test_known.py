@@ -31,6 +31,13 @@ def test_a_short_name_is_fetched_by_its_name_on_the_hub(monkeypatch, tmp_path):
     assert asked == ["llava-hf/llava-1.5-7b-hf"]
 
 
+def test_a_short_name_is_found_in_the_cache(monkeypatch):
+    asked = []
+    monkeypatch.setattr(download, "try_to_load_from_cache", lambda name, *_, **__: asked.append(name))
+    assert download.find_in_cache("llava-1.5-7b") is None
+    assert asked == ["llava-hf/llava-1.5-7b-hf"]
+
+
 def test_a_folder_goes_before_a_short_name(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     Path("llava-1.5-7b").mkdir()

@@ -50,7 +50,8 @@ def find_or_download(name: str | Path, *, revision: str | None = None) -> Path:
 
 
 def find_in_cache(name: str, revision: str | None = None) -> Path | None:
-    """The cached snapshot of a hub model, None if there is none or it lacks files."""
+    """The cached snapshot of a model, by its short name or the hub's; None if there is none or it lacks files."""
+    name = hub_name(name)
     try:
         config = try_to_load_from_cache(name, "config.json", revision=revision)
     except HFValidationError:

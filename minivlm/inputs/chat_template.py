@@ -62,11 +62,11 @@ def read_chat_template(folder: Path) -> ChatTemplate | None:
 
 
 def template_text(settings: dict[str, Any]) -> str | None:
-    """The entry "chat_template": a text, or a list of named ones of which "default" counts."""
+    """The entry "chat_template": a text, or a list of named ones, of which "default" counts, or else the first."""
     value = settings.get("chat_template")
     if isinstance(value, list):
         named = {entry.get("name"): entry.get("template") for entry in value if isinstance(entry, dict)}
-        value = named.get("default")
+        value = named.get("default", next(iter(named.values()), None))
     return value if isinstance(value, str) else None
 
 

@@ -30,7 +30,7 @@ def verdicts(
 ) -> dict[str, dict[str, Verdict]]:
     """Judge versions of the package, each given by its changes, or WHOLE, or HOLLOW, by the tests that it is to run.
 
-    No limits of time and memory, and no fence: see `minivlm.course.supervise` for those.
+    No limits of time and memory, and no sandbox: see `minivlm.course.supervise` for those.
     """
     row = assignment(name)
     tasks = {version: [task for task in row.tasks if task.test in tests[version]] for version in versions}
