@@ -1,8 +1,8 @@
 """Runs the tests of an assignment on many versions of the package, each in a fork of this process (a script).
 
 Workers, as the course kit starts them, import torch each time; here that is done once, as is all else that versions
-have in common. There are no limits and no sandbox: test_course_supervise.py is about those. There are as many forks at a
-time as there are cores for each process that runs tests.
+have in common. There are no limits and no sandbox: test_course_supervise.py is about those. There are as many forks at
+a time as there are cores for each process that runs tests.
 
     echo '[{"project": …, "tests": …, "out": …, "jobs": {"test_rotate": 17}}]' | python course_forks.py
 """
