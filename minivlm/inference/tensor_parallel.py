@@ -27,9 +27,12 @@ is not split has no hooks at all.
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed._functional_collectives import AsyncCollectiveTensor
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, parallelize_module
@@ -91,6 +94,9 @@ def split(model: Llava, mesh: DeviceMesh) -> Llava:
     """
     require_fitting(model, mesh)
     parallelize_module(model, mesh, split_plan(), src_data_rank=None)
+    for module in model.modules():
+        if isinstance(module, (nn.Linear, nn.Embedding)) and isinstance(module.weight, DTensor):
+            module.register_forward_hook(arrived)
     for parameter in model.parameters():
         if not isinstance(parameter, DTensor):
             parameter.data = parameter.data.to(mesh.device_type)
@@ -109,6 +115,15 @@ def split_plan() -> dict[str, ParallelStyle]:
         "text.layers.*.mlp.down_proj": RowwiseParallel(),
         "lm_head": ColwiseParallel(output_layouts=whole),
     }
+
+
+def arrived(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+    """The output of a split projection, once the other processes' shares of it are here.
+
+    torch would wait only where the output is used, so that queries, keys and values are under way together; with two
+    or more gathers under way, gloo damages the process's memory (torch 2.14: crashes within some hundred tokens).
+    """
+    return output.wait() if isinstance(output, AsyncCollectiveTensor) else output
 
 
 def require_fitting(model: Llava, mesh: DeviceMesh) -> None:
