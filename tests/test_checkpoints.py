@@ -426,6 +426,22 @@ def test_sparse_configs_are_filled_from_their_family():
     assert reading.dtype == "bfloat16"
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ({"model_type": "llama", "sliding_window": 2047}, ["2047"]),  # phi-3's file
+        ({"model_type": "qwen2", "sliding_window": 9}, ["9"]),  # not asked for
+        ({"model_type": "qwen2", "sliding_window": 9, "use_sliding_window": False}, []),  # the file says so itself
+        ({"model_type": "mistral", "sliding_window": 9}, []),  # used
+        ({"model_type": "llama"}, []),
+    ],
+)
+def test_a_window_that_is_not_used_is_said(text, said):
+    sentences = shape_from(text_config=text).unused
+    assert len(sentences) == len(said)
+    assert all(word in sentence for word, sentence in zip(said, sentences, strict=True))
+
+
 def test_newer_and_older_spellings():
     new = shape_from(
         text_config={"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}}, image_token_id=7, dtype="float16"

@@ -217,6 +217,7 @@ def test_ways_to_write_the_same_file(changes):
     [
         ({"image_processor_type": "LlavaNextImageProcessor"}, "'LlavaNextImageProcessor' is not implemented"),
         ({"image_processor_type": "Idefics3ImageProcessor"}, "is not implemented"),
+        ({"image_processor_type": "SiglipImageProcessor", "size": {"shortest_edge": 336}}, "a height and a width"),
         ({"resample": 2}, r"resample 2 is not implemented; 3 \(bicubic\)"),
         ({"do_resize": False}, "do_resize: false"),
         ({"do_normalize": False}, "do_normalize: false"),

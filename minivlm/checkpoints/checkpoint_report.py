@@ -111,7 +111,7 @@ def pattern_of(name: str) -> str:
 def remarks_on(plan: Plan) -> list[str]:
     """What a user of this checkpoint should know before using it."""
     text, dtypes = plan.reading.config.text_config, sorted({header.dtype for header in plan.taken.values()})
-    remarks = []
+    remarks = [*plan.reading.unused]
     if text.context_length < text.max_position_embeddings:
         remarks.append(f"A sliding window is not implemented: prompts of more than {text.sliding_window} are refused.")
     if plan.reading.config.image_token_index == text.vocab_size:

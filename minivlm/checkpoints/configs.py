@@ -51,6 +51,7 @@ class ConfigReading:
     style: str  # "hub" or "original"
     filled: tuple[str, ...]
     dtype: str | None
+    unused: tuple[str, ...] = ()  # a sentence for each thing that the file names and this model does not use
 
 
 def read_config(folder: str | Path, tower: Tower | None = None) -> ConfigReading:
@@ -75,7 +76,9 @@ def parse_config(data: Mapping[str, Any], file: str, tower: Tower | None = None)
     refuse_other_models(top, original)
     config = read_original_config(top, tower) if original else read_hub_config(top)
     dtype = data.get("dtype", data.get("torch_dtype"))
-    return ConfigReading(config, "original" if original else "hub", tuple(top.filled), dtype and str(dtype)[:20])
+    style = "original" if original else "hub"
+    unused = unused_window(data if original else data.get("text_config"), config.text_config)
+    return ConfigReading(config, style, tuple(top.filled), dtype and str(dtype)[:20], unused)
 
 
 def is_original(data: Mapping[str, Any]) -> bool:
@@ -218,6 +221,16 @@ def read_sliding_window(text: Fields, family: str) -> int | None:
         return None
     window = text.whole("sliding_window")
     return window if window > 0 else text.refuse("sliding_window", "a positive whole number or null")
+
+
+def unused_window(text: Any, config: TextConfig) -> tuple[str, ...]:
+    """A sentence about a sliding window that the file's decoder, `text`, names for nothing; () without one."""
+    window = text.get("sliding_window") if isinstance(text, Mapping) else None
+    if window is None or config.sliding_window is not None or text.get("use_sliding_window") is False:
+        return ()
+    return (
+        f"The file names a sliding window of {window}, which attention of this type does not use, here as elsewhere.",
+    )
 
 
 def read_head_width(text: Fields) -> int:

@@ -32,7 +32,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed._functional_collectives import AsyncCollectiveTensor
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, parallelize_module
@@ -94,36 +93,39 @@ def split(model: Llava, mesh: DeviceMesh) -> Llava:
     """
     require_fitting(model, mesh)
     parallelize_module(model, mesh, split_plan(), src_data_rank=None)
-    for module in model.modules():
-        if isinstance(module, (nn.Linear, nn.Embedding)) and isinstance(module.weight, DTensor):
-            module.register_forward_hook(arrived)
     for parameter in model.parameters():
         if not isinstance(parameter, DTensor):
             parameter.data = parameter.data.to(mesh.device_type)
     return model
 
 
+class Gathered(ColwiseParallel):
+    """A share of the outputs in each process, and all of them in each once the others' shares have arrived.
+
+    torch's own style waits only where the output is used, so that queries, keys and values are under way together;
+    with several gathers under way, gloo damages the process's memory (torch 2.14: crashes within some hundred tokens).
+    """
+
+    def __init__(self) -> None:
+        super().__init__(output_layouts=Replicate())
+
+    @staticmethod
+    def _prepare_output_fn(layouts: Any, local: bool, module: nn.Module, share: DTensor, mesh: DeviceMesh) -> Tensor:
+        return share.redistribute(placements=layouts, async_op=False).to_local()
+
+
 def split_plan() -> dict[str, ParallelStyle]:
     """How each projection is split. Between `up` and `down` the tensors stay shares, which may differ in size."""
     whole = Replicate()
     return {
-        "text.embed_tokens": ColwiseParallel(output_layouts=whole),
-        "text.layers.*.self_attn.[qkv]_proj": ColwiseParallel(output_layouts=whole),
+        "text.embed_tokens": Gathered(),
+        "text.layers.*.self_attn.[qkv]_proj": Gathered(),
         "text.layers.*.self_attn.o_proj": RowwiseParallel(input_layouts=whole),
         "text.layers.*.mlp.gate_proj": ColwiseParallel(use_local_output=False),
         "text.layers.*.mlp.up_proj": ColwiseParallel(use_local_output=False),
         "text.layers.*.mlp.down_proj": RowwiseParallel(),
-        "lm_head": ColwiseParallel(output_layouts=whole),
+        "lm_head": Gathered(),
     }
-
-
-def arrived(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-    """The output of a split projection, once the other processes' shares of it are here.
-
-    torch would wait only where the output is used, so that queries, keys and values are under way together; with two
-    or more gathers under way, gloo damages the process's memory (torch 2.14: crashes within some hundred tokens).
-    """
-    return output.wait() if isinstance(output, AsyncCollectiveTensor) else output
 
 
 def require_fitting(model: Llava, mesh: DeviceMesh) -> None:

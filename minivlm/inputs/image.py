@@ -206,6 +206,12 @@ def refuse_unknown(settings: Settings) -> None:
             "SiglipImageProcessor are. "
             "Models that cut a picture into tiles (LLaVA-NeXT) are not supported."
         )
+    size = settings.get("size")
+    if isinstance(kind, str) and kind.startswith("Siglip") and isinstance(size, dict) and "shortest_edge" in size:
+        raise ConfigError(
+            f"size {size!r} does not fit {kind}, which scales both sides: expected a height and a width, such as "
+            '{"height": 384, "width": 384}. Take the preprocessor file of the same model, or correct it.'
+        )
     for switch in ("do_resize", "do_rescale", "do_normalize"):
         if settings.get(switch, True) is False:
             raise ConfigError(f"{switch}: false in the preprocessor file is not implemented; true was expected.")
