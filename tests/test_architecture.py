@@ -4,6 +4,8 @@ Each rule of support/source_rules.py is first shown small bad sources, so that a
 """
 
 import ast
+import io
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -120,6 +122,21 @@ def test_the_package_keeps_the_rules(rule):
 def test_the_package_has_few_loose_files():
     loose = {file for file in FILES if "/" not in file}
     assert loose == {"__init__.py", "__main__.py", "errors.py", "files.py", "shell.py", "stats.py"}
+
+
+def code_lines(text: str) -> set[int]:
+    """The numbers of the lines that hold code: no docstring, no comment, nothing empty."""
+    nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Expr)]
+    strings = [node for node in nodes if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)]
+    prose = {line for node in strings for line in range(node.lineno, (node.end_lineno or 0) + 1)}
+    tokens = [token for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.string.strip()]
+    return {token.start[0] for token in tokens if token.type != tokenize.COMMENT} - prose
+
+
+def test_the_network_stays_short_enough_to_be_read():
+    assert code_lines('"""Prose\n\nof a module."""\n\nx = 1  # one\n# two\n') == {5}
+    network = [code_lines(source(file)) for file in FILES if file.startswith("model/")]
+    assert 1000 < sum(map(len, network)) < 1250
 
 
 def test_every_file_has_its_floor():
