@@ -10,8 +10,7 @@ from torch import Tensor
 from minivlm.experiments.layers import traced_scenes, without_dropping
 from minivlm.inference.vlm import VLM
 from minivlm.lens import drift, plots
-from minivlm.lens.sinks import eah_threshold
-from minivlm.model import CLVA
+from minivlm.model import CLVA, EAH
 
 __all__ = ["CAPTIONS", "card_figures", "curves", "tables", "traced_scenes", "without_dropping"]
 
@@ -58,7 +57,7 @@ def lines(scenes: Sequence[drift.TracedScene], measure: drift.Measure) -> dict[s
 def tables(vlm: VLM, scenes: Sequence[drift.TracedScene]) -> dict[str, plots.Figure]:
     """Name -> figure, for everything that has a value for each pair of layers, or for each layer and head."""
     similar = drift.by_kind(without_dropping(scenes), drift.MEASURES["layer similarity"])["true"].mean
-    threshold = eah_threshold(vlm.model.config)
+    threshold = EAH.for_model(vlm.model.config).threshold
     sinks = torch.stack([drift.sink_density(scene.trace, threshold) for scene in scenes])
     return {
         "similarity": plots.similarity_matrix(similar, made_by=vlm.name),

@@ -16,9 +16,8 @@ from minivlm.inference.trace import Trace
 from minivlm.inference.vlm import VLM
 from minivlm.lens import drift
 from minivlm.lens.drift import MEASURES, TracedScene
-from minivlm.lens.sinks import eah_threshold
 from minivlm.lens.words import Word, words
-from minivlm.model import CLVA
+from minivlm.model import CLVA, EAH
 from minivlm.stats import compared, resamples
 from minivlm.toyworld.questions import DESCRIBE
 from minivlm.toyworld.scenes import Scene
@@ -48,7 +47,7 @@ def by_layer(vlm: VLM, scenes: Sequence[Scene], traced: Sequence[TracedScene]) -
     `traced`: the `scenes` as from `traced_scenes`.
     """
     clva, whole = CLVA.for_model(vlm.model.config), without_dropping(traced)
-    threshold = eah_threshold(vlm.model.config)
+    threshold = EAH.for_model(vlm.model.config).threshold
     measured = {name: drift.by_kind(whole, measure) for name, measure in CURVES.items()}
     density = drift.bootstrap([drift.sink_density(one.trace, threshold)[None] for one in traced])  # 1 L H each
     return {
@@ -88,7 +87,7 @@ def traced_scenes(vlm: VLM, scenes: Sequence[Scene], title: str | None = None) -
 def traced(vlm: VLM, trace: Trace, scene: Scene) -> TracedScene:
     """A trace with its words, the masks of the scene's objects, and the strong sinks to leave out of the maps."""
     masks = object_masks(scene, vlm.preprocessing, patch_side(vlm.model.config))
-    threshold = MANY * eah_threshold(vlm.model.config)
+    threshold = MANY * EAH.for_model(vlm.model.config).threshold
     return TracedScene(trace, words_of(trace, scene), masks, drift.sink_columns(trace, threshold))
 
 

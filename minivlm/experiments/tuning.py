@@ -9,7 +9,6 @@ from tqdm import tqdm
 
 from minivlm.experiments.trials import PLAIN_CONDITION, Condition, caption_ratios, plain_types, write_captions
 from minivlm.inference.vlm import VLM
-from minivlm.lens.sinks import eah_threshold
 from minivlm.model import CLVA, EAH, LlavaConfig
 from minivlm.model.clva import usual_layers
 from minivlm.toyworld.questions import DESCRIBE
@@ -56,7 +55,7 @@ def tune(vlm: VLM, scenes: Sequence[Scene], question: str = DESCRIBE[0]) -> Tune
 def grid(config: LlavaConfig) -> list[Condition]:
     """All settings to try, each method alone."""
     depth = config.text_config.num_hidden_layers
-    usual = eah_threshold(config)
+    usual = EAH.for_model(config).threshold
     heads = [EAH(layer, times * usual) for layer, times in product(EAH_LAYERS, EAH_THRESHOLDS) if layer < depth]
     anchors = [
         CLVA(noise, anchor, deep, omega=omega, beta=beta, gate=gate)

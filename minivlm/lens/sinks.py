@@ -13,17 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from minivlm.model import EAH, LlavaConfig
-
 MASSIVE_SHARE = 0.1  # of a token's squared norm in one dimension; VAR's |RMSNorm(h)| > 20 at width 4096 is 0.098
 STEADY_SHARE = 0.05  # of the patches: those with most attention, as in SAGE
-
-
-def eah_threshold(config: LlavaConfig) -> float:
-    """The score above which EAH calls a patch a vision sink in this model; errors as for `EAH.for_model`."""
-    threshold = EAH.for_model(config).threshold
-    assert threshold is not None  # `for_model` fills it in
-    return threshold
 
 
 def dense_heads(density: Tensor, share: float = 0.2) -> Tensor:
