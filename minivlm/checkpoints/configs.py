@@ -224,13 +224,11 @@ def read_sliding_window(text: Fields, family: str) -> int | None:
 
 
 def unused_window(text: Any, config: TextConfig) -> tuple[str, ...]:
-    """A sentence about a sliding window that the file's decoder, `text`, names for nothing; () without one."""
+    """A sentence if `text`, the decoder part of config.json, names a sliding window that is not used; else ()."""
     window = text.get("sliding_window") if isinstance(text, Mapping) else None
     if window is None or config.sliding_window is not None or text.get("use_sliding_window") is False:
         return ()
-    return (
-        f"The file names a sliding window of {window}, which attention of this type does not use, here as elsewhere.",
-    )
+    return (f"The file names a sliding window of {window}, but nothing that uses it: all is seen.",)
 
 
 def read_head_width(text: Fields) -> int:
