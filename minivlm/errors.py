@@ -1,7 +1,10 @@
-"""The exceptions of minivlm, all subclasses of `MinivlmError`, and its one warning.
+"""The exceptions of minivlm, all subclasses of `MinivlmError`, its one warning, and the check of settings.
 
 Every message is a sentence that says what was read, where, what was expected, what was found and what to do next.
 """
+
+import math
+from collections.abc import Iterable
 
 
 class MinivlmError(Exception):
@@ -38,3 +41,23 @@ class CourseError(MinivlmError):
 
 class NoEffectWarning(UserWarning):
     """A mitigation was asked for and changed nothing: the answer is the plain model's."""
+
+
+def check_settings(owner: str, settings: object, rules: Iterable[tuple[str, bool, str]]) -> None:
+    """Raise `ConfigError` at the first of `rules` that does not hold: the field's name, whether it holds, what it says.
+
+    `("seed", False, "be a whole number")` of `EAH` becomes "EAH.seed must be a whole number, found 1.5."
+    """
+    for name, holds, rule in rules:
+        if not holds:
+            raise ConfigError(f"{owner}.{name} must {rule}, found {getattr(settings, name)!r}.")
+
+
+def is_positive(value: object, most: float = math.inf) -> bool:
+    """Whether `value` is a finite number above 0 and at most `most`; True and False are no numbers."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= most and value < math.inf
+
+
+def is_share(value: object) -> bool:
+    """Whether `value` is a number from 0 to 1; True and False are no numbers."""
+    return is_positive(value, 1) or (value == 0 and not isinstance(value, bool))

@@ -136,7 +136,7 @@ def code_lines(text: str) -> set[int]:
 def test_the_network_stays_short_enough_to_be_read():
     assert code_lines('"""Prose\n\nof a module."""\n\nx = 1  # one\n# two\n') == {5}
     network = [code_lines(source(file)) for file in FILES if file.startswith("model/")]
-    assert 1000 < sum(map(len, network)) < 1250
+    assert 1000 < sum(map(len, network)) < 1150
 
 
 def test_every_file_has_its_floor():

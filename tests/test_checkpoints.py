@@ -472,7 +472,7 @@ LLAMA3 = {
         ({"vision_config": {"model_type": "pixtral"}}, "'pixtral'.*vision towers of CLIP .* and SigLIP"),
         ({"vision_config": {"model_type": "siglip_vision_model"}}, "'default' takes away the class token"),
         ({"vision_config": {"hidden_act": "relu"}}, "hidden_act"),
-        ({"vision_config": {"hidden_size": 100}}, "not divisible by num_attention_heads"),
+        ({"vision_config": {"hidden_size": 100}}, "must be divisible by num_attention_heads"),
         ({"vision_config": {"num_channels": 1}}, "three channels"),
         ({"vision_config": []}, "an object"),
         ({"text_config": "llama"}, "an object"),
@@ -483,7 +483,7 @@ LLAMA3 = {
         ({"text_config": {"rope_parameters": {"rope_type": "llama3"}}}, r"rope_parameters\.factor must be a number"),
         (
             {"text_config": {"rope_parameters": LLAMA3 | {"high_freq_factor": 1.0}}},
-            "high_freq_factor 1.0 must be larger",
+            "high_freq_factor must be larger than low_freq_factor 1.0",
         ),
         ({"text_config": {"rope_parameters": LLAMA3 | {"rope_type": "yarn"}}}, "plain rotary"),
         ({"text_config": {"rope_parameters": {"full_attention": {"rope_type": "default"}}}}, "plain rotary"),

@@ -424,7 +424,7 @@ def test_a_layer_that_the_model_lacks_is_a_sentence_before_the_answer(ask, capsy
     assert ask("--eah", "layer=9") == 1
     printed = capsys.readouterr()
     assert not printed.out
-    assert printed.err.endswith("minivlm: EAH.layer is 9, but the decoder has the layers 0 to 3.\n")
+    assert printed.err.endswith("minivlm: EAH.layer names the layer 9, but the decoder has the layers 0 to 3.\n")
 
 
 def test_stdout_holds_the_answer_and_stderr_one_line_of_effect(ask, checkpoint, picture, capsys):

@@ -120,20 +120,20 @@ def test_nonsense_is_refused_in_a_sentence(settings, sentence):
 
 
 def test_layers_in_the_wrong_order_are_refused():
-    with pytest.raises(ConfigError, match="deep_layers begin at 5.*reach up to 5.*before it is written"):
+    with pytest.raises(ConfigError, match=r"deep_layers must stand above .* reach up to 5 .*found \(5, 6\)"):
         CLVA(anchor_layers=(3, 5), deep_layers=(5, 6))
-    with pytest.raises(ConfigError, match="before it is written"):
+    with pytest.raises(ConfigError, match="and must be read before"):
         CLVA(noise_layers=(7,), deep_layers=(6,))
-    with pytest.raises(ConfigError, match=r"\(1, 2\) and anchor_layers \(2, 3\) share one"):
+    with pytest.raises(ConfigError, match=r"anchor_layers must share none with noise_layers \(1, 2\), found \(2, 3\)"):
         CLVA(noise_layers=(1, 2), anchor_layers=(2, 3))
 
 
 def test_layers_that_do_not_fit_the_model_are_refused():
     with pytest.raises(ConfigError, match="CLVA names the layer 8, but the decoder has the layers 0 to 7"):
         MODEL(**single(1), mitigation=CLVA(deep_layers=(7, 8)))
-    with pytest.raises(ConfigError, match="CLVA names the layer 10"):
+    with pytest.raises(ConfigError, match="CLVA names the layer 9"):
         CLVA.for_model(MODEL.config, anchor_layers=(9,), deep_layers=(10,))
-    with pytest.raises(ConfigError, match="before it is written"):
+    with pytest.raises(ConfigError, match="and must be read before"):
         MODEL(**single(1), mitigation=CLVA(deep_layers=(2,)))  # below the anchor layers of this depth
 
 

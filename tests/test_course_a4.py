@@ -31,9 +31,9 @@ IN_DENSEST_HEAD = "model/eah.py", "densest_head"
 IN_SINK_DENSITY = "model/sinks.py", "sink_density"
 IN_VISION_SINK_SCORES = "model/sinks.py", "vision_sink_scores"
 IN_VISION_SINKS = "model/sinks.py", "vision_sinks"
-IN_WITHOUT_MAP_FILE = "model/without_map.py", ""
-IN_BROADCAST_WITHOUT_MAP = "model/without_map.py", "broadcast_without_map"
-IN_SINK_SCORES_WITHOUT_MAP = "model/without_map.py", "sink_scores_without_map"
+IN_WITHOUT_MAP_FILE = "lens/without_map.py", ""
+IN_BROADCAST_WITHOUT_MAP = "lens/without_map.py", "broadcast_without_map"
+IN_SINK_SCORES_WITHOUT_MAP = "lens/without_map.py", "sink_scores_without_map"
 
 WIDE = "wide = torch.promote_types(weights.dtype, torch.float32)"
 SUM = (

@@ -79,7 +79,7 @@ def test_nonsense_is_refused_in_a_sentence(settings, sentence):
 
 
 def test_a_layer_that_the_model_does_not_have_is_refused():
-    with pytest.raises(ConfigError, match="EAH.layer is 8, but the decoder has the layers 0 to 7"):
+    with pytest.raises(ConfigError, match="EAH.layer names the layer 8, but the decoder has the layers 0 to 7"):
         MODEL(**single(1), mitigation=EAH(layer=8))
     with pytest.raises(ConfigError, match="0 to 3"):
         EAH.for_model(config_of(9), layer=4)

@@ -340,7 +340,7 @@ def test_the_maps_of_heads_are_those_that_the_pooled_map_is_made_of(vlm, scene):
 def test_an_exploration_needs_a_picture_and_known_layers(vlm, scene):
     with pytest.raises(ImageError, match="NoneType"):
         explore(vlm, None, "What is in the image?")
-    with pytest.raises(ConfigError, match="layers_with_heads names the layers"):
+    with pytest.raises(ConfigError, match="layers_with_heads names the layer"):
         explore(vlm, scene.picture, "What is in the image?", layers_with_heads=(99,))
 
 

@@ -21,7 +21,7 @@ from minivlm.inference.effect import Effect, change_of, effect_of, summed
 from minivlm.inference.generate import Generation, generate, new_cache, steps
 from minivlm.model import CLVA, EAH, NO_MITIGATION, Aim, Mitigation
 from minivlm.model.call import Call
-from minivlm.model.effect import Change
+from minivlm.model.effect import Change, moved_attention
 from minivlm.model.layout import Layout
 from minivlm.model.mitigation import UNMITIGATED, ResolvedMitigation
 from support.sharp_model import LAYERS, PROMPTS, THRESHOLD, batch, difference, sharp_llava, single
@@ -231,7 +231,9 @@ def test_a_change_by_hand():
     after[1, 0, 0] = torch.tensor([0.0, 1.0, 0.0])  # padding
     after[1, 0, 1] = torch.tensor([0.0, 0.9, 0.1])
     attention_mask = torch.tensor([[True, True, True], [False, True, True]])
-    change = Change.between("EAH", 4, before, after, Layout(attention_mask, torch.zeros_like(attention_mask), 3, 3))
+    change = Change(
+        "EAH", 4, *moved_attention(before, after, Layout(attention_mask, torch.zeros_like(attention_mask), 3, 3))
+    )
     expected = torch.zeros(2, 2, 3)
     expected[0, 1, 2] = (0.25 + 0.25 + 0.5) / 2
     expected[1, 0, 1] = (0.1 + 0.1) / 2

@@ -56,17 +56,20 @@ def test_the_image_token_may_lie_beyond_the_vocabulary(slot):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"text": {"vocab_size": 0}}, "TextConfig: vocab_size must be a positive number, found 0"),
+        ({"text": {"vocab_size": 0}}, "TextConfig.vocab_size must be a positive number, found 0"),
         ({"text": {"hidden_size": True}}, "hidden_size must be a positive number, found True"),
         ({"text": {"rms_norm_eps": float("inf")}}, "rms_norm_eps"),
-        ({"text": {"num_key_value_heads": 3}}, "num_attention_heads 4 is not divisible by num_key_value_heads 3"),
+        (
+            {"text": {"num_key_value_heads": 3}},
+            "must be divisible by num_key_value_heads 3, found 4",
+        ),
         ({"text": {"head_dim": 7}}, "head_dim must be even for rotary halves, found 7"),
-        ({"vision": {"num_attention_heads": 3}}, "hidden_size 16 is not divisible by num_attention_heads 3"),
+        ({"vision": {"num_attention_heads": 3}}, "hidden_size must be divisible by num_attention_heads 3, found 16"),
         (
             {"vision": {"hidden_act": "relu"}},
             "hidden_act must be one of quick_gelu, gelu, gelu_pytorch_tanh, found 'relu'",
         ),
-        ({"vision": {"patch_size": 13}}, "patch_size 13 exceeds image_size 12"),
+        ({"vision": {"patch_size": 13}}, "patch_size must be at most image_size 12, found 13"),
         ({"vision_feature_select_strategy": "patch"}, "one of default, full, found 'patch'"),
         ({"vision_feature_layer": 4}, "vision_feature_layer 4 is out of range: the tower has 3 layers, so -4 to 3"),
         ({"vision_feature_layer": (-2, -5)}, "vision_feature_layer -5"),
@@ -99,7 +102,7 @@ def test_pictures_are_not_shared_between_rows():
 
 @pytest.mark.parametrize("layers", [(-1,), (99,), (0, 3)])
 def test_maps_of_layers_that_do_not_exist(layers):
-    with pytest.raises(ConfigError, match="maps names the layers .* the decoder has the layers 0 to"):
+    with pytest.raises(ConfigError, match="maps names the layer .* the decoder has the layers 0 to"):
         MODEL(row(0), maps=layers)
 
 

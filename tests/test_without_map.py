@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from minivlm.lens.without_map import broadcast_without_map, sink_scores_without_map
 from minivlm.model.attention import STRIPE, attention_weights, repeat_heads
 from minivlm.model.decoder import causal_mask
 from minivlm.model.eah import broadcast_head
 from minivlm.model.sinks import vision_sink_scores
-from minivlm.model.without_map import broadcast_without_map, sink_scores_without_map
 
 EXACT, CLOSE = {"rtol": 0, "atol": 1e-12}, {"rtol": 0, "atol": 1e-6}
 LENGTHS = [1, 7, STRIPE - 1, STRIPE, STRIPE + 1, 2 * STRIPE + 5]

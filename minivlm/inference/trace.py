@@ -22,7 +22,6 @@ from minivlm.inference.generate import Step
 from minivlm.inputs.prompt import Span
 from minivlm.inputs.tokenizer import Tokenizer
 from minivlm.model import Layout, Llava, Output
-from minivlm.model.call import check_layers
 from minivlm.model.clva import pooled_map
 from minivlm.model.redistribute import normalised
 
@@ -110,8 +109,8 @@ class Tracer:
     """
 
     def __init__(self, model: Llava, inputs: Inputs, maps: Collection[int], lens: Collection[int]) -> None:
-        check_layers("lens", lens, model.config)
-        check_layers("maps", maps, model.config)
+        model.config.text_config.check_layers("lens", lens)
+        model.config.text_config.check_layers("maps", maps)
         self.model, self.inputs = model, inputs
         self.lens, self.maps = sorted(lens), sorted(maps)
         self.image = inputs.tokens == model.config.image_token_index  # B T

@@ -29,7 +29,6 @@ from minivlm.lens.drift import with_layers
 from minivlm.lens.exhibit import Exhibit, Known, ObjectFinder, bands, counterparts, made_of, places
 from minivlm.lens.overlay import short_name
 from minivlm.model import CLVA, LlavaConfig, Mitigation
-from minivlm.model.call import check_layers
 from minivlm.model.clva import usual_layers
 from minivlm.model.mitigation import KINDS
 from minivlm.model.redistribute import normalised
@@ -64,7 +63,7 @@ def explore(
     `boxes`: object -> its boxes, (left, top, right, bottom) in the picture's pixels. The maps of single heads are kept
     for `layers_with_heads`. `limit`: bytes of the page; errors as for `page`. `generation`: the fields of `Generation`.
     """
-    check_layers("layers_with_heads", layers_with_heads, vlm.model.config)
+    vlm.model.config.text_config.check_layers("layers_with_heads", layers_with_heads)
     image, settings = load_image(picture), Generation(**generation)
     methods: dict[str, Any] = {WITHOUT: None}
     if mitigation is not None:

@@ -6,8 +6,7 @@ Read the plain network first: `config` (sizes), `layers` (norms, rotary position
 
 Then the steps of the two papers inside the attention: `layout` (which columns are patches, which rows text), `effect`
 (what was changed), `sinks` and `eah` (step 3), `clva` with `redistribute` (step 4a), `aim` (step 4b), `mitigation` (the
-settings of all methods), `call` (what goes through the layers), `attention` again, now steps 3 to 5. `without_map` is
-for study.
+settings of all methods), `call` (what goes through the layers), `attention` again, now steps 3 to 5.
 """
 
 from minivlm.model.aim import Aim

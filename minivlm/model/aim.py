@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from minivlm.errors import ConfigError
+from minivlm.errors import ConfigError, check_settings, is_positive, is_share
 from minivlm.model.config import LlavaConfig
 from minivlm.model.layout import Layout
-from minivlm.model.redistribute import MOST_KAPPA, at_least_fp32, checked_layers, normalised, redistributed, within
+from minivlm.model.redistribute import MOST_KAPPA, at_least_fp32, checked_layers, normalised, redistributed
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,16 +36,15 @@ class Aim:
                 f"Aim.target must hold weights of at least 0 in the shape (samples, patches), found the shape "
                 f"{tuple(self.target.shape)} and a smallest value of {float(self.target.min()):g}."
             )
-        if not (within(1, self.strength) or self.strength == 0):
-            raise ConfigError(f"Aim.strength must lie in 0..1, found {self.strength!r}.")
-        if not within(MOST_KAPPA, self.kappa):
-            raise ConfigError(f"Aim.kappa must be above 0 and at most {MOST_KAPPA:g}, found {self.kappa!r}.")
+        rules = (
+            ("strength", is_share(self.strength), "lie in 0..1"),
+            ("kappa", is_positive(self.kappa, MOST_KAPPA), f"be above 0 and at most {MOST_KAPPA:g}"),
+        )
+        check_settings("Aim", self, rules)
 
     def resolve(self, config: LlavaConfig) -> "Aim":
         """The same settings: nothing depends on the model. Raises `ConfigError` if the model has no such layer."""
-        depth = config.text_config.num_hidden_layers
-        if not set(self.layers) <= set(range(depth)):
-            raise ConfigError(f"Aim.layers is {self.layers}, but the decoder has the layers 0 to {depth - 1}.")
+        config.text_config.check_layers("Aim.layers", self.layers)
         return self
 
 

@@ -26,7 +26,7 @@ from minivlm.model.call import EMPTY_CARRY, EMPTY_RECORD, PLAIN_CALL, Call, Carr
 from minivlm.model.clva import drift_gate, find_anchor, pooled_map, pull_to_anchor
 from minivlm.model.config import TextConfig
 from minivlm.model.eah import broadcast_densest_head
-from minivlm.model.effect import Change
+from minivlm.model.effect import Change, moved_attention
 from minivlm.model.layers import rotate
 from minivlm.model.sinks import vision_sink_scores
 
@@ -110,7 +110,7 @@ class Attention(nn.Module):
         if eah is None or not eah.acts(self.layer, layout):
             return weights, carry
         changed, head = broadcast_densest_head(weights, mask, layout, eah, call.before.chosen_head(self.layer))
-        change = Change.between("EAH", self.layer, weights, changed, layout, head=head)
+        change = Change("EAH", self.layer, *moved_attention(weights, changed, layout), head=head)
         return changed, carry.with_change(change)
 
     def anchor(self, weights: Tensor, call: Call, carry: Carry) -> tuple[Tensor, Carry]:
@@ -127,7 +127,7 @@ class Attention(nn.Module):
         gate = drift_gate(text, anchor, layout, clva)  # B text_rows
         pulled = pull_to_anchor(text, anchor, gate, layout, clva)
         text_gate = gate.detach().masked_fill(~layout.text[:, -layout.text_rows :], torch.nan)
-        change = Change.between("CLVA", self.layer, text, pulled, layout, gate=text_gate)
+        change = Change("CLVA", self.layer, *moved_attention(text, pulled, layout), gate=text_gate)
         return torch.cat((others, pulled), dim=2), carry.with_change(change, anchor)
 
     def aim(self, weights: Tensor, call: Call, carry: Carry) -> tuple[Tensor, Carry]:
@@ -137,7 +137,7 @@ class Attention(nn.Module):
             return weights, carry
         others, text = weights.tensor_split([-layout.text_rows], dim=2)
         drawn = draw_to_target(text, layout, aim)
-        change = Change.between("aim", self.layer, text, drawn, layout)
+        change = Change("aim", self.layer, *moved_attention(text, drawn, layout))
         return torch.cat((others, drawn), dim=2), carry.with_change(change)
 
     def record(self, plain: Tensor, weights: Tensor, mask: Tensor, watch: Watch) -> Record:

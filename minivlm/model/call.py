@@ -27,7 +27,7 @@ class Watch:
     def checked(self, config: LlavaConfig) -> "Watch":
         """The same `Watch`. Raises `ConfigError` if the model lacks one of its layers."""
         for name, layers in (("maps", self.maps), ("rows", self.rows), ("sinks", self.sinks)):
-            check_layers(name, layers, config)
+            config.text_config.check_layers(name, layers)
         return self
 
     def first_row(self, layer: int, queries: int) -> int:
@@ -38,13 +38,6 @@ class Watch:
 
 
 NO_WATCH = Watch()
-
-
-def check_layers(name: str, layers: Collection[int], config: LlavaConfig) -> None:
-    """Raise `ConfigError` unless the decoder has all `layers`; `name` is the argument that holds them."""
-    depth = config.text_config.num_hidden_layers
-    if not isinstance(layers, Collection) or not set(layers) <= set(range(depth)):
-        raise ConfigError(f"{name} names the layers {layers!r}, but the decoder has the layers 0 to {depth - 1}.")
 
 
 @dataclass(frozen=True)

@@ -36,10 +36,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minivlm.errors import ConfigError
+from minivlm.errors import ConfigError, check_settings, is_positive, is_share
 from minivlm.model.config import LlavaConfig
 from minivlm.model.layout import Layout
-from minivlm.model.redistribute import MOST_KAPPA, at_least_fp32, checked_layers, normalised, redistributed, within
+from minivlm.model.redistribute import MOST_KAPPA, at_least_fp32, checked_layers, normalised, redistributed
 
 ANCHORS = ("gain", "shuffled", "random")
 NOISE, ANCHOR, DEEP = (0.03, 0.14), (0.40, 0.70), (0.80, 1.0)  # of the depth: layers 1-4, 13-22, 26-31 of 32
@@ -68,21 +68,18 @@ class CLVA:
         for name in ("noise_layers", "anchor_layers", "deep_layers"):
             if (layers := getattr(self, name)) is not None:
                 object.__setattr__(self, name, checked_layers(f"CLVA.{name}", layers))
-        checks = (
-            ("omega", within(1, self.omega) or self.omega == 0, "lie in 0..1"),
-            ("beta", within(1, self.beta) or self.beta == 0, "lie in 0..1"),
-            ("kappa", within(MOST_KAPPA, self.kappa), f"be above 0 and at most {MOST_KAPPA:g}"),
-            ("keep", within(1, self.keep), "be above 0 and at most 1"),
-            ("heads", within(1, self.heads), "be above 0 and at most 1"),
+        rules = (
+            ("omega", is_share(self.omega), "lie in 0..1"),
+            ("beta", is_share(self.beta), "lie in 0..1"),
+            ("kappa", is_positive(self.kappa, MOST_KAPPA), f"be above 0 and at most {MOST_KAPPA:g}"),
+            ("keep", is_positive(self.keep, 1), "be above 0 and at most 1"),
+            ("heads", is_positive(self.heads, 1), "be above 0 and at most 1"),
             ("seed", type(self.seed) is int, "be a whole number"),
             ("gate", isinstance(self.gate, bool), "be True or False"),
             ("swapped", isinstance(self.swapped, bool), "be True or False"),
             ("anchor", self.anchor in ANCHORS, f"be one of {', '.join(ANCHORS)}"),
         )
-        for name, holds, rule in checks:
-            if not holds:
-                raise ConfigError(f"CLVA.{name} must {rule}, found {getattr(self, name)!r}.")
-        self._check_order()
+        check_settings("CLVA", self, (*rules, *self._rules_of_order()))
 
     @classmethod
     def for_model(cls, config: LlavaConfig, **changes: Any) -> "ResolvedCLVA":
@@ -91,17 +88,14 @@ class CLVA:
 
     def resolve(self, config: LlavaConfig) -> "ResolvedCLVA":
         """These settings for one model: None becomes the usual layers. Raises `ConfigError` if it lacks a layer."""
-        depth = config.text_config.num_hidden_layers
-        noise, anchor, deep = usual_layers(depth)
+        noise, anchor, deep = usual_layers(config.text_config.num_hidden_layers)
         layers = {
             "noise_layers": self.noise_layers or noise,
             "anchor_layers": self.anchor_layers or anchor,
             "deep_layers": self.deep_layers or deep,
         }
         resolved = ResolvedCLVA(**{**vars(self), **layers})
-        last = max(*resolved.read_layers, *resolved.deep_layers)
-        if last >= depth:
-            raise ConfigError(f"CLVA names the layer {last}, but the decoder has the layers 0 to {depth - 1}.")
+        config.text_config.check_layers("CLVA", (*resolved.read_layers, *resolved.deep_layers))
         return resolved
 
     @property
@@ -109,18 +103,15 @@ class CLVA:
         """The noise and anchor layers: those whose maps the deep layers need."""
         return (*(self.noise_layers or ()), *(self.anchor_layers or ()))
 
-    def _check_order(self) -> None:
-        """Raise `ConfigError` unless all noise and anchor layers come before the deep ones, and none is in both."""
-        if self.deep_layers and self.read_layers and min(self.deep_layers) <= max(self.read_layers):
-            raise ConfigError(
-                f"CLVA.deep_layers begin at {min(self.deep_layers)}, but the noise and anchor layers reach up to "
-                f"{max(self.read_layers)}: a deep layer would read the anchor before it is written. "
-                "Name deep layers above all others."
-            )
-        if set(self.noise_layers or ()) & set(self.anchor_layers or ()):
-            raise ConfigError(
-                f"CLVA.noise_layers {self.noise_layers} and anchor_layers {self.anchor_layers} share one."
-            )
+    def _rules_of_order(self) -> tuple[tuple[str, bool, str], ...]:
+        """All noise and anchor layers come before the deep ones, and none is both."""
+        deep, noise = self.deep_layers or (), self.noise_layers or ()
+        last = max(self.read_layers, default=-1)
+        above = f"stand above the noise and anchor layers, which reach up to {last} and must be read before"
+        return (
+            ("deep_layers", not deep or min(deep) > last, above),
+            ("anchor_layers", not {*noise} & {*(self.anchor_layers or ())}, f"share none with noise_layers {noise}"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

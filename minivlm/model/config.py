@@ -4,9 +4,18 @@ No size is fixed here: every number comes from the checkpoint, or from the defau
 `minivlm.checkpoints` fills in.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from minivlm.errors import ConfigError
+from minivlm.errors import ConfigError, check_settings, is_positive
+
+HIDDEN_ACTS = ("quick_gelu", "gelu", "gelu_pytorch_tanh")  # of the tower's MLP, see `vision.py`
+
+
+def check_positive(config: object, names: str) -> None:
+    """Raise `ConfigError` unless the fields `names` are positive numbers."""
+    rules = ((name, is_positive(getattr(config, name)), "be a positive number") for name in names.split())
+    check_settings(type(config).__name__, config, rules)
 
 
 @dataclass(frozen=True)
@@ -26,13 +35,16 @@ class VisionConfig:
     patch_bias: bool = False  # on the projection of the patches
 
     def __post_init__(self) -> None:
-        require_positive(
+        check_positive(
             self, "hidden_size intermediate_size num_hidden_layers num_attention_heads image_size patch_size"
         )
-        require_divisible(self, "hidden_size", "num_attention_heads")
-        require_one_of(self, "hidden_act", ("quick_gelu", "gelu", "gelu_pytorch_tanh"))
-        if self.patch_size > self.image_size:
-            raise ConfigError(f"vision_config: patch_size {self.patch_size} exceeds image_size {self.image_size}.")
+        heads, size = self.num_attention_heads, self.image_size
+        rules = (
+            ("hidden_size", self.hidden_size % heads == 0, f"be divisible by num_attention_heads {heads}"),
+            ("hidden_act", self.hidden_act in HIDDEN_ACTS, f"be one of {', '.join(HIDDEN_ACTS)}"),
+            ("patch_size", self.patch_size <= size, f"be at most image_size {size}"),
+        )
+        check_settings("VisionConfig", self, rules)
 
     @property
     def num_patches(self) -> int:
@@ -56,12 +68,9 @@ class RopeScaling:
     original_max_position_embeddings: int
 
     def __post_init__(self) -> None:
-        require_positive(self, "factor low_freq_factor high_freq_factor original_max_position_embeddings")
-        if self.high_freq_factor <= self.low_freq_factor:
-            raise ConfigError(
-                f"RopeScaling: high_freq_factor {self.high_freq_factor} must be larger than low_freq_factor "
-                f"{self.low_freq_factor}."
-            )
+        check_positive(self, "factor low_freq_factor high_freq_factor original_max_position_embeddings")
+        low, high = self.low_freq_factor, self.high_freq_factor
+        check_settings("RopeScaling", self, [("high_freq_factor", high > low, f"be larger than low_freq_factor {low}")])
 
 
 @dataclass(frozen=True)
@@ -84,19 +93,28 @@ class TextConfig:
     sliding_window: int | None = None  # not implemented: prompts longer than it are refused
 
     def __post_init__(self) -> None:
-        require_positive(
-            self,
-            "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads "
-            "head_dim max_position_embeddings rms_norm_eps rope_theta",
+        sizes = "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads "
+        check_positive(self, sizes + "head_dim max_position_embeddings rms_norm_eps rope_theta")
+        heads, groups = self.num_attention_heads, self.num_key_value_heads
+        rules = (
+            ("num_attention_heads", heads % groups == 0, f"be divisible by num_key_value_heads {groups}"),
+            ("head_dim", self.head_dim % 2 == 0, "be even for rotary halves"),
         )
-        require_divisible(self, "num_attention_heads", "num_key_value_heads")
-        if self.head_dim % 2:
-            raise ConfigError(f"text_config: head_dim must be even for rotary halves, found {self.head_dim}.")
+        check_settings("TextConfig", self, rules)
 
     @property
     def context_length(self) -> int:
         """Tokens that a prompt and its answer may have together."""
         return min(self.max_position_embeddings, self.sliding_window or self.max_position_embeddings)
+
+    def check_layers(self, name: str, layers: Collection[int]) -> None:
+        """Raise `ConfigError` unless the decoder has all `layers`, from 0; `name` is the argument that holds them."""
+        if not isinstance(layers, Collection):
+            raise ConfigError(f"{name} must be a list of layers, such as [1], found {layers!r}.")
+        for layer in layers:
+            if layer not in range(self.num_hidden_layers):
+                last = self.num_hidden_layers - 1
+                raise ConfigError(f"{name} names the layer {layer!r}, but the decoder has the layers 0 to {last}.")
 
 
 @dataclass(frozen=True)
@@ -112,7 +130,8 @@ class LlavaConfig:
     tie_word_embeddings: bool = False
 
     def __post_init__(self) -> None:
-        require_one_of(self, "vision_feature_select_strategy", ("default", "full"))
+        known = self.vision_feature_select_strategy in ("default", "full")
+        check_settings("LlavaConfig", self, [("vision_feature_select_strategy", known, "be one of default, full")])
         if self.vision_feature_select_strategy == "default" and not self.vision_config.class_token:
             raise ConfigError(
                 "vision_feature_select_strategy 'default' takes away the class token, but this tower has none: a patch "
@@ -139,24 +158,3 @@ class LlavaConfig:
         """Placeholders that one picture takes in a prompt."""
         full = self.vision_feature_select_strategy == "full"
         return self.vision_config.num_tokens if full else self.vision_config.num_patches
-
-
-def require_positive(config: object, names: str) -> None:
-    for name in names.split():
-        value = getattr(config, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-            raise ConfigError(f"{type(config).__name__}: {name} must be a positive number, found {value!r}.")
-
-
-def require_divisible(config: object, whole: str, parts: str) -> None:
-    if getattr(config, whole) % getattr(config, parts):
-        raise ConfigError(
-            f"{type(config).__name__}: {whole} {getattr(config, whole)} "
-            f"is not divisible by {parts} {getattr(config, parts)}."
-        )
-
-
-def require_one_of(config: object, name: str, allowed: tuple[str, ...]) -> None:
-    value = getattr(config, name)
-    if value not in allowed:
-        raise ConfigError(f"{type(config).__name__}: {name} must be one of {', '.join(allowed)}, found {value!r}.")

@@ -19,13 +19,10 @@ class DecoderOutput:
 
     states: Tensor  # (B, Q, D), after the last norm: the input of the LM head
     hidden: tuple[Tensor, ...] | None  # the embedding and each block's output, (B, Q, D) each, before the last norm
-    records: tuple[Record, ...]  # of each layer
     effect: Changes | None  # what a mitigation did; None if there was none
-
-    def recorded(self, field: str) -> dict[int, Tensor]:
-        """Layer -> one field of its `Record` ("map", "row" or "sink_scores"), for layers that were asked for it."""
-        by_layer = {layer: getattr(record, field) for layer, record in enumerate(self.records)}
-        return {layer: tensor for layer, tensor in by_layer.items() if tensor is not None}
+    maps: dict[int, Tensor]  # layer -> what its `Record` holds, for layers that were asked for it
+    rows: dict[int, Tensor]
+    sink_scores: dict[int, Tensor]
 
 
 class Block(nn.Module):
@@ -85,7 +82,14 @@ class Decoder(nn.Module):
         if cache is not None:
             cache.length = mask.shape[-1]
         effect = None if call.mitigation.empty else Changes((carry.changes,))
-        return DecoderOutput(self.norm(x), tuple(states) if hidden else None, tuple(records), effect)
+        recorded = (by_layer(records, field) for field in ("map", "row", "sink_scores"))
+        return DecoderOutput(self.norm(x), tuple(states) if hidden else None, effect, *recorded)
+
+
+def by_layer(records: list[Record], field: str) -> dict[int, Tensor]:
+    """Layer -> one field of its record, for layers in which it is not None."""
+    values = ((layer, getattr(record, field)) for layer, record in enumerate(records))
+    return {layer: value for layer, value in values if value is not None}
 
 
 def token_positions(attention_mask: Tensor, queries: int) -> Tensor:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minivlm.errors import ConfigError
+from minivlm.errors import ConfigError, check_settings, is_share
 from minivlm.model.config import LlavaConfig
 from minivlm.model.layout import Layout
 from minivlm.model.sinks import sinks_per_head, vision_sink_scores, vision_sinks
@@ -44,16 +44,15 @@ class EAH:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if type(self.layer) is not int or self.layer < 0:
-            raise ConfigError(f"EAH.layer must be a whole number from 0 (layers count from 0), found {self.layer!r}.")
-        number = isinstance(self.threshold, (int, float)) and not isinstance(self.threshold, bool)
-        if self.threshold is not None and not (number and 0 <= self.threshold < 1):
-            raise ConfigError(f"EAH.threshold is a mean weight from 0 to below 1, or None, found {self.threshold!r}.")
-        if type(self.seed) is not int:
-            raise ConfigError(f"EAH.seed must be a whole number, found {self.seed!r}.")
-        for name, allowed in (("head", HEADS), ("decode", DECODE)):
-            if getattr(self, name) not in allowed:
-                raise ConfigError(f"EAH.{name} must be one of {', '.join(allowed)}, found {getattr(self, name)!r}.")
+        share = self.threshold is None or (is_share(self.threshold) and self.threshold != 1)
+        rules = (
+            ("layer", type(self.layer) is int and self.layer >= 0, "be a whole number from 0 (layers count from 0)"),
+            ("threshold", share, "be a mean weight from 0 to below 1, or None"),
+            ("seed", type(self.seed) is int, "be a whole number"),
+            ("head", self.head in HEADS, f"be one of {', '.join(HEADS)}"),
+            ("decode", self.decode in DECODE, f"be one of {', '.join(DECODE)}"),
+        )
+        check_settings("EAH", self, rules)
 
     @classmethod
     def for_model(cls, config: LlavaConfig, **changes: Any) -> "ResolvedEAH":
@@ -65,9 +64,7 @@ class EAH:
         times 1 / (patches + 50): 0.002 for 576 patches (LLaVA-1.5), 0.00161 for 729 (LLaVA-Interleave). Raises
         `ConfigError` if the model lacks the layer.
         """
-        depth = config.text_config.num_hidden_layers
-        if self.layer >= depth:
-            raise ConfigError(f"EAH.layer is {self.layer}, but the decoder has the layers 0 to {depth - 1}.")
+        config.text_config.check_layers("EAH.layer", [self.layer])
         length = config.num_image_tokens + OTHER_TOKENS
         scaled = PUBLISHED_THRESHOLD * PUBLISHED_LENGTH / length
         threshold = scaled if self.threshold is None else self.threshold

@@ -27,27 +27,17 @@ class Change:
     head: Tensor | None = None  # (B,): the head that EAH chose, -1 for none
     gate: Tensor | None = None  # (B, R): CLVA's drift gate; nan on rows that are no text after a picture
 
-    @classmethod
-    def between(
-        cls,
-        method: str,
-        layer: int,
-        before: Tensor,
-        after: Tensor,
-        layout: Layout,
-        *,
-        head: Tensor | None = None,
-        gate: Tensor | None = None,
-    ) -> "Change":
-        """The change from weights `before` to `after`, (B, H, R, K) each, R the last of the rows."""
-        rows = layout.attention_mask[:, -before.shape[2] :]  # B R: rows of padding do not count
-        moved, columns = [], torch.zeros_like(layout.attention_mask)
-        stripes = (part.detach().split(COMPARED_ROWS, dim=2) for part in (before, after))
-        for old, new, valid in zip(*stripes, rows.split(COMPARED_ROWS, dim=1), strict=True):
-            difference = (new.float() - old.float()).abs() * valid[:, None, :, None]  # B H rows K
-            moved.append(difference.sum(dim=-1) / 2)
-            columns |= (difference > 0).any(dim=1).any(dim=1)
-        return cls(method, layer, torch.cat(moved, dim=2), columns, head, gate)
+
+def moved_attention(before: Tensor, after: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+    """`moved` and `columns` of a `Change`, from weights `before` to `after`, (B, H, R, K) each; R are the last rows."""
+    rows = layout.attention_mask[:, -before.shape[2] :]  # B R: rows of padding do not count
+    moved, columns = [], torch.zeros_like(layout.attention_mask)
+    stripes = (part.detach().split(COMPARED_ROWS, dim=2) for part in (before, after))
+    for old, new, valid in zip(*stripes, rows.split(COMPARED_ROWS, dim=1), strict=True):
+        difference = (new.float() - old.float()).abs() * valid[:, None, :, None]  # B H rows K
+        moved.append(difference.sum(dim=-1) / 2)
+        columns |= (difference > 0).any(dim=1).any(dim=1)
+    return torch.cat(moved, dim=2), columns
 
 
 @dataclass(frozen=True)

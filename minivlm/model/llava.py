@@ -14,7 +14,7 @@ from minivlm.model.cache import KVCache
 from minivlm.model.call import FIRST_CALL, Call, Earlier, Watch
 from minivlm.model.config import LlavaConfig
 from minivlm.model.decoder import Decoder, DecoderOutput, causal_mask, token_positions
-from minivlm.model.effect import NO_CHANGES, Changes
+from minivlm.model.effect import NO_CHANGES
 from minivlm.model.layout import Layout
 from minivlm.model.mitigation import NO_MITIGATION, Mitigation
 from minivlm.model.projector import Projector, select_features
@@ -22,38 +22,12 @@ from minivlm.model.vision import VisionTower
 
 
 @dataclass(frozen=True)
-class Output:
-    """What one forward returns."""
+class Output(DecoderOutput):
+    """What one forward returns: what the decoder computed, the logits, and the pictures as the decoder saw them."""
 
     logits: Tensor  # (B, Q, V), or (B, 1, V) for the last position alone
     image_features: Tensor | None  # (N, P, D), the pictures as vectors in the space of words
-    decoded: DecoderOutput
     vision_hidden: tuple[Tensor, ...] | None  # (N, 1 + patches, width): the tower's embedding, then each layer's output
-
-    @property
-    def maps(self) -> dict[int, Tensor]:
-        """layer -> attention weights (B, H, Q, K) where they were asked for."""
-        return self.decoded.recorded("map")
-
-    @property
-    def rows(self) -> dict[int, Tensor]:
-        """layer -> the last query's attention weights (B, H, K) where they were asked for."""
-        return self.decoded.recorded("row")
-
-    @property
-    def sink_scores(self) -> dict[int, Tensor]:
-        """layer -> vision-sink scores (B, H, K) where they were asked for, see `sinks.py`."""
-        return self.decoded.recorded("sink_scores")
-
-    @property
-    def hidden(self) -> tuple[Tensor, ...] | None:
-        """(B, Q, D) each: the embedded prompt, then each decoder layer's output, if they were asked for."""
-        return self.decoded.hidden
-
-    @property
-    def effect(self) -> Changes | None:
-        """What the mitigation did; None if there was none."""
-        return self.decoded.effect
 
 
 class Llava(nn.Module):
@@ -105,7 +79,7 @@ class Llava(nn.Module):
         if decoded.effect and earlier.changes is None:  # a generation warns at its end instead
             decoded.effect.warn_if_nothing()
         logits = self.lm_head(decoded.states[:, -1:] if last_only else decoded.states)
-        return Output(logits, features, decoded, vision_hidden)
+        return Output(**vars(decoded), logits=logits, image_features=features, vision_hidden=vision_hidden)
 
     def layout(
         self, tokens: Tensor, attention_mask: Tensor | None, cache: KVCache | None, prompt: int | None = None
@@ -113,10 +87,8 @@ class Llava(nn.Module):
         """Which of the cached and the new tokens are patches, text and padding; the cache stores the new patches."""
         past = cache.length if cache is not None else 0
         image = tokens == self.config.image_token_index
-        if attention_mask is None:
-            attention_mask = no_padding(tokens, past)
-        else:
-            attention_mask = checked_mask(attention_mask, tokens, past)
+        attention_mask = no_padding(tokens, past) if attention_mask is None else attention_mask.bool()
+        check_mask(attention_mask, tokens, past)
         image = cache.mark(image) if cache is not None else image
         return Layout(attention_mask, image, tokens.shape[1], prompt or past or tokens.shape[1])
 
@@ -161,12 +133,11 @@ def no_padding(tokens: Tensor, past: int) -> Tensor:
     return torch.ones(tokens.shape[0], past + tokens.shape[1], dtype=torch.bool, device=tokens.device)
 
 
-def checked_mask(attention_mask: Tensor, tokens: Tensor, past: int) -> Tensor:
-    """`attention_mask` (B, K) as bool. Raises `PromptError` for another shape."""
+def check_mask(attention_mask: Tensor, tokens: Tensor, past: int) -> None:
+    """Raise `PromptError` unless the mask is (B, K), with a column for each cached and each new token."""
     expected = (tokens.shape[0], past + tokens.shape[1])
     if tuple(attention_mask.shape) != expected:
         raise PromptError(
             f"`attention_mask` must have the shape (samples, cached and new tokens) = {expected}, "
             f"found {tuple(attention_mask.shape)}."
         )
-    return attention_mask.bool()

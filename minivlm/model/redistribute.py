@@ -11,11 +11,6 @@ from minivlm.model.layout import Layout
 MOST_KAPPA = 10.0  # the largest factor of the attention on a picture
 
 
-def within(most: float, value: object) -> bool:
-    """Whether `value` is a number above 0 and at most `most`."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= most
-
-
 def checked_layers(name: str, layers: Iterable[int]) -> tuple[int, ...]:
     """`layers` as a tuple. Raises `ConfigError`, with the setting's `name`, unless they are different whole numbers."""
     numbers = tuple(layers) if isinstance(layers, Iterable) else ()

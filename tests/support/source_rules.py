@@ -33,7 +33,7 @@ MODEL_FLOORS = [
     "mitigation",
     "call",
     "attention",
-    "without_map vision projector decoder",
+    "vision projector decoder",
     "llava",
     "__init__",
 ]

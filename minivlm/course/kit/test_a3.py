@@ -168,10 +168,8 @@ def test_steps_in_their_order(draw, show):
         rows = slice(first, last)
         decoded = decoder(x[:, rows], positions[:, rows], mask, cache=cache, call=call)
         show.named({f"{name}_states": decoded.states}, within=DEEP)
-        for what in ("map", "row", "sink_scores"):
-            show.named(
-                {f"{name}_{what}_{layer}": found for layer, found in decoded.recorded(what).items()}, within=DEEP
-            )
+        for what, recorded in (("map", decoded.maps), ("row", decoded.rows), ("sink_scores", decoded.sink_scores)):
+            show.named({f"{name}_{what}_{layer}": found for layer, found in recorded.items()}, within=DEEP)
         changes = decoded.effect.calls[0]
         show.named({f"{name}_changes": [(change.method, change.layer) for change in changes]})
         show.named({f"{name}_moved_{change.method}": change.moved for change in changes}, within=DEEP)

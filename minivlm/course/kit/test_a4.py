@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from minivlm.errors import ConfigError
+from minivlm.lens.without_map import broadcast_without_map, sink_scores_without_map
 from minivlm.model.attention import attention_weights
 from minivlm.model.decoder import causal_mask
 from minivlm.model.eah import EAH, ResolvedEAH, broadcast_densest_head, broadcast_head, chosen_head, densest_head
 from minivlm.model.layout import Layout
 from minivlm.model.sinks import sink_density, vision_sink_scores, vision_sinks
-from minivlm.model.without_map import broadcast_without_map, sink_scores_without_map
 
 BY_HAND = torch.tensor(  # the handout's two heads of four tokens; columns 1 and 2 are patches
     [

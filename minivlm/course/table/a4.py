@@ -9,7 +9,7 @@ A4 = Assignment(
     holes={
         "model/sinks.py": ("vision_sink_scores", "vision_sinks", "sink_density"),
         "model/eah.py": ("chosen_head", "densest_head", "broadcast_head", "broadcast_densest_head"),
-        "model/without_map.py": ("sink_scores_without_map", "broadcast_without_map"),
+        "lens/without_map.py": ("sink_scores_without_map", "broadcast_without_map"),
     },
     tasks=(
         Task("test_scores_by_hand", 8, "vision_sink_scores", "Which rows are in the mean of that column?"),
