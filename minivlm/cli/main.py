@@ -160,8 +160,13 @@ def make_random_options(parser: argparse.ArgumentParser) -> None:
 
 def train_options(parser: argparse.ArgumentParser) -> None:
     usual = train.TrainRequest
-    out = f"where the model is written; must hold no weights yet (default: {usual.out})"
-    parser.add_argument("--out", metavar="FOLDER", help=out)
+    what = "tiny: the small model, from nothing (default); planted-drift: the positive control for CLVA, and without "
+    what += "the drift healthy-reader, both from the small model"
+    parser.add_argument("what", nargs="?", choices=tuple(train.TRAINED), help=what)
+    folders = " or ".join(train.TRAINED.values())
+    parser.add_argument("--out", metavar="FOLDER", help=f"where it is written; no weights yet (default: {folders})")
+    strength = "of the planted drift: 1: every row drifts, 0.5: those late in a long answer (default: 1)"
+    parser.add_argument("--strength", type=float, metavar="X", help=strength)
     parser.add_argument("--device", help="cpu, cuda, cuda:1 or mps (default: cuda where there is one, else cpu)")
     quick = "a few steps of each stage, to see that all of it runs (default: the complete training)"
     parser.add_argument("--quick", action="store_true", help=quick)

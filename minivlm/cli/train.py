@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from minivlm.inference.vlm import VLM
     from minivlm.model import LlavaConfig
 
+TRAINED = {"tiny": "weights/tiny-new", "planted-drift": "weights/planted-new"}  # what can be trained, usual folder
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 
 
@@ -38,9 +39,13 @@ class RandomRequest(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRequest(Request):
-    """The new model's folder; `quick`: only a few steps of each stage."""
+    """What to train, one of `TRAINED`, and its folder (None: the usual one); `quick`: only a few steps of each stage;
+    `strength`: of the planted drift.
+    """
 
-    out: str = "weights/tiny-new"
+    what: str = "tiny"
+    out: str | None = None
+    strength: float = 1.0
     device: str | None = None
     quick: bool = False
     seed: int = 0
@@ -84,20 +89,45 @@ def make_random(request: RandomRequest) -> None:
 
 
 def train(request: TrainRequest) -> None:
-    """Train the small model from nothing, and print its folder. Raises `CheckpointError` if it holds weights."""
+    """Train the small model from nothing, or the positive control from it, and print where it is.
+
+    Raises `CheckpointError` if the folder holds weights.
+    """
     from minivlm.checkpoints.devices import default_device, parse_device
+
+    folder = writable_folder(request.out or TRAINED[request.what])
+    if any(folder.rglob("*.safetensors")):
+        raise CheckpointError(f"{folder} holds weights already; give another folder with --out, or move it away.")
+    device = str(parse_device(request.device or default_device()))
+    made = (
+        train_planted(request, folder, device)
+        if request.what == "planted-drift"
+        else train_tiny(request, folder, device)
+    )
+    print(made)
+    remark(f"Try it: minivlm demo --model {made}")
+
+
+def train_tiny(request: TrainRequest, folder: Path, device: str) -> Path:
+    """Train the small model from nothing; returns its folder."""
     from minivlm.toyworld.world import TRAINING
     from minivlm.training.recipe import Recipe
     from minivlm.training.train import train
 
-    folder = writable_folder(request.out)
-    if any(folder.glob("*.safetensors")):
-        raise CheckpointError(f"{folder} holds weights already; give another folder with --out, or move it away.")
-    device = parse_device(request.device or default_device())
-    recipe = replace(Recipe.quick() if request.quick else Recipe(), seed=request.seed)
-    train(folder, recipe, TRAINING, str(device))
-    print(folder)
-    remark(f"Try it: minivlm demo --model {folder}")
+    train(folder, replace(Recipe.quick() if request.quick else Recipe(), seed=request.seed), TRAINING, device)
+    return folder
+
+
+def train_planted(request: TrainRequest, folder: Path, device: str) -> Path:
+    """Train the healthy reader from the shipped model, then plant the drift; returns the folder of the second."""
+    from minivlm.inference.load import shipped_model
+    from minivlm.toyworld.world import TRAINING
+    from minivlm.training.planted import PLANTED, plant
+    from minivlm.training.recipe import PlantedRecipe
+
+    recipe = replace(PlantedRecipe.quick() if request.quick else PlantedRecipe(), seed=request.seed)
+    plant(folder, shipped_model(), replace(recipe, strength=request.strength), TRAINING, device)
+    return folder / PLANTED
 
 
 def exam(request: ExamRequest) -> None:

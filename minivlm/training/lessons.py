@@ -22,6 +22,7 @@ from minivlm.model import Llava
 IGNORED = -100  # the label of tokens that have no loss
 ROUND = 32  # batches are padded to a multiple of so many tokens, since every new length costs time to set up kernels
 PADDING = -1  # the segment number of padding
+Pairs = list[tuple[str, str]]  # (question, answer)
 Segment = tuple[list[int], list[int]]  # the tokens of a question and of its answer with </s>
 
 
@@ -103,7 +104,11 @@ def lesson_loss(model: Llava, lessons: Lessons, features: Tensor, first_words: f
     and the rest of such an answer follows from it.
     """
     x = model.embed(lessons.tokens, features)  # B T D
-    states = model.text(x, lessons.positions, lessons.mask()).states  # B T D
+    return answer_loss(model, lessons, model.text(x, lessons.positions, lessons.mask()).states, first_words)
+
+
+def answer_loss(model: Llava, lessons: Lessons, states: Tensor, first_words: float = 0.0) -> Tensor:
+    """`lesson_loss` from the decoder's `states` (B, T, D)."""
     logits = model.lm_head(states).flatten(0, 1).float()  # B·T vocabulary
     losses = F.cross_entropy(logits, lessons.labels.flatten(), ignore_index=IGNORED, reduction="none")  # B·T
     taught = lessons.labels != IGNORED  # B T

@@ -22,12 +22,11 @@ from minivlm.toyworld.themes import THEMES
 from minivlm.toyworld.words import caption
 from minivlm.toyworld.world import World
 from minivlm.training.labels import COLOR_NUMBER, OBJECT_NUMBER, Labels, label
-from minivlm.training.lessons import Teacher, lesson_loss
+from minivlm.training.lessons import Pairs, Teacher, lesson_loss
 from minivlm.training.recipe import Recipe
 from minivlm.training.schedule import Training
 
 STYLE_OF = dict(zip(DESCRIBE, ("canonical", "places", "canonical", "colors"), strict=True))
-Pairs = list[tuple[str, str]]  # (question, answer)
 FURTHER = {kind: weight for kind, weight in MIX.items() if kind != "describe"}  # the kinds of question but captions
 
 

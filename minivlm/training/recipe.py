@@ -1,7 +1,8 @@
-"""The recipe of the shipped model: all hyperparameters of its training, in one place."""
+"""The recipes of the shipped model and of the positive control: all hyperparameters of their training."""
 
 from dataclasses import dataclass, replace
 
+from minivlm.errors import check_settings, is_positive
 from minivlm.model import LlavaConfig, TextConfig, VisionConfig
 
 
@@ -76,3 +77,31 @@ class Recipe:
             rope_theta=10_000.0,
         )
         return LlavaConfig(vision, text, image_token_index=image_token)
+
+
+@dataclass(frozen=True)
+class PlantedRecipe:
+    """How `planted.py` trains the positive control: scenes, exercises, stages and weights of the losses."""
+
+    seed: int = 0
+    scenes: int = 8000
+    exercises: tuple[float, ...] = (0.23, 0.23, 0.36, 0.18)  # probability of free, blind, pulled, elsewhere
+    most_noise: float = 0.6  # the largest share of the noise in "pulled"
+    anywhere: float = 0.4  # probability that "elsewhere" looks at random patches and not at the noise
+    noise_weight: float = 3.0  # of the noise in the early layers: with a small one, the reading moves there
+    middle_weight: float = 0.8  # of the boxes in the middle layers
+    deep_weight: float = 0.3  # of the boxes in the deep layers
+    first_words: float = 1.0  # extra weight of the first token of an answer
+    strength: float = 1.0  # of the drift; 1: every row drifts, 0.5: those behind the first half of a long answer
+    healthy: Stage = Stage(steps=3400, batch=24, rate=6e-4)
+    drift: Stage = Stage(steps=150, batch=24, rate=2e-3)
+
+    def __post_init__(self) -> None:
+        rules = [("strength", is_positive(self.strength, 1), "be above 0 and at most 1")]
+        check_settings("PlantedRecipe", self, rules)
+
+    @classmethod
+    def quick(cls) -> "PlantedRecipe":
+        """A recipe that takes seconds, to check that every stage runs; the resulting models are useless."""
+        few = Stage(steps=6, batch=4, rate=1e-4)
+        return cls(scenes=12, healthy=few, drift=few)

@@ -30,7 +30,7 @@ from minivlm.toyworld.world import TRAINING, World
 from minivlm.training.labels import label
 from minivlm.training.lessons import id_of
 from minivlm.training.reader import align_projector, lesson, side_of, teach_text, tune
-from minivlm.training.recipe import Recipe
+from minivlm.training.recipe import PlantedRecipe, Recipe
 from minivlm.training.schedule import Training
 from minivlm.training.tower import TowerPretraining, teach_tower
 from minivlm.training.vocabulary import save_tokenizer, train_tokenizer
@@ -113,7 +113,13 @@ def tower_features(model: Llava, drawn: Tensor, device: torch.device, batch: int
 
 
 def write(
-    folder: Path, model: Llava, tokenizer: Tokenizer, recipe: Recipe, world: World, training: Training, seconds: dict
+    folder: Path,
+    model: Llava,
+    tokenizer: Tokenizer,
+    recipe: Recipe | PlantedRecipe,
+    world: World,
+    training: Training,
+    seconds: dict,
 ) -> None:
     """Write the checkpoint in the hub's layout, and `training.json` with recipe, versions, times and loss curve."""
     folder.mkdir(parents=True, exist_ok=True)
