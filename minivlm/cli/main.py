@@ -180,7 +180,10 @@ def exam_options(parser: argparse.ArgumentParser) -> None:
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--methods", action="store_true", help="try EAH and CLVA with their controls instead (slow)")
     instead.add_argument("--layers", action="store_true", help="measure where each layer looks instead")
-    out = "write the figures (exam.json, methods.json or layers.json) and the model's card here (default: no files)"
+    healthy = "the healthy reader: try CLVA on the planted drift in --model, and print the gates of a positive control"
+    instead.add_argument("--healthy", metavar="FOLDER", help=healthy)
+    out = "write the figures here (exam.json, methods.json, layers.json or gates.json), and the model's card "
+    out += "(default: no files)"
     parser.add_argument("--out", metavar="FOLDER", help=out)
     arguments.add_model(parser)
     arguments.add_json(parser)

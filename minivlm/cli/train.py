@@ -54,12 +54,14 @@ class TrainRequest(Request):
 @dataclass(frozen=True, kw_only=True)
 class ExamRequest(ModelRequest):
     """Scenes of each world (None: `SCENES`), a folder for files (None: none are written), and what to measure: captions
-    and questions, or instead the `methods` or the `layers`.
+    and questions, or instead the `methods`, the `layers`, or the gates of a positive control against the model in the
+    folder `healthy`.
     """
 
     scenes: int | None = None
     methods: bool = False
     layers: bool = False
+    healthy: str | None = None
     out: str | None = None
     json: bool = False
 
@@ -135,13 +137,18 @@ def exam(request: ExamRequest) -> None:
     from minivlm.experiments.exam import card_file
     from minivlm.experiments.model_card import write_card
 
-    kind = "methods" if request.methods else "layers" if request.layers else "exam"
+    kind = "methods" if request.methods else "layers" if request.layers else "gates" if request.healthy else "exam"
     out = writable_folder(request.out) if request.out else None
     vlm = load_vlm(request)
     folder = None if vlm.report is None else Path(vlm.report.path)
     # the card describes the training, so only a model with training.json has one
     card = card_file(out) if out and folder and (folder / "training.json").is_file() else None
-    figures, text = EXAMS[kind](vlm, request.scenes or SCENES[kind], out)
+    if request.healthy:
+        figures, text = exam_gates(
+            vlm, load_vlm(replace(request, model=request.healthy)), request.scenes or SCENES[kind]
+        )
+    else:
+        figures, text = EXAMS[kind](vlm, request.scenes or SCENES[kind], out)
     if out:
         write_json(out / f"{kind}.json", figures)
     if card and folder:
@@ -183,8 +190,21 @@ def exam_layers(vlm: VLM, scenes: int, out: Path | None) -> tuple[dict[str, Any]
     return figures, methods_card.by_layer(figures)
 
 
+def exam_gates(planted: VLM, healthy: VLM, scenes: int) -> tuple[dict[str, Any], str]:
+    """Figures of a positive control against the healthy model, and their tables as text."""
+    from minivlm.experiments import positive_control
+
+    figures = positive_control.gates(healthy, planted, scenes)
+    return figures, positive_control.as_text(figures)
+
+
 EXAMS = {"exam": exam_captions, "methods": exam_methods, "layers": exam_layers}
-SCENES = {"exam": 1000, "methods": 1000, "layers": 200}  # default scenes of each world; curves need fewer
+SCENES = {
+    "exam": 1000,
+    "methods": 1000,
+    "gates": 1000,
+    "layers": 200,
+}  # default scenes of each world; curves need fewer
 
 
 def bench(request: BenchRequest) -> None:

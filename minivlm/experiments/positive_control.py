@@ -1,0 +1,262 @@
+"""The gates of the positive control: does CLVA mend a drift that is known to be there, and do its controls fail?
+
+Two models that differ in the queries and keys of their deep layers alone (`minivlm.training.planted`): the healthy
+reader, and the one with the planted drift. All captions are of the same held-out scenes, and all differences are paired
+by scene, with 95 % intervals. Whatever passes here is planted by us and says nothing about LLaVA.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from minivlm.errors import ConfigError
+from minivlm.evaluation.chair import Judged
+from minivlm.evaluation.settings import PLAIN
+from minivlm.experiments.card import table
+from minivlm.experiments.exam import circumstances, draw
+from minivlm.experiments.layers import traced_scenes, without_dropping
+from minivlm.experiments.trials import PLAIN_CONDITION, Condition, caption_ratios, judged, write_captions
+from minivlm.inference.vlm import VLM
+from minivlm.lens import drift
+from minivlm.model import CLVA, LlavaConfig
+from minivlm.stats import Ratio, difference, divided, estimate, interval, resamples
+from minivlm.toyworld.questions import DESCRIBE
+from minivlm.toyworld.scenes import Scene
+from minivlm.toyworld.world import HELD_OUT
+
+TRACED = 200  # scenes whose maps are looked at
+FIGURES = ("F1", "chair_i", "recall")
+CONTROLS = ("random anchor", "shuffled anchor", "roles swapped")
+Figures = Mapping[str, Mapping[str, Ratio]]  # condition -> figure -> its ratio
+
+
+def gates(healthy: VLM, planted: VLM, scenes: int = 1000) -> dict:
+    """All figures of both models and the table of gates, in JSON types. Raises `ConfigError` for models that differ."""
+    if healthy.model.config != planted.model.config:
+        raise ConfigError(f"{planted.name} and {healthy.name} have different configs: one is not the other's control.")
+    config, drawn = planted.model.config, draw(HELD_OUT, scenes)
+    captions = {
+        "healthy": figures_of(healthy, drawn, conditions_healthy(config)),
+        "planted": figures_of(planted, drawn, conditions(config)),
+    }
+    maps = {name: map_figures(vlm, drawn[:TRACED]) for name, vlm in (("healthy", healthy), ("planted", planted))}
+    figures = {
+        **circumstances(planted),
+        "scenes": scenes,
+        "traced": len(drawn[:TRACED]),
+        "captions": in_json(captions, resamples(scenes)),
+        "returned": returned(captions, resamples(scenes)),
+        "maps": {name: one.as_dict() for name, one in maps.items()},
+        "gate area": area(maps["planted"].gates, maps["healthy"].gates),
+    }
+    return {**figures, "gates": [gate.as_dict() for gate in judged_gates(figures)]}
+
+
+# --- captions -------------------------------------------------------------------------------------------------------
+
+
+def conditions(config: LlavaConfig) -> dict[str, Condition]:
+    """What is tried on the planted drift: CLVA by default and strong, each with its controls. All with the gate on."""
+    default = CLVA.for_model(config)
+    settings = {"CLVA": default, "strong CLVA": replace(default, omega=1.0, beta=0.0)}
+    tried = {PLAIN: PLAIN_CONDITION}
+    for name, clva in settings.items():
+        tried[name] = Condition("method", clva=clva)
+        changed = (replace(clva, anchor="random"), replace(clva, anchor="shuffled"), replace(clva, swapped=True))
+        tried |= {f"{name}, {how}": Condition("control", clva=one) for how, one in zip(CONTROLS, changed, strict=True)}
+    return tried
+
+
+def conditions_healthy(config: LlavaConfig) -> dict[str, Condition]:
+    """What is tried on the healthy reader: CLVA, which should change nothing, and its deep layers made blind."""
+    tried, deep = conditions(config), CLVA.for_model(config).deep_layers
+    kept = {name: tried[name] for name in (PLAIN, "CLVA", "strong CLVA")}
+    return {**kept, "deep layers flattened": Condition("control", flatten=deep)}
+
+
+def figures_of(vlm: VLM, scenes: Sequence[Scene], tried: Mapping[str, Condition]) -> dict[str, dict[str, Ratio]]:
+    """Condition -> F1, CHAIR_i and recall of the objects in captions of the scenes."""
+    figures = {}
+    for name, condition in tried.items():
+        captions = write_captions(vlm, scenes, DESCRIBE[0], condition, title=name)
+        figures[name] = {"F1": f1(judged(captions, scenes)), **caption_ratios(captions, scenes)}
+    return figures
+
+
+def f1(captions: Sequence[Judged]) -> Ratio:
+    """The F1 of the objects named: twice those named and there, over those named and those there, each once."""
+    named = [{mention.object for mention in one.mentions} for one in captions]
+    right = [2 * len(objects & one.truth) for objects, one in zip(named, captions, strict=True)]
+    return Ratio.of(right, [len(objects) + len(one.truth) for objects, one in zip(named, captions, strict=True)])
+
+
+def in_json(captions: Mapping[str, Figures], times: NDArray) -> dict:
+    """Model -> condition -> figure, with its interval and its difference to the same model's plain captions.
+
+    The plain planted drift is compared with the plain healthy reader.
+    """
+    found: dict = {}
+    for model, conditions in captions.items():
+        for name, ratios in conditions.items():
+            plain = captions["healthy"][PLAIN] if name == PLAIN else conditions[PLAIN]
+            found.setdefault(model, {})[name] = {
+                figure: {
+                    **estimate(ratios[figure], times).as_dict(),
+                    "difference": difference(ratios[figure], plain[figure], times).as_dict(),
+                }
+                for figure in FIGURES
+            }
+    return found
+
+
+def returned(captions: Mapping[str, Figures], times: NDArray) -> dict[str, dict]:
+    """Condition -> the share of the F1 that the drift took and that comes back, with its interval."""
+    well, ill = captions["healthy"][PLAIN]["F1"], captions["planted"][PLAIN]["F1"]
+    taken, resampled = well.value - ill.value, well.resampled(times) - ill.resampled(times)
+    shares = {}
+    for name, ratios in captions["planted"].items():
+        low, high = interval(divided(ratios["F1"].resampled(times) - ill.resampled(times), resampled))
+        value = divided(ratios["F1"].value - ill.value, taken)
+        shares[name] = {"value": float(value), "low": float(low), "high": float(high)}
+    return {name: share for name, share in shares.items() if name != PLAIN}
+
+
+# --- maps -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MapFigures:
+    """Where the rows that name an object look, in the plain captions of one model."""
+
+    deep_to_noise: float  # the mean cosine of deep maps to their row's noise
+    own_box: float  # the mean attention of the anchor layers on the object's own patches, in times of chance
+    gates: Tensor  # (rows,): CLVA's drift gate, the mean of the deep layers
+
+    def as_dict(self) -> dict[str, float]:
+        """The figures in JSON types; of the gates the mean."""
+        return {"deep to noise": self.deep_to_noise, "own box": self.own_box, "gate": float(self.gates.mean())}
+
+
+def map_figures(vlm: VLM, scenes: Sequence[Scene]) -> MapFigures:
+    """The figures of plain captions of `scenes`."""
+    clva = CLVA.for_model(vlm.model.config)
+    cosines, boxes, gates = [], [], []
+    for scene in without_dropping(traced_scenes(vlm, scenes, "traces")):
+        naming = [word for word in scene.words if word.kind != "other"]
+        if not naming:
+            continue
+        maps = drift.maps_at(scene, naming)  # rows L P
+        deep, sources = maps[:, list(clva.deep_layers)], drift.noise_and_anchor(maps, clva)
+        here, middle = (drift.cosine(part, sources.noise) for part in (deep, sources.middle))  # rows deep, rows 1
+        cosines.append(here.flatten())
+        gates.append(((here - middle) / (1 - middle).clamp(min=1e-6)).clamp(0, 1).mean(dim=1))
+        there = drift.of_kind(scene, "true")
+        boxes += [drift.evidence(scene, there)[:, list(clva.anchor_layers)].mean(dim=1)] if there else []
+    return MapFigures(float(torch.cat(cosines).mean()), float(torch.cat(boxes).nanmean()), torch.cat(gates))
+
+
+def area(positive: Tensor, negative: Tensor) -> float:
+    """The area under the ROC curve: how often a value of `positive` is above one of `negative`; a tie counts half."""
+    above = (positive[:, None] > negative).double() + 0.5 * (positive[:, None] == negative).double()
+    return float(above.mean())
+
+
+# --- gates ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One claim that the positive control must carry."""
+
+    name: str
+    must: str  # what must be, in words
+    found: str
+    passed: bool
+
+    def as_dict(self) -> dict[str, str | bool]:
+        """The gate in JSON types."""
+        return vars(self).copy()
+
+
+def judged_gates(figures: Mapping) -> list[Gate]:
+    """Every gate with what was found."""
+    healthy, planted, maps = figures["captions"]["healthy"], figures["captions"]["planted"], figures["maps"]
+    plain, ill, back = healthy[PLAIN], planted[PLAIN], figures["returned"]
+    flat, quiet = healthy["deep layers flattened"]["F1"]["difference"], healthy["CLVA"]["F1"]["difference"]
+    sick, mended = ill["F1"]["difference"], planted["CLVA"]["chair_i"]["difference"]
+    gate = figures["gate area"]
+    fair = [
+        (f"{name}, {how}", back[f"{name}, {how}"]["value"], back[name]["value"] / 3)
+        for name in ("CLVA", "strong CLVA")
+        for how in CONTROLS
+    ]
+    return [
+        Gate("healthy: recall", "at least 85 %", points(plain["recall"]), plain["recall"]["value"] >= 0.85),
+        Gate("healthy: CHAIR_i", "at most 13 %", points(plain["chair_i"]), plain["chair_i"]["value"] <= 0.13),
+        Gate("healthy: F1, deep layers flattened", "at least 6 points less", points(flat), flat["value"] <= -0.06),
+        Gate("healthy: F1 under CLVA", "within 1 point", points(quiet), abs(quiet["value"]) <= 0.01),
+        *(
+            Gate(f"{name}: deep maps' cosine to noise", must, f"{maps[name]['deep to noise']:.2f}", holds)
+            for name, must, holds in (
+                ("planted", "at least 0.8", maps["planted"]["deep to noise"] >= 0.8),
+                ("healthy", "at most 0.4", maps["healthy"]["deep to noise"] <= 0.4),
+            )
+        ),
+        *(
+            Gate(
+                f"{name}: own box in anchor layers", "at least 3 × chance", f"{one['own box']:.1f}", one["own box"] >= 3
+            )
+            for name, one in maps.items()
+        ),
+        Gate("planted: F1", "at least 6 points less", points(sick), sick["value"] <= -0.06),
+        Gate(
+            "planted: CHAIR_i",
+            "at least 4 points more",
+            points(ill["chair_i"]["difference"]),
+            ill["chair_i"]["difference"]["value"] >= 0.04,
+        ),
+        Gate(
+            "CLVA: F1 that comes back",
+            "at least a third, interval above 0",
+            points(back["CLVA"]),
+            back["CLVA"]["value"] >= 1 / 3 and back["CLVA"]["low"] > 0,
+        ),
+        Gate("CLVA: CHAIR_i", "falls", points(mended), mended["high"] < 0),
+        Gate(
+            "strong CLVA: F1 that comes back",
+            "at least three quarters",
+            points(back["strong CLVA"]),
+            back["strong CLVA"]["value"] >= 0.75,
+        ),
+        *(
+            Gate(f"{name}: F1 that comes back", f"below {100 * most:.0f} %", points(back[name]), value < most)
+            for name, value, most in fair
+        ),
+        Gate("CLVA's drift gate: drifted against healthy rows", "area at least 0.9", f"{gate:.2f}", gate >= 0.9),
+    ]
+
+
+def points(figure: Mapping[str, float]) -> str:
+    """A figure or difference in percent with its interval: "-13.4 (-15.0 to -11.9)"."""
+    value, low, high = (100 * figure[name] for name in ("value", "low", "high"))
+    return f"{value:.1f} ({low:.1f} to {high:.1f})"
+
+
+def as_text(figures: Mapping) -> str:
+    """The gates and the captions' figures as two tables."""
+    gates = [[one["name"], one["must"], one["found"], "yes" if one["passed"] else "**no**"] for one in figures["gates"]]
+    rows = [
+        [f"{model}: {name}", *(points(one[figure]) for figure in FIGURES), share(figures["returned"].get(name), model)]
+        for model, conditions in figures["captions"].items()
+        for name, one in conditions.items()
+    ]
+    head = ["captions", "objects' F1", "CHAIR_i", "recall", "comes back"]
+    return f"{table(['gate', 'must be', 'found', 'passed'], gates)}\n{table(head, rows)}"
+
+
+def share(back: Mapping[str, float] | None, model: str) -> str:
+    """The share that comes back, of the planted model's conditions."""
+    return points(back) if back and model == "planted" else ""
