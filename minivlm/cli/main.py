@@ -162,7 +162,7 @@ def train_options(parser: argparse.ArgumentParser) -> None:
     usual = train.TrainRequest
     what = "tiny: the small model, from nothing (default); planted-drift: the positive control for CLVA, and without "
     what += "the drift healthy-reader, both from the small model"
-    parser.add_argument("what", nargs="?", choices=tuple(train.TRAINED), help=what)
+    parser.add_argument("what", nargs="?", choices=tuple(train.TRAINED), default=usual.what, help=what)
     folders = " or ".join(train.TRAINED.values())
     parser.add_argument("--out", metavar="FOLDER", help=f"where it is written; no weights yet (default: {folders})")
     strength = "of the planted drift: 1: every row drifts, 0.5: those late in a long answer (default: 1)"

@@ -183,59 +183,77 @@ class Gate:
 
 def judged_gates(figures: Mapping) -> list[Gate]:
     """Every gate with what was found."""
-    healthy, planted, maps = figures["captions"]["healthy"], figures["captions"]["planted"], figures["maps"]
-    plain, ill, back = healthy[PLAIN], planted[PLAIN], figures["returned"]
-    flat, quiet = healthy["deep layers flattened"]["F1"]["difference"], healthy["CLVA"]["F1"]["difference"]
-    sick, mended = ill["F1"]["difference"], planted["CLVA"]["chair_i"]["difference"]
-    gate = figures["gate area"]
-    fair = [
-        (f"{name}, {how}", back[f"{name}, {how}"]["value"], back[name]["value"] / 3)
-        for name in ("CLVA", "strong CLVA")
-        for how in CONTROLS
-    ]
+    healthy, planted = figures["captions"]["healthy"], figures["captions"]["planted"]
     return [
-        Gate("healthy: recall", "at least 85 %", points(plain["recall"]), plain["recall"]["value"] >= 0.85),
-        Gate("healthy: CHAIR_i", "at most 13 %", points(plain["chair_i"]), plain["chair_i"]["value"] <= 0.13),
+        *healthy_gates(healthy),
+        *map_gates(figures["maps"]),
+        *drift_gates(planted[PLAIN]),
+        *mending_gates(figures["returned"], planted["CLVA"]["chair_i"]["difference"]),
+        *control_gates(figures["returned"]),
+        Gate(
+            "CLVA's drift gate: drifted against healthy rows",
+            "area at least 0.9",
+            f"{figures['gate area']:.2f}",
+            figures["gate area"] >= 0.9,
+        ),
+    ]
+
+
+def healthy_gates(captions: Mapping) -> list[Gate]:
+    """The healthy reader reads, its deep layers matter, and CLVA leaves it alone."""
+    recall, chair_i = (captions[PLAIN][figure] for figure in ("recall", "chair_i"))
+    flat, quiet = (captions[name]["F1"]["difference"] for name in ("deep layers flattened", "CLVA"))
+    return [
+        Gate("healthy: recall", "at least 85 %", points(recall), recall["value"] >= 0.85),
+        Gate("healthy: CHAIR_i", "at most 13 %", points(chair_i), chair_i["value"] <= 0.13),
         Gate("healthy: F1, deep layers flattened", "at least 6 points less", points(flat), flat["value"] <= -0.06),
         Gate("healthy: F1 under CLVA", "within 1 point", points(quiet), abs(quiet["value"]) <= 0.01),
-        *(
-            Gate(f"{name}: deep maps' cosine to noise", must, f"{maps[name]['deep to noise']:.2f}", holds)
-            for name, must, holds in (
-                ("planted", "at least 0.8", maps["planted"]["deep to noise"] >= 0.8),
-                ("healthy", "at most 0.4", maps["healthy"]["deep to noise"] <= 0.4),
-            )
-        ),
-        *(
-            Gate(
-                f"{name}: own box in anchor layers", "at least 3 × chance", f"{one['own box']:.1f}", one["own box"] >= 3
-            )
-            for name, one in maps.items()
-        ),
-        Gate("planted: F1", "at least 6 points less", points(sick), sick["value"] <= -0.06),
+    ]
+
+
+def map_gates(maps: Mapping) -> list[Gate]:
+    """The deep layers drift in one model alone, and the anchor layers hold in both."""
+    ill, well = (maps[model]["deep to noise"] for model in ("planted", "healthy"))
+    boxes = [(f"{model}: own box in anchor layers", one["own box"]) for model, one in maps.items()]
+    return [
+        Gate("planted: deep maps' cosine to noise", "at least 0.8", f"{ill:.2f}", ill >= 0.8),
+        Gate("healthy: deep maps' cosine to noise", "at most 0.4", f"{well:.2f}", well <= 0.4),
+        *(Gate(name, "at least 3 × chance", f"{box:.1f}", box >= 3) for name, box in boxes),
+    ]
+
+
+def drift_gates(plain: Mapping) -> list[Gate]:
+    """The drift harms: fewer right objects, more invented ones, than in the healthy reader's captions."""
+    worse, invented = (plain[figure]["difference"] for figure in ("F1", "chair_i"))
+    return [
+        Gate("planted: F1", "at least 6 points less", points(worse), worse["value"] <= -0.06),
+        Gate("planted: CHAIR_i", "at least 4 points more", points(invented), invented["value"] >= 0.04),
+    ]
+
+
+def mending_gates(back: Mapping, invented: Mapping[str, float]) -> list[Gate]:
+    """CLVA mends: `back` as from `returned`, `invented` how much CHAIR_i changes."""
+    usual, strong = back["CLVA"], back["strong CLVA"]
+    clear = usual["value"] >= 1 / 3 and usual["low"] > 0
+    return [
+        Gate("CLVA: F1 that comes back", "at least a third, interval above 0", points(usual), clear),
+        Gate("CLVA: CHAIR_i", "falls", points(invented), invented["high"] < 0),
+        Gate("strong CLVA: F1 that comes back", "at least three quarters", points(strong), strong["value"] >= 3 / 4),
+    ]
+
+
+def control_gates(back: Mapping) -> list[Gate]:
+    """The controls of CLVA bring back less than a third of what it does; `back` as from `returned`."""
+    found = [(name, how, back[f"{name}, {how}"]) for name in ("CLVA", "strong CLVA") for how in CONTROLS]
+    most = {name: back[name]["value"] / 3 for name, _, _ in found}
+    return [
         Gate(
-            "planted: CHAIR_i",
-            "at least 4 points more",
-            points(ill["chair_i"]["difference"]),
-            ill["chair_i"]["difference"]["value"] >= 0.04,
-        ),
-        Gate(
-            "CLVA: F1 that comes back",
-            "at least a third, interval above 0",
-            points(back["CLVA"]),
-            back["CLVA"]["value"] >= 1 / 3 and back["CLVA"]["low"] > 0,
-        ),
-        Gate("CLVA: CHAIR_i", "falls", points(mended), mended["high"] < 0),
-        Gate(
-            "strong CLVA: F1 that comes back",
-            "at least three quarters",
-            points(back["strong CLVA"]),
-            back["strong CLVA"]["value"] >= 0.75,
-        ),
-        *(
-            Gate(f"{name}: F1 that comes back", f"below {100 * most:.0f} %", points(back[name]), value < most)
-            for name, value, most in fair
-        ),
-        Gate("CLVA's drift gate: drifted against healthy rows", "area at least 0.9", f"{gate:.2f}", gate >= 0.9),
+            f"{name}, {how}: F1 that comes back",
+            f"below {100 * most[name]:.0f} %",
+            points(share),
+            share["value"] < most[name],
+        )
+        for name, how, share in found
     ]
 
 

@@ -1,6 +1,9 @@
-"""How weights/tiny is trained from scratch. Read `train.py` first: it names the stages in order.
+"""How weights/tiny is trained from scratch, and from it the positive control.
 
-Then `recipe.py` (all hyperparameters), `schedule.py` (the training loop), `vocabulary.py` (the tokenizer), `labels.py`,
-`tower.py` (pretraining of the vision tower), `lessons.py` (packed training sequences and their loss) and `reader.py`
-(the stages of the decoder and the projector).
+Read `train.py` first: it names the stages in order. Then `recipe.py` (all hyperparameters), `schedule.py` (the training
+loop), `vocabulary.py` (the tokenizer), `labels.py`, `tower.py` (pretraining of the vision tower), `lessons.py` (packed
+training sequences and their loss) and `reader.py` (the stages of the decoder and the projector).
+
+The positive control is in `planted.py` (two stages), `exercises.py` (how the attention is changed while the healthy
+reader learns) and `attention_lessons.py` (where rows should look).
 """
