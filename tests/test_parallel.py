@@ -1,7 +1,8 @@
 """A model split over two processes against the same model in one: logits, effects, answers, and what each one holds.
 
 torchrun starts this file once as a program, which compares in each of two processes and writes down what it found;
-the tests read that. A process of its own GPU does the same where there is one.
+the tests read that. A process of its own GPU does the same where there is one. torch's package for tensors over several
+processes takes a second to import: the functions do it, so that collecting tests does not.
 """
 
 import json
@@ -26,7 +27,6 @@ from minivlm.errors import ConfigError
 from minivlm.inference.effect import effect_of
 from minivlm.inference.generate import Generation, new_cache, steps
 from minivlm.inference.load import shipped_model
-from minivlm.inference.tensor_parallel import split, tensor_mesh
 from minivlm.model import CLVA, EAH, Llava, Mitigation
 from support.sharp_model import LAYERS, THRESHOLD, batch, sharp_llava
 from support.tiny_model import SLOT, WORDS, tiny_config, tiny_llava
@@ -63,6 +63,8 @@ WHOLE = ("vision.", "projector.", "norm")  # in names of weights that every proc
 
 def compare(size: int, device: str) -> dict[str, Any]:
     """All that the tests want to know, in JSON types, of this process in a group of `size`."""
+    from minivlm.inference.tensor_parallel import split, tensor_mesh
+
     torch.set_num_threads(1)
     group = tensor_mesh(size, device)
     found = {"first": group.first, "number": group.number, "groups": group.groups, "device": str(group.device)}
@@ -107,6 +109,8 @@ def methods(single: Llava, parts: Llava, mitigation: Any) -> dict[str, Any]:
 
 def shapes(config: Any, group: Any) -> dict[str, Any]:
     """The same for a model of another shape, plain."""
+    from minivlm.inference.tensor_parallel import split
+
     single = tiny_llava(config, dtype=torch.float64)
     parts = split(tiny_llava(config, dtype=torch.float64), group.mesh)
     single = single.to(group.device)
@@ -119,6 +123,8 @@ def shapes(config: Any, group: Any) -> dict[str, Any]:
 
 def shipped(group: Any) -> list[str]:
     """What the shipped model says about a picture, as one process and as several."""
+    from minivlm.inference.tensor_parallel import split
+
     single, parts = (minivlm.load(device="cpu", dtype="fp32") for _ in range(2))
     split(parts.model, group.mesh)
     single.model.to(group.device)
@@ -176,6 +182,8 @@ def held(model: Llava) -> dict[str, int]:
 
 def refusals(parts: Llava, mesh: Any) -> dict[str, str]:
     """What is said to models and meshes that do not fit; and whether a model was touched all the same."""
+    from minivlm.inference.tensor_parallel import split
+
     trained = tiny_llava().requires_grad_(True)
     plane = init_device_mesh("cpu", (1, dist.get_world_size()))
     cases = {"again": (parts, mesh), "trained": (trained, mesh), "plane": (tiny_llava(), plane)}
@@ -329,6 +337,8 @@ def test_the_shipped_model_says_the_same(both):
     ids=["no torchrun", "no number", "not divisible", "nobody", "device", "too few GPUs", "no local rank"],
 )
 def test_processes_that_do_not_suffice_are_refused(monkeypatch, environment, size, device, words):
+    from minivlm.inference.tensor_parallel import tensor_mesh
+
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
