@@ -15,12 +15,17 @@ settings.load_profile("busy machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what the names of files tell: notebooks are slow, and the course has files of its own."""
+    """Mark what the names of files tell: notebooks are slow, and the course has files of its own.
+
+    The files that take longest come first, so that at the end no process works on while the others wait.
+    """
     for item in items:
         if item.path.suffix == ".ipynb":
             item.add_marker(pytest.mark.slow)
         if item.path.name.startswith("test_course_"):
             item.add_marker(pytest.mark.course)
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path not in long, item.get_closest_marker("course") is None))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

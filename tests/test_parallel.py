@@ -228,6 +228,7 @@ def layers(effect: dict) -> Iterator[tuple[str, int]]:
     return ((layer["method"], layer["rows"]) for layer in effect["layers"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_split_model_computes_the_same(both, method):
     for process in both:
@@ -237,6 +238,7 @@ def test_a_split_model_computes_the_same(both, method):
         assert len(found["tokens"][1]) == STEPS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["eah", "clva", "both"])
 def test_the_methods_see_all_heads_and_do_the_same(both, method):
     for process in both:
@@ -248,6 +250,7 @@ def test_the_methods_see_all_heads_and_do_the_same(both, method):
         assert process["methods"][method]["tokens"] != process["methods"]["plain"]["tokens"]
 
 
+@pytest.mark.slow
 def test_the_processes_of_a_group_agree_to_the_bit_of_what_they_say(both):
     """Else one would wait for another that has ended its answer."""
     first, second = both
@@ -255,12 +258,14 @@ def test_the_processes_of_a_group_agree_to_the_bit_of_what_they_say(both):
     assert first["sampled"] == second["sampled"]
 
 
+@pytest.mark.slow
 def test_with_a_seed_sampling_is_the_same(both):
     single, parts = both[0]["sampled"]
     assert parts == single
     assert parts != both[0]["methods"]["plain"]["tokens"][1]
 
 
+@pytest.mark.slow
 def test_what_comes_out_and_what_is_cached_are_ordinary_tensors(both):
     for process in both:
         for found in process["methods"].values():
@@ -269,6 +274,7 @@ def test_what_comes_out_and_what_is_cached_are_ordinary_tensors(both):
             assert found["text alone"] == ["Tensor"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_tied_heads_biases_and_sizes_that_do_not_divide(both, shape):
     for process in both:
@@ -277,6 +283,7 @@ def test_tied_heads_biases_and_sizes_that_do_not_divide(both, shape):
         assert found["tokens"][0] == found["tokens"][1]
 
 
+@pytest.mark.slow
 def test_each_process_holds_half_of_what_is_split(both):
     """Bytes of the memory behind the weights: a view of a whole matrix would count as a whole."""
     for process in both:
@@ -288,6 +295,7 @@ def test_each_process_holds_half_of_what_is_split(both):
         assert sum(whole[name] for name in kept) < sum(whole.values()) / 2
 
 
+@pytest.mark.slow
 def test_one_exchange_is_under_way_at_a_time(both):
     """With several, gloo damages the process's memory: a crash in one of some thirty runs of this file."""
     for process in both:
@@ -295,6 +303,7 @@ def test_one_exchange_is_under_way_at_a_time(both):
         assert set(process["under way"]) == {0}
 
 
+@pytest.mark.slow
 def test_groups_are_neighbours_and_each_has_a_first(both):
     for rank, process in enumerate(both):
         assert (process["number"], process["groups"], process["first"]) == (0, 1, rank == 0)
@@ -304,6 +313,7 @@ def test_groups_are_neighbours_and_each_has_a_first(both):
         assert found["tokens"][0] == found["tokens"][1]
 
 
+@pytest.mark.slow
 def test_models_and_meshes_that_do_not_fit_are_refused(both):
     for process in both:
         refused = process["refused"]
@@ -313,6 +323,7 @@ def test_models_and_meshes_that_do_not_fit_are_refused(both):
         assert refused["trained is whole"]
 
 
+@pytest.mark.slow
 @pytest.mark.weights
 def test_the_shipped_model_says_the_same(both):
     if "shipped" not in both[0]:
@@ -321,6 +332,28 @@ def test_the_shipped_model_says_the_same(both):
         single, parts = process["shipped"]
         assert parts == single
         assert len(parts.split()) > 3
+
+
+def test_a_group_of_this_process_alone_computes_the_same(monkeypatch):
+    """What can be seen without a second process: plain tensors come out, equal ones, and one exchange is under way."""
+    from minivlm.inference.tensor_parallel import split, tensor_mesh
+
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        group = tensor_mesh(1, "cpu")
+        parts = split(sharp_llava(dtype=torch.float64), group.mesh)
+        found = methods(sharp_llava(dtype=torch.float64), parts, METHODS["both"])
+        assert (group.number, group.groups, group.first) == (0, 1, True)
+        assert found["logits"] < TOLERANCE
+        assert found["tokens"][0] == found["tokens"][1]
+        assert alike(*found["effects"])
+        assert found["kinds"] == ["Tensor"]
+        assert set(under_way(parts)) == {0}
+        assert "split already" in refusals(parts, group.mesh)["again"]
+    finally:
+        dist.destroy_process_group()
 
 
 @pytest.mark.parametrize(
