@@ -320,6 +320,16 @@ def test_a_matching_dtype_is_mapped_and_written_to_in_private(tmp_path, referenc
     assert addresses[-1] - addresses[0] < len(before)  # one mapping holds them all
 
 
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 500000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -329,8 +339,10 @@ def test_a_matching_dtype_is_mapped_and_written_to_in_private(tmp_path, referenc
         {"text": {"attention_bias": True}},
         {"tie_word_embeddings": True, "vision_feature_layer": [-2, 0], "vision_feature_select_strategy": "full"},
         {"text": {"head_dim": 16, "rope_parameters": {"rope_type": "default", "rope_theta": 500.0}}},
+        {"text": {"rope_parameters": LLAMA3 | {"original_max_position_embeddings": 8}}},
+        {"family": "qwen2", "tower": "siglip", "tie_word_embeddings": True, "vision_feature_layer": -1},
     ],
-    ids=["llama", "mistral", "qwen2", "biases", "tied", "head width and rope"],
+    ids=["llama", "mistral", "qwen2", "biases", "tied", "head width and rope", "llama 3.1's rope", "siglip"],
 )
 def test_what_we_save_transformers_loads(tmp_path, overrides):
     original = tiny_hf_checkpoint(tmp_path / "theirs", **overrides)
@@ -448,16 +460,6 @@ def test_newer_and_older_spellings():
     )
     old = shape_from(text_config={"rope_theta": 5e5, "rope_scaling": None}, image_token_index=7, torch_dtype="float16")
     assert (new.config, new.dtype) == (old.config, old.dtype)
-
-
-LLAMA3 = {
-    "rope_type": "llama3",
-    "rope_theta": 500000.0,
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 8192,
-}
 
 
 @pytest.mark.parametrize(
