@@ -27,3 +27,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of `pytest -m real`, see test_real.py."""
     parser.addoption("--checkpoint", help="a folder or a name: compare this checkpoint with transformers")
     parser.addoption("--certificate", help="a file to write what was compared to")
+    parser.addoption("--tokens", type=int, default=64, help="of each greedy answer (default: 64)")
