@@ -15,15 +15,21 @@ settings.load_profile("busy machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what the names of files tell: notebooks are slow, and the course has files of its own."""
+    """Mark what the names of files tell: notebooks are slow, and the course has files of its own.
+
+    The files that take longest come first, so that at the end no process works on while the others wait.
+    """
     for item in items:
         if item.path.suffix == ".ipynb":
             item.add_marker(pytest.mark.slow)
         if item.path.name.startswith("test_course_"):
             item.add_marker(pytest.mark.course)
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path not in long, item.get_closest_marker("course") is None))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of `pytest -m real`, see test_real.py."""
     parser.addoption("--checkpoint", help="a folder or a name: compare this checkpoint with transformers")
     parser.addoption("--certificate", help="a file to write what was compared to")
+    parser.addoption("--tokens", type=int, default=64, help="of each greedy answer (default: 64)")

@@ -10,7 +10,6 @@ import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
-from transformers import LlavaForConditionalGeneration
 
 from minivlm.checkpoints import inspect_checkpoint, load_checkpoint, openclip
 from minivlm.checkpoints.configs import parse_config
@@ -30,11 +29,11 @@ def reference():
     return tiny_hf_model()
 
 
-def hub_config(model: LlavaForConditionalGeneration) -> dict:
+def hub_config(model: torch.nn.Module) -> dict:
     return json.loads(model.config.to_json_string())
 
 
-def original_config(model: LlavaForConditionalGeneration) -> dict:
+def original_config(model: torch.nn.Module) -> dict:
     """The same model's config.json as the original LLaVA writes it."""
     text = hub_config(model)["text_config"]
     keys = ["vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"]
@@ -52,7 +51,7 @@ def original_config(model: LlavaForConditionalGeneration) -> dict:
     }
 
 
-def in_layout(letter: str, model: LlavaForConditionalGeneration) -> dict[str, torch.Tensor]:
+def in_layout(letter: str, model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """The model's tensors as each family of writers names them, spelled out by hand from the names in memory (D)."""
     vision = {"A": "vision_tower.vision_model.", "B": "vision_tower.", "C": "model.vision_tower.vision_model."}
     vision |= {"D": "model.vision_tower.", "F": "model.vision_tower.vision_tower.vision_model."}
@@ -79,7 +78,7 @@ def in_layout(letter: str, model: LlavaForConditionalGeneration) -> dict[str, to
     return renamed
 
 
-def tower_file(path: Path, model: LlavaForConditionalGeneration, naming: str) -> Path:
+def tower_file(path: Path, model: torch.nn.Module, naming: str) -> Path:
     """The model's vision tower alone, in one of the namings that towers are published in."""
     own = {k.removeprefix("model.vision_tower."): t for k, t in model.state_dict().items() if "vision_tower" in k}
     visual = to_open_clip({f"vision.{key}": tensor for key, tensor in own.items()}) | {"proj": torch.zeros(64, 8)}
@@ -320,6 +319,16 @@ def test_a_matching_dtype_is_mapped_and_written_to_in_private(tmp_path, referenc
     assert addresses[-1] - addresses[0] < len(before)  # one mapping holds them all
 
 
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 500000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -329,14 +338,16 @@ def test_a_matching_dtype_is_mapped_and_written_to_in_private(tmp_path, referenc
         {"text": {"attention_bias": True}},
         {"tie_word_embeddings": True, "vision_feature_layer": [-2, 0], "vision_feature_select_strategy": "full"},
         {"text": {"head_dim": 16, "rope_parameters": {"rope_type": "default", "rope_theta": 500.0}}},
+        {"text": {"rope_parameters": LLAMA3 | {"original_max_position_embeddings": 8}}},
+        {"family": "qwen2", "tower": "siglip", "tie_word_embeddings": True, "vision_feature_layer": -1},
     ],
-    ids=["llama", "mistral", "qwen2", "biases", "tied", "head width and rope"],
+    ids=["llama", "mistral", "qwen2", "biases", "tied", "head width and rope", "llama 3.1's rope", "siglip"],
 )
 def test_what_we_save_transformers_loads(tmp_path, overrides):
     original = tiny_hf_checkpoint(tmp_path / "theirs", **overrides)
     loaded = load_checkpoint(tmp_path / "theirs")
     save_checkpoint(loaded.model, tmp_path / "ours", extra={"note": "kept"})
-    again = LlavaForConditionalGeneration.from_pretrained(tmp_path / "ours").eval()
+    again = type(original).from_pretrained(tmp_path / "ours").eval()
     tokens, pixels = prompt_and_pictures(patches=loaded.config.num_image_tokens)
     with torch.no_grad():
         expected = original(input_ids=tokens, pixel_values=pixels).logits
@@ -371,7 +382,7 @@ def test_random_checkpoints_are_reproducible_sharded_and_finite(tmp_path, refere
         assert (tmp_path / "one" / shard).read_bytes() != (tmp_path / "other" / shard).read_bytes()
     tokens, pixels = prompt_and_pictures()
     ours = logits_of(load_checkpoint(tmp_path / "one").model, tokens, pixels)
-    theirs = LlavaForConditionalGeneration.from_pretrained(tmp_path / "one")(input_ids=tokens, pixel_values=pixels)
+    theirs = type(reference).from_pretrained(tmp_path / "one")(input_ids=tokens, pixel_values=pixels)
     assert (ours - theirs.logits).abs().max() < 1e-5 * theirs.logits.abs().max()
     with pytest.raises(CheckpointError, match="holds weights already"):
         make_random_checkpoint(tmp_path / "one", config)
@@ -448,16 +459,6 @@ def test_newer_and_older_spellings():
     )
     old = shape_from(text_config={"rope_theta": 5e5, "rope_scaling": None}, image_token_index=7, torch_dtype="float16")
     assert (new.config, new.dtype) == (old.config, old.dtype)
-
-
-LLAMA3 = {
-    "rope_type": "llama3",
-    "rope_theta": 500000.0,
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 8192,
-}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What all notebooks have in common. That they run is held by nbmake, which executes them."""
+"""What all notebooks have in common. That they run is held by notebooks/conftest.py, which runs them."""
 
 import ast
 import json

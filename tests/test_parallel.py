@@ -1,7 +1,8 @@
 """A model split over two processes against the same model in one: logits, effects, answers, and what each one holds.
 
 torchrun starts this file once as a program, which compares in each of two processes and writes down what it found;
-the tests read that. A process of its own GPU does the same where there is one.
+the tests read that. A process of its own GPU does the same where there is one. torch's package for tensors over several
+processes takes a second to import: the functions do it, so that collecting tests does not.
 """
 
 import json
@@ -26,7 +27,6 @@ from minivlm.errors import ConfigError
 from minivlm.inference.effect import effect_of
 from minivlm.inference.generate import Generation, new_cache, steps
 from minivlm.inference.load import shipped_model
-from minivlm.inference.tensor_parallel import split, tensor_mesh
 from minivlm.model import CLVA, EAH, Llava, Mitigation
 from support.sharp_model import LAYERS, THRESHOLD, batch, sharp_llava
 from support.tiny_model import SLOT, WORDS, tiny_config, tiny_llava
@@ -63,6 +63,8 @@ WHOLE = ("vision.", "projector.", "norm")  # in names of weights that every proc
 
 def compare(size: int, device: str) -> dict[str, Any]:
     """All that the tests want to know, in JSON types, of this process in a group of `size`."""
+    from minivlm.inference.tensor_parallel import split, tensor_mesh
+
     torch.set_num_threads(1)
     group = tensor_mesh(size, device)
     found = {"first": group.first, "number": group.number, "groups": group.groups, "device": str(group.device)}
@@ -107,6 +109,8 @@ def methods(single: Llava, parts: Llava, mitigation: Any) -> dict[str, Any]:
 
 def shapes(config: Any, group: Any) -> dict[str, Any]:
     """The same for a model of another shape, plain."""
+    from minivlm.inference.tensor_parallel import split
+
     single = tiny_llava(config, dtype=torch.float64)
     parts = split(tiny_llava(config, dtype=torch.float64), group.mesh)
     single = single.to(group.device)
@@ -119,6 +123,8 @@ def shapes(config: Any, group: Any) -> dict[str, Any]:
 
 def shipped(group: Any) -> list[str]:
     """What the shipped model says about a picture, as one process and as several."""
+    from minivlm.inference.tensor_parallel import split
+
     single, parts = (minivlm.load(device="cpu", dtype="fp32") for _ in range(2))
     split(parts.model, group.mesh)
     single.model.to(group.device)
@@ -176,6 +182,8 @@ def held(model: Llava) -> dict[str, int]:
 
 def refusals(parts: Llava, mesh: Any) -> dict[str, str]:
     """What is said to models and meshes that do not fit; and whether a model was touched all the same."""
+    from minivlm.inference.tensor_parallel import split
+
     trained = tiny_llava().requires_grad_(True)
     plane = init_device_mesh("cpu", (1, dist.get_world_size()))
     cases = {"again": (parts, mesh), "trained": (trained, mesh), "plane": (tiny_llava(), plane)}
@@ -220,6 +228,7 @@ def layers(effect: dict) -> Iterator[tuple[str, int]]:
     return ((layer["method"], layer["rows"]) for layer in effect["layers"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_split_model_computes_the_same(both, method):
     for process in both:
@@ -229,6 +238,7 @@ def test_a_split_model_computes_the_same(both, method):
         assert len(found["tokens"][1]) == STEPS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["eah", "clva", "both"])
 def test_the_methods_see_all_heads_and_do_the_same(both, method):
     for process in both:
@@ -240,6 +250,7 @@ def test_the_methods_see_all_heads_and_do_the_same(both, method):
         assert process["methods"][method]["tokens"] != process["methods"]["plain"]["tokens"]
 
 
+@pytest.mark.slow
 def test_the_processes_of_a_group_agree_to_the_bit_of_what_they_say(both):
     """Else one would wait for another that has ended its answer."""
     first, second = both
@@ -247,12 +258,14 @@ def test_the_processes_of_a_group_agree_to_the_bit_of_what_they_say(both):
     assert first["sampled"] == second["sampled"]
 
 
+@pytest.mark.slow
 def test_with_a_seed_sampling_is_the_same(both):
     single, parts = both[0]["sampled"]
     assert parts == single
     assert parts != both[0]["methods"]["plain"]["tokens"][1]
 
 
+@pytest.mark.slow
 def test_what_comes_out_and_what_is_cached_are_ordinary_tensors(both):
     for process in both:
         for found in process["methods"].values():
@@ -261,6 +274,7 @@ def test_what_comes_out_and_what_is_cached_are_ordinary_tensors(both):
             assert found["text alone"] == ["Tensor"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_tied_heads_biases_and_sizes_that_do_not_divide(both, shape):
     for process in both:
@@ -269,6 +283,7 @@ def test_tied_heads_biases_and_sizes_that_do_not_divide(both, shape):
         assert found["tokens"][0] == found["tokens"][1]
 
 
+@pytest.mark.slow
 def test_each_process_holds_half_of_what_is_split(both):
     """Bytes of the memory behind the weights: a view of a whole matrix would count as a whole."""
     for process in both:
@@ -280,6 +295,7 @@ def test_each_process_holds_half_of_what_is_split(both):
         assert sum(whole[name] for name in kept) < sum(whole.values()) / 2
 
 
+@pytest.mark.slow
 def test_one_exchange_is_under_way_at_a_time(both):
     """With several, gloo damages the process's memory: a crash in one of some thirty runs of this file."""
     for process in both:
@@ -287,6 +303,7 @@ def test_one_exchange_is_under_way_at_a_time(both):
         assert set(process["under way"]) == {0}
 
 
+@pytest.mark.slow
 def test_groups_are_neighbours_and_each_has_a_first(both):
     for rank, process in enumerate(both):
         assert (process["number"], process["groups"], process["first"]) == (0, 1, rank == 0)
@@ -296,6 +313,7 @@ def test_groups_are_neighbours_and_each_has_a_first(both):
         assert found["tokens"][0] == found["tokens"][1]
 
 
+@pytest.mark.slow
 def test_models_and_meshes_that_do_not_fit_are_refused(both):
     for process in both:
         refused = process["refused"]
@@ -305,6 +323,7 @@ def test_models_and_meshes_that_do_not_fit_are_refused(both):
         assert refused["trained is whole"]
 
 
+@pytest.mark.slow
 @pytest.mark.weights
 def test_the_shipped_model_says_the_same(both):
     if "shipped" not in both[0]:
@@ -313,6 +332,28 @@ def test_the_shipped_model_says_the_same(both):
         single, parts = process["shipped"]
         assert parts == single
         assert len(parts.split()) > 3
+
+
+def test_a_group_of_this_process_alone_computes_the_same(monkeypatch):
+    """What can be seen without a second process: plain tensors come out, equal ones, and one exchange is under way."""
+    from minivlm.inference.tensor_parallel import split, tensor_mesh
+
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        group = tensor_mesh(1, "cpu")
+        parts = split(sharp_llava(dtype=torch.float64), group.mesh)
+        found = methods(sharp_llava(dtype=torch.float64), parts, METHODS["both"])
+        assert (group.number, group.groups, group.first) == (0, 1, True)
+        assert found["logits"] < TOLERANCE
+        assert found["tokens"][0] == found["tokens"][1]
+        assert alike(*found["effects"])
+        assert found["kinds"] == ["Tensor"]
+        assert set(under_way(parts)) == {0}
+        assert "split already" in refusals(parts, group.mesh)["again"]
+    finally:
+        dist.destroy_process_group()
 
 
 @pytest.mark.parametrize(
@@ -329,6 +370,8 @@ def test_the_shipped_model_says_the_same(both):
     ids=["no torchrun", "no number", "not divisible", "nobody", "device", "too few GPUs", "no local rank"],
 )
 def test_processes_that_do_not_suffice_are_refused(monkeypatch, environment, size, device, words):
+    from minivlm.inference.tensor_parallel import tensor_mesh
+
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():

@@ -33,7 +33,7 @@ from minivlm.toyworld.world import HELD_OUT
 pytestmark = pytest.mark.real
 QUESTIONS = ("Describe the image.", "Is there a dog in the image?", "What is in the middle, and what is beside it?")
 TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2}
-PICTURES, TOKENS = 3, 64
+PICTURES = 3
 
 
 @dataclass
@@ -90,14 +90,19 @@ def certificate(request, folder):
         Path(file).write_text(page.text(), encoding="utf-8")
 
 
+def mode_of(folder: Path) -> str:
+    """The image mode that the checkpoint's files ask for, as transformers reads them."""
+    files = (folder / "preprocessor_config.json", folder / "processor_config.json")  # the second: transformers 5
+    return ImagePreprocessing.from_config(read_json_file(next(file for file in files if file.is_file()))).mode
+
+
 @pytest.fixture(scope="module", params=TOLERANCES)
 def both(request, folder):
     """Our VLM, with the preprocessing that the checkpoint's files ask for, and transformers' model, in one dtype."""
     from transformers import LlavaForConditionalGeneration
 
     dtype = request.param
-    settings = read_json_file(folder / "preprocessor_config.json")
-    vlm = minivlm.load(folder, device="cpu", dtype=dtype, image_mode=ImagePreprocessing.from_config(settings).mode)
+    vlm = minivlm.load(folder, device="cpu", dtype=dtype, image_mode=mode_of(folder))
     needed = 2 * sum(parameter.nbytes for parameter in vlm.model.parameters())
     if dtype == "float32" and needed > (free_host_memory() or needed):
         pytest.skip(f"two models in float32 take {needed / 1e9:.0f} GB, more than is free: bfloat16 alone is compared")
@@ -148,8 +153,9 @@ def test_every_stage_is_equal(both, pictures, certificate):
             assert ladder.first_difference(TOLERANCES[dtype]) is None, f"\n{ladder}"
 
 
-def test_greedy_answers_are_equal(both, pictures, certificate):
+def test_greedy_answers_are_equal(request, both, pictures, certificate):
     vlm, reference = both
+    most = request.config.getoption("--tokens")
     silent = (~vlm.allowed).nonzero().flatten().tolist() or None
     equal = total = 0
     for picture, question in zip(pictures, QUESTIONS, strict=True):
@@ -157,9 +163,9 @@ def test_greedy_answers_are_equal(both, pictures, certificate):
         given = {"input_ids": inputs.tokens, "pixel_values": inputs.pixels.to(vlm.dtype)}
         given |= {"attention_mask": torch.ones_like(inputs.tokens), "suppress_tokens": silent}
         ends = list(vlm.tokenizer.stops)
-        theirs = reference.generate(**given, max_new_tokens=TOKENS, do_sample=False, eos_token_id=ends)
+        theirs = reference.generate(**given, max_new_tokens=most, do_sample=False, eos_token_id=ends)
         theirs = theirs[0, inputs.tokens.shape[1] :].tolist()
-        ours = list(vlm.ask(picture, question, max_new_tokens=TOKENS).tokens)
+        ours = list(vlm.ask(picture, question, max_new_tokens=most).tokens)
         if vlm.dtype == torch.float32:
             assert ours == theirs
         same = next((n for n, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), len(theirs))

@@ -73,6 +73,7 @@ def test_killed_at_ten_random_moments_and_resumed_the_summary_is_the_same(tmp_pa
     assert not list((tmp_path / "killed").glob(".*.part"))
 
 
+@pytest.mark.slow
 def test_two_processes_of_torchrun_give_the_summary_of_one(tmp_path):
     script("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", SCRIPT, tmp_path / "two")
     assert [path.name for path in record_files(tmp_path / "two")] == ["answers-0.jsonl", "answers-1.jsonl"]

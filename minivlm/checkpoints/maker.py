@@ -24,6 +24,32 @@ from minivlm.model.config import LlavaConfig
 
 # config.json of models whose size can be named; what is left out is the default of the family.
 KNOWN_SIZES = {
+    "llava-interleave-qwen-0.5b": {
+        "model_type": "llava",
+        "image_token_index": 151646,
+        "text_config": {
+            "model_type": "qwen2",
+            "vocab_size": 152000,
+            "hidden_size": 1024,
+            "intermediate_size": 2816,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 16,
+            "num_key_value_heads": 16,
+            "rope_theta": 1e6,
+            "tie_word_embeddings": True,
+        },
+        "vision_config": {
+            "model_type": "siglip_vision_model",
+            "hidden_size": 1152,
+            "intermediate_size": 4304,
+            "num_hidden_layers": 26,
+            "num_attention_heads": 16,
+            "image_size": 384,
+            "patch_size": 14,
+        },
+        "vision_feature_layer": -1,
+        "vision_feature_select_strategy": "full",
+    },
     "llava-1.5-7b": {
         "model_type": "llava",
         "image_token_index": 32000,

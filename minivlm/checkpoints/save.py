@@ -13,10 +13,14 @@ from minivlm.checkpoints.names import scheme_named
 from minivlm.checkpoints.plan import expected_shapes
 from minivlm.errors import CheckpointError, ConfigError
 from minivlm.files import replace_file, write_json
-from minivlm.model.config import LlavaConfig, TextConfig
+from minivlm.model.config import LlavaConfig, TextConfig, VisionConfig
 from minivlm.model.llava import Llava
 
 HUB = scheme_named("A")
+TOWERS = {  # by class_token, pre_norm and patch_bias
+    (True, True, False): {"model_type": "clip_vision_model"},
+    (False, False, True): {"model_type": "siglip_vision_model", "vision_use_head": False},
+}
 
 
 def save_checkpoint(
@@ -44,7 +48,6 @@ def save_checkpoint(
 
 def hub_config(config: LlavaConfig, dtype: torch.dtype) -> dict[str, Any]:
     """The `config.json` of a model in the hub's style, with every number written out."""
-    vision = asdict(config.vision_config) | {"model_type": "clip_vision_model"}
     layers = config.vision_feature_layer
     return {
         "architectures": ["LlavaForConditionalGeneration"],
@@ -56,15 +59,26 @@ def hub_config(config: LlavaConfig, dtype: torch.dtype) -> dict[str, Any]:
         "text_config": hub_text_config(config.text_config) | {"tie_word_embeddings": config.tie_word_embeddings},
         "tie_word_embeddings": config.tie_word_embeddings,
         "torch_dtype": str(dtype).removeprefix("torch."),
-        "vision_config": vision,
+        "vision_config": hub_vision_config(config.vision_config),
         "vision_feature_layer": list(layers) if isinstance(layers, tuple) else layers,
         "vision_feature_select_strategy": config.vision_feature_select_strategy,
     }
 
 
+def hub_vision_config(tower: VisionConfig) -> dict[str, Any]:
+    """The tower's fields, and which of the two kinds of towers it is."""
+    fields = asdict(tower)
+    parts = tuple(fields.pop(name) for name in ("class_token", "pre_norm", "patch_bias"))
+    if parts not in TOWERS:
+        raise ConfigError("This tower is neither CLIP's nor SigLIP's: the model cannot be saved in the hub's style.")
+    return fields | TOWERS[parts]
+
+
 def hub_text_config(text: TextConfig) -> dict[str, Any]:
     """The decoder's fields, and the family of models that computes the same with them."""
     fields = asdict(text)
+    if text.rope_scaling is not None:
+        fields["rope_scaling"] |= {"rope_type": "llama3"}
     bias, output_bias = fields.pop("attention_bias"), fields.pop("attention_output_bias")
     if output_bias and (not bias or text.sliding_window):
         raise ConfigError("No family of the hub has these attention biases; the model cannot be saved in its style.")

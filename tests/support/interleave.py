@@ -1,10 +1,10 @@
 """A tiny checkpoint as llava-interleave-qwen is, written by transformers: SigLIP, Qwen2, ChatML, a tied head."""
 
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerFast, SiglipImageProcessorPil
 
 from support.small_tokenizer import CORPUS
 from support.tiny_hf import tiny_hf_model
@@ -26,8 +26,10 @@ CHATML_MARKED = (
 )
 
 
-def byte_level_tokenizer() -> PreTrainedTokenizerFast:
-    """Letters are bytes, as in Qwen2; nothing is put in front of a prompt."""
+def byte_level_tokenizer() -> Any:
+    """A PreTrainedTokenizerFast: letters are bytes, as in Qwen2; nothing is put in front of a prompt."""
+    from transformers import PreTrainedTokenizerFast
+
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -43,8 +45,10 @@ def byte_level_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, padding_side="left", **named)
 
 
-def write_interleave(folder: Path, **overrides) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+def write_interleave(folder: Path, **overrides) -> tuple[Any, Any]:
     """Write the checkpoint; returns the model and the processor as they are in memory."""
+    from transformers import LlavaProcessor, SiglipImageProcessorPil
+
     tokenizer = byte_level_tokenizer()
     rows = len(tokenizer) + 20  # rows of the embedding without a token, as the real one has 353
     ends = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": None, "pad_token_id": tokenizer.pad_token_id}

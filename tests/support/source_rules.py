@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import minivlm
@@ -64,6 +65,12 @@ def source(file: str) -> str:
     return (PACKAGE / file).read_text(encoding="utf-8")
 
 
+@cache
+def parsed(code: str) -> ast.Module:
+    """Every rule reads the same sources: each is parsed once."""
+    return ast.parse(code)
+
+
 def rank(room: str, floors: list[str]) -> int:
     """The floor of a room; every room must have one."""
     found = [number for number, rooms in enumerate(floors) if room in rooms.split()]
@@ -105,7 +112,7 @@ def upward_imports(code: str, file: str) -> list[str]:
     if file == "__init__.py":
         return []
     faults = []
-    for module, line in imported(ast.parse(code), file):
+    for module, line in imported(parsed(code), file):
         above = module.startswith("minivlm.") and rank(room_of(module), FLOORS) >= rank(room, FLOORS)
         if module == "minivlm" and rank(room, FLOORS) < rank("experiments", FLOORS):
             faults.append(f"{file}:{line} imports the whole package")
@@ -118,7 +125,7 @@ def upward_imports_in_model(code: str, file: str) -> list[str]:
     """The same between the files of the network, and everything there that is neither torch nor einops."""
     here = rank(Path(file).stem, MODEL_FLOORS)
     faults = []
-    for module, line in imported(ast.parse(code), file):
+    for module, line in imported(parsed(code), file):
         parts = module.split(".")
         outside = parts[0] == "minivlm" and parts[1:2] not in (["model"], ["errors"])
         inside = parts[:2] == ["minivlm", "model"]
@@ -130,7 +137,7 @@ def upward_imports_in_model(code: str, file: str) -> list[str]:
 
 def forbidden(code: str, file: str) -> list[str]:
     """Hooks, patches, pickles, code that is run from data, loading that is not strict, foreign libraries."""
-    tree = ast.parse(code)
+    tree = parsed(code)
     modules = {module.split(".")[0] for module, _ in imported(tree, file)} & FORBIDDEN_IMPORTS
     faults = [f"{file} imports {module}" for module in modules]
     if file not in MATPLOTLIB_IN and "matplotlib" in {module.split(".")[0] for module, _ in imported(tree, file)}:
@@ -170,7 +177,7 @@ def _faults_of(node: ast.AST, modules: set[str]) -> Iterator[str]:
 
 def namespaces(code: str, file: str) -> list[str]:
     """argparse below the command line; there, what takes a Namespace and is not `MAKES_REQUESTS`; writing into one."""
-    tree = ast.parse(code)
+    tree = parsed(code)
     faults = []
     if not file.startswith("cli/"):
         faults += [f"{file}:{line} imports argparse" for name, line in imported(tree, file) if name == "argparse"]
@@ -189,7 +196,7 @@ def other_json_readers(code: str, file: str) -> list[str]:
     """Uses of json.load and json.loads outside the one strict reader."""
     if file == JSON_READER or file.startswith(READS_JSON_ITSELF):
         return []
-    tree = ast.parse(code)
+    tree = parsed(code)
     read = [node for node in ast.walk(tree) if dotted(node) in ("json.load", "json.loads")]
     named = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "json"]
     return [f"{file}:{node.lineno} reads JSON by itself, not with minivlm.files.parse_json" for node in [*read, *named]]
@@ -200,14 +207,14 @@ def image_numbers(code: str, file: str) -> list[str]:
     allowed = NUMBERS_IN.get(file, set())
     return [
         f"{file}:{node.lineno} {node.value}"
-        for node in ast.walk(ast.parse(code))
+        for node in ast.walk(parsed(code))
         if isinstance(node, ast.Constant) and type(node.value) is int and node.value in IMAGE_NUMBERS - allowed
     ]
 
 
 def too_long(code: str, file: str) -> list[str]:
     """Functions and files beyond one breath, and modules that do not say what they are for."""
-    tree = ast.parse(code)
+    tree = parsed(code)
     functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
     lengths = [(f"{file}:{node.lineno} {node.name}", node.end_lineno - node.lineno + 1) for node in functions]
     faults = [f"{name} has {lines} lines" for name, lines in lengths if lines > LONGEST_FUNCTION]

@@ -1,21 +1,16 @@
-"""Tiny random LLaVA models of the transformers library, made when a test runs: the oracle of the parity tests."""
+"""Tiny random LLaVA models of the transformers library, made when a test runs: the oracle of the parity tests.
+
+transformers takes seconds to import: the functions do it, so that collecting tests does not.
+"""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from transformers import (
-    CLIPVisionConfig,
-    LlamaConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    MistralConfig,
-    Qwen2Config,
-    SiglipVisionConfig,
-)
 
-FAMILIES = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config}
+FAMILIES = {"llama": "LlamaConfig", "mistral": "MistralConfig", "qwen2": "Qwen2Config"}
 TEXT = {
     "vocab_size": 64,
     "hidden_size": 32,
@@ -40,15 +35,17 @@ IMAGE_TOKEN = 60
 
 def tiny_hf_config(
     family: str = "llama", *, tower: str = "clip", text: dict | None = None, vision: dict | None = None, **top
-) -> LlavaConfig:
+) -> Any:
     """A LlavaConfig of transformers with 9 patches a picture; `text`, `vision` and `top` override its fields."""
+    import transformers
+
     if tower == "siglip":
         top = {"vision_feature_select_strategy": "full"} | top
-        tower_config = SiglipVisionConfig(**SIGLIP | (vision or {}))
+        tower_config = transformers.SiglipVisionConfig(**SIGLIP | (vision or {}))
     else:
-        tower_config = CLIPVisionConfig(**VISION | (vision or {}))
-    return LlavaConfig(
-        text_config=FAMILIES[family](**TEXT | (text or {})),
+        tower_config = transformers.CLIPVisionConfig(**VISION | (vision or {}))
+    return transformers.LlavaConfig(
+        text_config=getattr(transformers, FAMILIES[family])(**TEXT | (text or {})),
         vision_config=tower_config,
         **{"image_token_index": IMAGE_TOKEN} | top,
     )
@@ -56,8 +53,10 @@ def tiny_hf_config(
 
 def tiny_hf_model(
     family: str = "llama", *, seed: int = 0, dtype: torch.dtype = torch.float32, attention: str = "sdpa", **config
-) -> LlavaForConditionalGeneration:
-    """A random model whose every parameter matters: also biases and norms are far from their usual 0 and 1."""
+) -> torch.nn.Module:
+    """A random LlavaForConditionalGeneration. Every parameter matters: biases and norms too are far from 0 and 1."""
+    from transformers import LlavaForConditionalGeneration
+
     generator = torch.Generator().manual_seed(seed)
     model = LlavaForConditionalGeneration(tiny_hf_config(family, **config))
     for name, parameter in model.named_parameters():
@@ -68,7 +67,7 @@ def tiny_hf_model(
     return model.to(dtype).eval()
 
 
-def tiny_hf_checkpoint(folder: Path, **overrides) -> LlavaForConditionalGeneration:
+def tiny_hf_checkpoint(folder: Path, **overrides) -> torch.nn.Module:
     """Save a tiny model as transformers does, and return it. `overrides`: see `tiny_hf_model`."""
     model = tiny_hf_model(**overrides)
     model.save_pretrained(folder)
