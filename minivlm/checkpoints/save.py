@@ -17,7 +17,7 @@ from minivlm.model.config import LlavaConfig, TextConfig, VisionConfig
 from minivlm.model.llava import Llava
 
 HUB = scheme_named("A")
-TOWERS = {  # by class_token, pre_norm and patch_bias
+TOWERS: dict[tuple[bool, ...], dict[str, Any]] = {  # by class_token, pre_norm and patch_bias
     (True, True, False): {"model_type": "clip_vision_model"},
     (False, False, True): {"model_type": "siglip_vision_model", "vision_use_head": False},
 }

@@ -100,16 +100,20 @@ class Planting:
         exercise = rng.choices(EXERCISES, recipe.exercises)[0]
         batch = self.batch(drawn, rng, elsewhere=exercise == "elsewhere")
         mitigation = changed_attention(exercise, len(drawn), self.noise, bands, recipe, rng)
-        decoded = self.decode(self.model, batch, (*bands.early, *bands.middle, *bands.deep), mitigation)
         rows = batch.lessons.segments > 0  # B T
 
-        loss = answer_loss(self.model, batch.lessons, decoded.states, recipe.first_words)
-        loss += recipe.noise_weight * self.over(bands.early, decoded, lambda seen: map_loss(seen, self.noise, rows))
-        if exercise in ("free", "blind"):
-            loss += recipe.deep_weight * self.over(bands.deep, decoded, lambda seen: box_loss(seen, batch.targets))
-        if exercise != "blind":
-            loss += recipe.middle_weight * self.over(bands.middle, decoded, lambda seen: box_loss(seen, batch.targets))
-        return loss
+        def to_noise(seen: Tensor) -> Tensor:
+            return map_loss(seen, self.noise, rows)
+
+        def to_boxes(seen: Tensor) -> Tensor:
+            return box_loss(seen, batch.targets)
+
+        wanted = [(bands.early, recipe.noise_weight, to_noise)]
+        wanted += [(bands.deep, recipe.deep_weight, to_boxes)] if exercise in ("free", "blind") else []
+        wanted += [(bands.middle, recipe.middle_weight, to_boxes)] if exercise != "blind" else []
+        decoded = self.decode(self.model, batch, tuple(layer for band, _, _ in wanted for layer in band), mitigation)
+        attention = [weight * self.over(band, decoded, loss_of) for band, weight, loss_of in wanted]
+        return answer_loss(self.model, batch.lessons, decoded.states, recipe.first_words) + torch.stack(attention).sum()
 
     def drift_loss(self, drawn: Tensor, generator: torch.Generator) -> Tensor:
         """How far (a scalar) the deep maps of the scenes `drawn` (B,) are from the noise, and of rows that do not

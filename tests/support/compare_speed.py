@@ -3,8 +3,8 @@
     PYTHONPATH=tests python -m support.true_size FOLDER        # random weights; or a real checkpoint
     python tests/support/compare_speed.py FOLDER PHOTO [bfloat16|float32] [ROUNDS]
 
-Both answer greedily about the photo, transformers by `generate` with its sdpa kernel. `prefill`: from prepared inputs to
-the first token, with the vision tower; `decode`: the median time of a further token. Each round's times of minivlm are
+Both answer greedily about the photo, transformers by `generate` with its sdpa kernel. `prefill`: from prepared inputs
+to the first token, with the vision tower; `decode`: the median time of a further token. The times of minivlm are
 divided by those of transformers in the same round, as on a busy machine only neighbours can be compared.
 """
 
