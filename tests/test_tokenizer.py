@@ -183,6 +183,14 @@ def test_a_checkpoint_without_bos(tmp_path, config):
     assert from_folder(tmp_path).bos is None
 
 
+def test_a_bos_that_only_generation_config_knows_starts_no_prompt(tmp_path):
+    write_small_tokenizer(tmp_path)
+    config = tmp_path / "tokenizer_config.json"
+    config.write_text('{"eos_token": "</s>"}')
+    (tmp_path / "generation_config.json").write_text('{"bos_token_id": 1, "eos_token_id": 2}')
+    assert from_folder(tmp_path).bos is None
+
+
 def test_no_end_of_sequence_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match="names no end of sequence"):
         from_folder(write_small_tokenizer(tmp_path, eos_token=None))

@@ -229,7 +229,11 @@ def prefix_never(definition: dict) -> dict:
 
 
 def special_names(folder: Path) -> dict[str, Any]:
-    """bos, eos and pad by name (tokenizer files) or else by id (generation_config.json), and all stopping ids."""
+    """bos, eos and pad by name (tokenizer files) or else by id (generation_config.json), and all stopping ids.
+
+    Where the tokenizer's files name other tokens but no bos, prompts start without one, as in transformers: Qwen's
+    generation_config.json has an id for it that no prompt contains.
+    """
     config = read_optional(folder / "tokenizer_config.json")
     names = {**read_optional(folder / "special_tokens_map.json"), **config}
     ids = read_optional(folder / "generation_config.json")
@@ -239,7 +243,8 @@ def special_names(folder: Path) -> dict[str, Any]:
     for name in ("bos", "eos", "pad"):
         word = names.get(f"{name}_token")
         word = word.get("content") if isinstance(word, dict) else word
-        fallback = ids.get(f"{name}_token_id") if f"{name}_token" not in names or name == "pad" else None
+        unnamed = not names if name == "bos" else f"{name}_token" not in names or name == "pad"
+        fallback = ids.get(f"{name}_token_id") if unnamed else None
         special[name] = word if isinstance(word, str) else fallback if is_id(fallback) else None
     if config.get("add_bos_token") is False:
         special["bos"] = None
