@@ -34,6 +34,7 @@ from minivlm.inputs.image import MODES
 from minivlm.toyworld import HELD_OUT, TRAINING
 from minivlm.toyworld.world import SUBSTITUTIONS, WORLDS
 from support.ignorant_model import interrupt_at, save_ignorant_model
+from support.interleave import write_interleave
 from support.tiny_model import tiny_config
 
 SHORT = ("--max-new-tokens", "6", "--device", "cpu")
@@ -528,6 +529,15 @@ def test_a_random_checkpoint_with_a_tokenizer_can_be_asked(checkpoint, picture, 
     assert capsys.readouterr().out.strip()
     assert cli.main(words) == 1  # it holds weights now
     assert "holds weights already" in capsys.readouterr().err
+
+
+def test_a_random_siglip_checkpoint_gets_what_it_takes_to_be_asked(picture, tmp_path, capsys):
+    theirs, made = tmp_path / "theirs", tmp_path / "made"
+    write_interleave(theirs)
+    words = ["make-random", str(made), "--like", str(theirs), "--dtype", "float32", "--tokenizer", str(theirs)]
+    assert cli.main(words) == 0
+    assert cli.main(["ask", str(picture), "What is it?", "--model", str(made), *SHORT]) == 0
+    assert "template chatml; picture stretch" in capsys.readouterr().err
 
 
 def test_a_tokenizer_that_does_not_fit_is_refused_before_anything_is_written(checkpoint, tmp_path, capsys):

@@ -149,12 +149,13 @@ def download_options(parser: argparse.ArgumentParser) -> None:
 def make_random_options(parser: argparse.ArgumentParser) -> None:
     usual = train.RandomRequest
     parser.add_argument("folder", metavar="FOLDER", help="where it is written; must hold no weights yet")
-    like = f"llava-1.5-7b, llava-1.5-13b, or a folder whose config.json is taken (default: {usual.like})"
+    sizes = "llava-interleave-qwen-0.5b, llava-1.5-7b, llava-1.5-13b"
+    like = f"{sizes}, or a folder whose config.json is taken (default: {usual.like})"
     parser.add_argument("--like", metavar="SIZE", help=like)
     dtypes = ("bfloat16", "float16", "float32")
     parser.add_argument("--dtype", choices=dtypes, help=f"of the weights in the file (default: {usual.dtype})")
     parser.add_argument("--seed", type=arguments.whole_number(0), help=f"of the weights (default: {usual.seed})")
-    tokenizer = "copy the tokenizer files of this folder (default: none; the model can be checked but not asked)"
+    tokenizer = "copy its small files: tokenizer, template, preprocessor (default: none; to be checked, not asked)"
     parser.add_argument("--tokenizer", metavar="FOLDER", help=tokenizer)
 
 

@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from minivlm.model import LlavaConfig
 
 TRAINED = {"tiny": "weights/tiny-new", "planted-drift": "weights/planted-new"}  # what can be trained, usual folder
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
+TOKENIZER_FILES = (  # and what else it takes to ask a model
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,7 +241,7 @@ def config_like(like: str) -> LlavaConfig:
 
 
 def tokenizer_files(folder: Path, config: LlavaConfig) -> list[Path]:
-    """The tokenizer's files in `folder`. Raises a `MinivlmError` if the tokenizer does not fit the model."""
+    """The files in `folder` for words, pictures and turns. Raises a `MinivlmError` if the tokenizer does not fit."""
     from minivlm.inputs.tokenizer import Tokenizer
 
     rows = config.text_config.vocab_size

@@ -3,14 +3,14 @@
     PYTHONPATH=tests python -m support.true_size FOLDER        # random weights; or a real checkpoint
     python tests/support/compare_speed.py FOLDER PHOTO [bfloat16|float32] [ROUNDS]
 
-Both answer greedily about the photo, transformers by `generate` with its sdpa kernel. `prefill`: from prepared inputs
-to the first token, with the vision tower; `decode`: the median time of a further token. The times of minivlm are
-divided by those of transformers in the same round, as on a busy machine only neighbours can be compared.
+Both answer greedily about the photo, transformers by `generate` with its sdpa kernel. `prefill`: an answer of one
+token, from prepared inputs, with the vision tower; `decode`: what each of 16 further tokens adds to it. The times of
+minivlm are divided by those of transformers in the same round: on a busy machine only neighbours can be compared.
 """
 
 import sys
 import time
-from itertools import pairwise
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -21,41 +21,28 @@ import minivlm
 from minivlm.inference.generate import Generation, steps
 
 QUESTION = "What is in the image?"
-NEW = 17
+FURTHER = 16
 
 
-class Stopwatch:
-    """As a streamer of `generate`: the time at the start, and when each token came."""
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-
-    def put(self, _: torch.Tensor) -> None:  # the first call brings the prompt, before any work
-        self.times.append(time.perf_counter())
-
-    def end(self) -> None:
+def ours(vlm: minivlm.VLM, inputs, new: int) -> None:
+    for _ in steps(vlm.model, **inputs, settings=Generation(max_new_tokens=new), allowed=vlm.allowed):
         pass
 
-    def figures(self) -> dict[str, float]:
-        prefill, *decode = [end - start for start, end in pairwise(self.times)]
-        return {"prefill": prefill, "decode": median(decode)}
 
-
-def ours(vlm: minivlm.VLM, inputs) -> dict[str, float]:
-    watch = Stopwatch()
-    watch.put(inputs.tokens)
-    for step in steps(vlm.model, **inputs, settings=Generation(max_new_tokens=NEW), allowed=vlm.allowed):
-        watch.put(step.chosen)
-    return watch.figures()
-
-
-def theirs(reference: LlavaForConditionalGeneration, inputs) -> dict[str, float]:
-    watch = Stopwatch()
+def theirs(reference: LlavaForConditionalGeneration, inputs, new: int) -> None:
     given = {"input_ids": inputs.tokens, "attention_mask": torch.ones_like(inputs.tokens)}
     given |= {"pixel_values": inputs.pixels.to(reference.dtype)}
-    how = {"do_sample": False, "max_new_tokens": NEW, "min_new_tokens": NEW, "streamer": watch}
-    reference.generate(**given, **how)
-    return watch.figures()
+    reference.generate(**given, do_sample=False, max_new_tokens=new, min_new_tokens=new)
+
+
+def times(answer: Callable[[int], None]) -> dict[str, float]:
+    """Seconds of both phases, from two answers."""
+    marks = [time.perf_counter()]
+    for new in (1, 1 + FURTHER):
+        answer(new)
+        marks.append(time.perf_counter())
+    start, short, long = marks
+    return {"prefill": short - start, "decode": (long - short - (short - start)) / FURTHER}
 
 
 def main(folder: str, photo: str, dtype: str = "bfloat16", rounds: str = "3") -> None:
@@ -63,8 +50,10 @@ def main(folder: str, photo: str, dtype: str = "bfloat16", rounds: str = "3") ->
     how = {"dtype": getattr(torch, dtype), "attn_implementation": "sdpa"}
     reference = LlavaForConditionalGeneration.from_pretrained(folder, **how).eval()
     inputs = vlm.prepare(Path(photo), QUESTION)
-    ours(vlm, inputs), theirs(reference, inputs)  # the first ones read the weights from their files
-    measured = [(ours(vlm, inputs), theirs(reference, inputs)) for _ in range(int(rounds))]
+    both = (lambda new: ours(vlm, inputs, new)), (lambda new: theirs(reference, inputs, new))
+    for answer in both:
+        answer(2)  # the first one reads the weights from their file
+    measured = [[times(answer) for answer in both] for _ in range(int(rounds))]
     print(f"{dtype}, {inputs.tokens.shape[1]} tokens, {torch.get_num_threads()} threads, {rounds} rounds")
     for phase in ("prefill", "decode"):
         a, b = ([pair[who][phase] for pair in measured] for who in (0, 1))
