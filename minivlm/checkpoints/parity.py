@@ -96,7 +96,8 @@ def selected_states(tower: Sequence[Tensor], config: Any) -> Tensor:
     layers = config.vision_feature_layer
     states = [tower[layer] for layer in ([layers] if isinstance(layers, int) else layers)]
     first = 1 if config.vision_feature_select_strategy == "default" else 0  # the class token
-    return torch.cat([state[:, first:] for state in states], dim=-1)
+    chosen = [state[:, first:] for state in states]
+    return chosen[0] if len(chosen) == 1 else torch.cat(chosen, dim=-1)  # as transformers lays them out
 
 
 def word_rungs(model: Llava, ours: Output, theirs: Any, attention_mask: Tensor) -> list[Rung]:

@@ -32,4 +32,4 @@ def select_features(states: tuple[Tensor, ...], config: LlavaConfig) -> Tensor:
     chosen = [states[layer % (depth + 1)] for layer in config.feature_layers]
     if config.vision_feature_select_strategy == "default":
         chosen = [state[:, 1:] for state in chosen]  # without the class token
-    return torch.cat(chosen, dim=-1)
+    return chosen[0] if len(chosen) == 1 else torch.cat(chosen, dim=-1)  # a copy of one would be laid out otherwise
