@@ -11,6 +11,8 @@ from minivlm import CheckpointError, ConfigError
 from minivlm.checkpoints import download, load_checkpoint
 from minivlm.checkpoints.configs import parse_config
 from minivlm.checkpoints.known import KNOWN_MODELS, hub_name
+from minivlm.checkpoints.maker import KNOWN_SIZES, known_config
+from minivlm.checkpoints.plan import blank_model
 from minivlm.cli import main as cli
 from minivlm.model import CLVA, EAH
 from support.tiny_hf import tiny_hf_checkpoint
@@ -22,6 +24,12 @@ def test_short_names_stand_for_names_on_the_hub():
     assert hub_name("somebody/else") == "somebody/else"
     assert len({model.name for model in KNOWN_MODELS}) == len(KNOWN_MODELS)
     assert [model.parameters for model in KNOWN_MODELS] == sorted(model.parameters for model in KNOWN_MODELS)
+
+
+def test_parameters_are_those_of_the_models_of_known_sizes():
+    listed = {model.name: model.parameters for model in KNOWN_MODELS}
+    for name in KNOWN_SIZES:
+        assert listed[name] == sum(part.numel() for part in blank_model(known_config(name)).parameters())
 
 
 def test_a_short_name_is_fetched_by_its_name_on_the_hub(monkeypatch, tmp_path):

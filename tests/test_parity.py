@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from minivlm.checkpoints import load_checkpoint
+from minivlm.checkpoints.maker import known_config
 from minivlm.checkpoints.parity import compare, parity_ladder
+from minivlm.model.projector import select_features
 from support.tiny_hf import left_padded, prompt_and_pictures, tiny_hf_checkpoint
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -185,3 +187,10 @@ def test_the_tower_equals_open_clip(tmp_path):
     patches, first = theirs["image_intermediates"], theirs["image_intermediates_prefix"]
     for state, token, rest in zip(ours[1:], first, patches, strict=True):
         assert compare("layer", state, torch.cat((token, rest), dim=1)).relative < 1e-12
+
+
+def test_one_feature_layer_is_not_copied():
+    """A copy lies in memory row by row; SigLIP's states do not, and in bf16 another layout costs the last bit."""
+    config = known_config("llava-interleave-qwen-0.5b")
+    states = tuple(torch.randn(1, 1152, 729).transpose(1, 2) for _ in range(27))
+    assert select_features(states, config).stride() == states[-1].stride()
