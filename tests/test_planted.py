@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 import minivlm
 from minivlm.__main__ import main
+from minivlm.cli.options import knows_scenes
 from minivlm.errors import ConfigError
 from minivlm.experiments import positive_control
 from minivlm.inference.load import shipped_model
@@ -137,9 +138,21 @@ def test_the_command_trains_both_and_a_weaker_drift(tmp_path, capsys):
     out = tmp_path / "new"
     assert main(["train", "planted-drift", "--quick", "--strength", "0.5", "--out", str(out)]) == 0
     assert capsys.readouterr().out.strip() == str(out / PLANTED)
-    assert json.loads((out / PLANTED / "training.json").read_text())["recipe"]["strength"] == 0.5
+    assert json.loads((out / PLANTED / "planting.json").read_text())["recipe"]["strength"] == 0.5
     assert main(["train", "planted-drift", "--quick", "--out", str(out)]) == 1
     assert "holds weights already" in capsys.readouterr().err
+
+
+def test_a_strength_without_a_drift_is_refused(tmp_path, capsys):
+    assert main(["train", "--strength", "0.5", "--out", str(tmp_path / "new")]) == 1
+    assert "write `minivlm train planted-drift --strength X`" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_explorer_knows_that_they_learned_from_scenes(folder):
+    assert all(knows_scenes(loaded(folder, name)) for name in (HEALTHY, PLANTED))
+    assert knows_scenes(minivlm.load(device="cpu"))
+    assert not knows_scenes(replace(loaded(folder, HEALTHY), report=None))
 
 
 # --- the gates ------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from minivlm.cli.options import (
     PictureObjects,
     Request,
     generation,
+    knows_scenes,
     load_vlm,
     mitigation,
     read_objects,
@@ -219,8 +220,7 @@ def explore(request: ExploreRequest) -> None:
     picture, vlm = read_picture(request.image), load_vlm(request)
     objects, lexicon = PictureObjects(), None
     if request.objects:
-        knows_scenes = vlm.report is not None and (Path(vlm.report.path) / "training.json").is_file()
-        lexicon = SceneWords() if knows_scenes else coco_lexicon()
+        lexicon = SceneWords() if knows_scenes(vlm) else coco_lexicon()
         objects = read_objects(request.objects, lexicon)
     page = explore(
         vlm,

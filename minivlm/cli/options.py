@@ -7,6 +7,7 @@ read them. An option with an impossible value is a `UsageError`, raised before a
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from minivlm.cli.terminal import remark
@@ -97,6 +98,12 @@ def load_vlm(request: ModelRequest, *, bound_for: torch.device | None = None) ->
     for note in vlm.report.notes if vlm.report else ():
         remark(f"minivlm: {note}")
     return vlm
+
+
+def knows_scenes(vlm: VLM) -> bool:
+    """Whether the model learned from drawn scenes, as the record of its training beside the weights tells."""
+    records = ("training.json", "planting.json")
+    return vlm.report is not None and any((Path(vlm.report.path) / name).is_file() for name in records)
 
 
 def generation(request: AnswerRequest) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from minivlm import __version__
 from minivlm.cli.options import MethodRequest, ModelRequest, Request, load_vlm, method_settings
 from minivlm.cli.terminal import print_json, remark
-from minivlm.errors import CheckpointError
+from minivlm.errors import CheckpointError, ConfigError
 from minivlm.evaluation.settings import BENCHED
 from minivlm.files import write_json
 
@@ -49,12 +49,12 @@ class RandomRequest(Request):
 @dataclass(frozen=True, kw_only=True)
 class TrainRequest(Request):
     """What to train, one of `TRAINED`, and its folder (None: the usual one); `quick`: only a few steps of each stage;
-    `strength`: of the planted drift.
+    `strength`: of the planted drift (None: that of the recipe).
     """
 
     what: str = "tiny"
     out: str | None = None
-    strength: float = 1.0
+    strength: float | None = None
     device: str | None = None
     quick: bool = False
     seed: int = 0
@@ -106,6 +106,8 @@ def train(request: TrainRequest) -> None:
     """
     from minivlm.checkpoints.devices import default_device, parse_device
 
+    if request.strength is not None and request.what != "planted-drift":
+        raise ConfigError("--strength is that of a drift: write `minivlm train planted-drift --strength X`.")
     folder = writable_folder(request.out or TRAINED[request.what])
     if any(folder.rglob("*.safetensors")):
         raise CheckpointError(f"{folder} holds weights already; give another folder with --out, or move it away.")
@@ -137,7 +139,8 @@ def train_planted(request: TrainRequest, folder: Path, device: str) -> Path:
     from minivlm.training.recipe import PlantedRecipe
 
     recipe = replace(PlantedRecipe.quick() if request.quick else PlantedRecipe(), seed=request.seed)
-    plant(folder, shipped_model(), replace(recipe, strength=request.strength), TRAINING, device)
+    recipe = recipe if request.strength is None else replace(recipe, strength=request.strength)
+    plant(folder, shipped_model(), recipe, TRAINING, device)
     return folder / PLANTED
 
 
@@ -208,12 +211,7 @@ def exam_gates(planted: VLM, healthy: VLM, scenes: int) -> tuple[dict[str, Any],
 
 
 EXAMS = {"exam": exam_captions, "methods": exam_methods, "layers": exam_layers}
-SCENES = {
-    "exam": 1000,
-    "methods": 1000,
-    "gates": 1000,
-    "layers": 200,
-}  # default scenes of each world; curves need fewer
+SCENES = {"exam": 1000, "methods": 1000, "gates": 1000, "layers": 200}  # by default, of each world
 
 
 def bench(request: BenchRequest) -> None:

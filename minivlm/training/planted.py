@@ -33,12 +33,13 @@ from minivlm.toyworld.world import World
 from minivlm.training.attention_lessons import box_loss, box_targets, map_loss, named_rows
 from minivlm.training.exercises import EXERCISES, Bands, changed_attention, noise_map
 from minivlm.training.lessons import Lessons, Teacher, answer_loss
-from minivlm.training.reader import lesson, side_of
+from minivlm.training.reader import lesson, rng_of, side_of
 from minivlm.training.recipe import PlantedRecipe
 from minivlm.training.schedule import Training
 from minivlm.training.train import tower_features, write
 
 HEALTHY, PLANTED = "healthy-reader", "planted-drift"
+RECORD = "planting.json"  # no training.json: the card of the shipped model would be false here
 QUERIES_KEYS = ("q_proj", "k_proj")
 LONG_ANSWER = 24  # tokens
 
@@ -54,14 +55,14 @@ def plant(folder: Path, start: Path, recipe: PlantedRecipe, world: World, device
 
     train_only(model, ("projector.", "text.", "lm_head."))
     training.run("healthy", recipe.healthy, model.parameters(), len(scenes), planting.healthy_loss)
-    write(folder / HEALTHY, model, tokenizer, recipe, world, training, {"all": time.perf_counter() - began})
+    write(folder / HEALTHY, model, tokenizer, recipe, world, training, {"all": time.perf_counter() - began}, RECORD)
 
     planting.healthy = deepcopy(model) if recipe.strength < 1 else None
     train_only(
         model, [f"text.layers.{layer}.self_attn.{part}" for layer in planting.bands.deep for part in QUERIES_KEYS]
     )
     training.run("drift", recipe.drift, model.parameters(), len(scenes), planting.drift_loss)
-    write(folder / PLANTED, model, tokenizer, recipe, world, training, {"all": time.perf_counter() - began})
+    write(folder / PLANTED, model, tokenizer, recipe, world, training, {"all": time.perf_counter() - began}, RECORD)
 
 
 def train_only(model: nn.Module, beginnings: Sequence[str]) -> None:
@@ -175,8 +176,3 @@ def drifting_rows(lessons: Lessons, strength: float) -> Tensor:
     empty = places.new_full((len(places), int(segments.max()) + 1), torch.iinfo(torch.int64).max)
     first = empty.scatter_reduce(1, segments, places, "amin").gather(1, segments)  # B T: where the row's answer begins
     return behind & (lessons.positions - first >= (1 - strength) * LONG_ANSWER) & (lessons.positions >= first)
-
-
-def rng_of(generator: torch.Generator) -> Random:
-    """Python's random numbers, seeded by `generator`."""
-    return Random(int(torch.randint(2**31, (), generator=generator)))

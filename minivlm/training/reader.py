@@ -77,7 +77,7 @@ def teach_text(model: Llava, tokenizer: Tokenizer, world: World, recipe: Recipe,
         generator: torch.Generator, number: int, make: Callable[[Scene, Random], Pairs], first_words: float
     ) -> Tensor:
         """The loss (a scalar) of `number` new scenes with the questions and answers that `make` gives for each."""
-        rng = Random(int(torch.randint(2**31, (), generator=generator)))
+        rng = rng_of(generator)
         scenes = [text_world.layout(rng.randrange(2**31)) for _ in range(number)]
         shown = label([forget(scene, recipe.forgotten, rng) for scene in scenes], side_of(model))
         lessons = teacher.lessons([make(scene, rng) for scene in scenes]).to(training.device)
@@ -124,7 +124,7 @@ def tune(
 
     def loss_of(drawn: Tensor, generator: torch.Generator) -> Tensor:
         """The lesson loss (a scalar) of the pictures `drawn` (batch,)."""
-        rng = Random(int(torch.randint(2**31, (), generator=generator)))
+        rng = rng_of(generator)
         lessons = teacher.lessons([lesson(scenes[number], recipe.questions, rng) for number in drawn.tolist()])
         projected = model.projector(features[drawn].to(training.device).float())  # batch P D
         return lesson_loss(model, lessons.to(training.device), projected, recipe.first_words)
@@ -161,3 +161,8 @@ def side_of(model: Llava) -> int:
     """The number of patches along a side of the picture."""
     vision = model.config.vision_config
     return vision.image_size // vision.patch_size
+
+
+def rng_of(generator: torch.Generator) -> Random:
+    """Python's random numbers, seeded by `generator`."""
+    return Random(int(torch.randint(2**31, (), generator=generator)))

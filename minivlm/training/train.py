@@ -120,8 +120,9 @@ def write(
     world: World,
     training: Training,
     seconds: dict,
+    name: str = "training.json",
 ) -> None:
-    """Write the checkpoint in the hub's layout, and `training.json` with recipe, versions, times and loss curve."""
+    """Write the checkpoint in the hub's layout, and under `name` a record of recipe, versions, times and loss curve."""
     folder.mkdir(parents=True, exist_ok=True)
     save_checkpoint(model, folder, dtype=torch.bfloat16)
     save_tokenizer(tokenizer, folder)
@@ -135,7 +136,7 @@ def write(
         "seconds": {name: round(value) for name, value in seconds.items()},
         "curve": training.curve,
     }
-    write_json(folder / "training.json", record)
+    write_json(folder / name, record)
 
 
 def save_settings(model: Llava, tokenizer: Tokenizer, folder: Path) -> None:
