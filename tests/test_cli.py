@@ -29,7 +29,8 @@ from minivlm.experiments.card import CAPTION_ROWS, HEAD
 from minivlm.experiments.demo import save
 from minivlm.experiments.exam import SKILLS, examine
 from minivlm.inference.generate import Generation
-from minivlm.inference.load import load, shipped_model
+from minivlm.inference.load import load
+from minivlm.inference.shipped import shipped_model
 from minivlm.inputs.image import MODES
 from minivlm.toyworld import HELD_OUT, TRAINING
 from minivlm.toyworld.world import SUBSTITUTIONS, WORLDS

@@ -19,7 +19,8 @@ from minivlm.experiments.demo_text import LEGEND, MARKED, Page, describe, mark, 
 from minivlm.experiments.trials import MOST
 from minivlm.inference import load as loading
 from minivlm.inference.answer import Answer
-from minivlm.inference.load import load, shipped_model
+from minivlm.inference.load import load
+from minivlm.inference.shipped import shipped_model
 from minivlm.toyworld import HELD_OUT, SUBSTITUTIONS
 from minivlm.toyworld.questions import about
 from minivlm.toyworld.themes import missing_companions

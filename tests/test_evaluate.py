@@ -14,7 +14,7 @@ from PIL import Image
 
 from minivlm.cli import main as cli
 from minivlm.evaluation import runner
-from minivlm.inference.load import shipped_model
+from minivlm.inference.shipped import shipped_model
 from minivlm.toyworld import HELD_OUT
 
 SCENES = ("--data", "scenes:0", "--device", "cpu", "--dtype", "float32")

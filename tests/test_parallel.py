@@ -26,7 +26,7 @@ import minivlm
 from minivlm.errors import ConfigError
 from minivlm.inference.effect import effect_of
 from minivlm.inference.generate import Generation, new_cache, steps
-from minivlm.inference.load import shipped_model
+from minivlm.inference.shipped import shipped_model
 from minivlm.model import CLVA, EAH, Llava, Mitigation
 from support.sharp_model import LAYERS, THRESHOLD, batch, sharp_llava
 from support.tiny_model import SLOT, WORDS, tiny_config, tiny_llava

@@ -15,7 +15,7 @@ from minivlm.__main__ import main
 from minivlm.cli.options import knows_scenes
 from minivlm.errors import ConfigError
 from minivlm.experiments import positive_control
-from minivlm.inference.load import shipped_model
+from minivlm.inference.shipped import shipped_model
 from minivlm.model import Mitigation
 from minivlm.stats import Ratio, resamples
 from minivlm.toyworld.scenes import Scene, Thing

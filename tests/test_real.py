@@ -26,7 +26,7 @@ from minivlm.checkpoints.download import find_or_download
 from minivlm.checkpoints.load import free_host_memory
 from minivlm.checkpoints.parity import parity_ladder
 from minivlm.files import read_json_file
-from minivlm.inference.load import shipped_model
+from minivlm.inference.shipped import shipped_model
 from minivlm.inputs.image import ImagePreprocessing
 from minivlm.toyworld.world import HELD_OUT
 

@@ -10,6 +10,9 @@ from minivlm.files import printable
 
 COLUMNS = ("module", "in the file", "count", "shape", "dtype", "MB", "shards", "seconds")
 
+PLANTING = "planting.json"  # beside weights of `minivlm train planted-drift`: how they were made
+PLANTED = "Where this model looks was planted by us: what it shows says nothing about LLaVA (see its README.md)."
+
 
 @dataclass(frozen=True)
 class Group:
@@ -116,6 +119,8 @@ def remarks_on(plan: Plan) -> list[str]:
         remarks.append(f"A sliding window is not implemented: prompts of more than {text.sliding_window} are refused.")
     if plan.reading.config.image_token_index == text.vocab_size:
         remarks.append(f"Image slots have the id {text.vocab_size}, one past the embedding.")
+    if (plan.folder.path / PLANTING).is_file():
+        remarks.append(PLANTED)
     if len(dtypes) > 1:
         remarks.append(f"The files mix {' and '.join(dtypes)}.")
     return remarks

@@ -56,7 +56,7 @@ def no_options(parser: argparse.ArgumentParser) -> None:
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Add the options of a `ModelRequest`; see `options.load_vlm`."""
     group = parser.add_argument_group("model")
-    group.add_argument("--model", metavar="M", help="a folder or a hub name (default: the shipped model)")
+    group.add_argument("--model", metavar="M", help="a folder, a hub name, or one of `minivlm models` (default: tiny)")
     group.add_argument("--revision", help="branch, tag or commit of a hub name (default: the hub's main branch)")
     group.add_argument("--device", help="cpu, cuda, cuda:1 or mps (default: cuda where there is one, else cpu)")
     group.add_argument("--dtype", choices=DTYPES, help="of the computation (default: what suits files and device)")

@@ -26,7 +26,7 @@ from minivlm.cli.options import (
     retyped,
 )
 from minivlm.cli.terminal import print_json, questions, remark, say, warnings_afterwards
-from minivlm.errors import CheckpointError, MinivlmError
+from minivlm.errors import MinivlmError
 from minivlm.evaluation.settings import UsageError, value_of
 from minivlm.shell import END_OF_INPUT, FAILED, INTERRUPTED
 
@@ -135,7 +135,8 @@ def demo(request: DemoRequest) -> int | None:
         kinds = (("scenes", "world"), ("model", *LOADING), ("out",))
         scenes, model, out = (retyped(request, *options) for options in kinds)
         proposals = demo_text.try_next(shown, seed, scenes, model, out, page)
-        print(demo_text.tell(shown, seed, time.perf_counter() - start, page), proposals, sep="\n\n")
+        notes = vlm.report.notes if vlm.report else ()
+        print(demo_text.tell(shown, seed, time.perf_counter() - start, page, notes), proposals, sep="\n\n")
     return INTERRUPTED if any(one.interrupted for one in shown) else None
 
 
@@ -243,18 +244,9 @@ def check(request: CheckRequest) -> None:
     Raises `CheckpointError` if it does not fit, or was never downloaded.
     """
     from minivlm.checkpoints import inspect_checkpoint
-    from minivlm.checkpoints.download import HUB_NAME, find_in_cache
+    from minivlm.inference.shipped import folder_here
 
-    folder = Path(request.path).expanduser()
-    if not folder.exists() and HUB_NAME.fullmatch(request.path):
-        cached = find_in_cache(request.path, request.revision)
-        if cached is None:
-            revision = f" --revision {request.revision}" if request.revision else ""
-            raise CheckpointError(
-                f"{request.path} is no folder, and the hub's cache has no complete copy of a model of that name. "
-                f"Fetch it with `minivlm download {request.path}{revision}`."
-            )
-        folder = cached
+    folder = folder_here(request.path, request.revision)
     report = inspect_checkpoint(folder, vision_tower=request.vision_tower)
     print_json(report.as_dict()) if request.json else print(report.card())
 
@@ -263,7 +255,11 @@ def download(request: DownloadRequest) -> None:
     """Fetch a model from the hub into its cache, and print the folder. Raises `CheckpointError` if that fails."""
     from minivlm.checkpoints.download import HUB_NAME, download
     from minivlm.checkpoints.known import hub_name
+    from minivlm.inference.shipped import is_shipped, shipped_model
 
+    if is_shipped(request.name):
+        print(shipped_model(request.name))  # it is here already
+        return
     if not HUB_NAME.fullmatch(hub_name(request.name)):
         raise UsageError(
             "NAME must be a short name that `minivlm models` lists, or a hub name such as llava-hf/llava-1.5-7b-hf, "

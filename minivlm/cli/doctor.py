@@ -129,7 +129,7 @@ def memory() -> dict[str, int | None]:
 def shipped_model() -> str | None:
     """The folder of the model that comes with minivlm; None if it is missing."""
     from minivlm.errors import CheckpointError
-    from minivlm.inference.load import shipped_model
+    from minivlm.inference.shipped import shipped_model
 
     try:
         return str(shipped_model())

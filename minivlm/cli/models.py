@@ -5,6 +5,10 @@ from typing import Any
 from minivlm.checkpoints.known import KNOWN_MODELS
 from minivlm.cli import doctor
 
+COME_ALONG = (
+    "With minivlm come tiny, the default, and healthy-reader and planted-drift, a positive control: where they look",
+    "was planted by us.",
+)
 DTYPES = {"float32": 4, "bfloat16": 2}  # bytes of a number
 
 
@@ -33,7 +37,13 @@ def as_text(models: dict[str, Any]) -> str:
     rows = [head, *(row(name, model) for name, model in models.items())]
     widths = [max(len(line[column]) for line in rows) for column in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in rows]
-    lines += ["", "* is on this machine. Memory is a rough estimate, with one picture in the prompt.", ""]
+    lines += [
+        "",
+        *COME_ALONG,
+        "",
+        "* is on this machine. Memory is a rough estimate, with one picture in the prompt.",
+        "",
+    ]
     return "\n".join([*lines, f"minivlm download {next(iter(models))}"])
 
 

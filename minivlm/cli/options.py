@@ -102,7 +102,9 @@ def load_vlm(request: ModelRequest, *, bound_for: torch.device | None = None) ->
 
 def knows_scenes(vlm: VLM) -> bool:
     """Whether the model learned from drawn scenes, as the record of its training beside the weights tells."""
-    records = ("training.json", "planting.json")
+    from minivlm.checkpoints.checkpoint_report import PLANTING
+
+    records = ("training.json", PLANTING)
     return vlm.report is not None and any((Path(vlm.report.path) / name).is_file() for name in records)
 
 

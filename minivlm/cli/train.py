@@ -133,7 +133,7 @@ def train_tiny(request: TrainRequest, folder: Path, device: str) -> Path:
 
 def train_planted(request: TrainRequest, folder: Path, device: str) -> Path:
     """Train the healthy reader from the shipped model, then plant the drift; returns the folder of the second."""
-    from minivlm.inference.load import shipped_model
+    from minivlm.inference.shipped import shipped_model
     from minivlm.toyworld.world import TRAINING
     from minivlm.training.planted import PLANTED, plant
     from minivlm.training.recipe import PlantedRecipe

@@ -15,7 +15,7 @@ from minivlm.course.reference import PUBLIC, Reference
 from minivlm.course.zoo import write_zoo
 from minivlm.errors import CourseError
 from minivlm.files import parse_json, write_json
-from minivlm.inference.load import shipped_model
+from minivlm.inference.shipped import shipped_model
 
 NOTE = "assignment.json"
 KIT = PACKAGE / "course" / "kit"

@@ -63,10 +63,14 @@ class Page:
         return f"{GREEN if mark[0][0] in '[r' else RED}{mark[0]}{NORMAL}"
 
 
-def tell(shown: Sequence[Shown], seed: int, seconds: float, page: Page) -> str:
-    """The whole output: the legend, all scenes, and the summary; `seconds`: how long the answers took."""
+def tell(shown: Sequence[Shown], seed: int, seconds: float, page: Page, notes: Sequence[str] = ()) -> str:
+    """The whole output: the legend with `notes` about the model, all scenes, and the summary.
+
+    `seconds`: how long the answers took.
+    """
     scenes = [describe(one, number, page) for number, one in enumerate(shown, 1)]
-    return "\n\n".join([page.paragraph(f"Seed {seed}. {LEGEND}"), *scenes, summary(shown, seconds, page)])
+    legend = " ".join((f"Seed {seed}.", LEGEND, *notes))
+    return "\n\n".join([page.paragraph(legend), *scenes, summary(shown, seconds, page)])
 
 
 def describe(shown: Shown, number: int, page: Page) -> str:

@@ -9,8 +9,9 @@ import torch
 from minivlm.checkpoints import load_checkpoint
 from minivlm.checkpoints.devices import default_device
 from minivlm.checkpoints.download import find_or_download
-from minivlm.errors import CheckpointError, ConfigError, PromptError
+from minivlm.errors import ConfigError, PromptError
 from minivlm.files import read_json_file, torchrun
+from minivlm.inference.shipped import is_shipped, shipped_model
 from minivlm.inference.vlm import VLM
 from minivlm.inputs.chat_template import read_chat_template
 from minivlm.inputs.image import ImagePreprocessing, default_mode
@@ -32,7 +33,7 @@ def load(
     revision: str | None = None,
     bound_for: str | torch.device | None = None,
 ) -> VLM:
-    """Load a LLaVA checkpoint: the shipped model (no name), a folder, or a name on the hub.
+    """Load a LLaVA checkpoint: the shipped model (no name), another of `SHIPPED`, a folder, or a name on the hub.
 
     A hub name is looked up in the hub's cache and downloaded if it is not there; otherwise nothing touches the network.
     `device`: "cuda" where there is one, else "cpu". `dtype`: see `minivlm.checkpoints.devices`. `template`: a name of
@@ -44,7 +45,7 @@ def load(
     """
     if template is not None and template not in TEMPLATES:
         raise PromptError(f"There is no template {template!r}; known are {', '.join(TEMPLATES)}.")
-    folder = shipped_model() if name_or_path is None else find_or_download(name_or_path, revision=revision)
+    folder = model_folder(name_or_path, revision)
     device = device or default_device()
     loaded = load_checkpoint(folder, device=device, dtype=dtype, vision_tower=vision_tower, bound_for=bound_for)
     config, folder = loaded.config, loaded.folder
@@ -54,9 +55,16 @@ def load(
         tokenizer=read_tokenizer(folder, config, template),
         preprocessing=read_preprocessing(folder, config.vision_config, image_mode),
         template=template,
-        name=f"minivlm/{folder.name}" if name_or_path is None else str(name_or_path),
+        name=f"minivlm/{folder.name}" if is_shipped(name_or_path) else str(name_or_path),
         report=loaded.report,
     )
+
+
+def model_folder(name: str | Path | None, revision: str | None = None) -> Path:
+    """The folder of a model by its name as `load` takes it; it is downloaded if it is on the hub alone."""
+    if name is None:
+        return shipped_model()
+    return shipped_model(str(name)) if is_shipped(name) else find_or_download(name, revision=revision)
 
 
 def own_template(folder: Path, default: str) -> str:
@@ -86,18 +94,6 @@ def read_tokenizer(folder: Path, config: LlavaConfig, template: str) -> Tokenize
     if (end := TEMPLATES[template].end_of_answer) is not None:
         tokenizer.stop_at(ids[end])
     return tokenizer
-
-
-def shipped_model() -> Path:
-    """The folder of the model that comes with the package, installed or in the repository."""
-    here = Path(__file__).resolve().parents[1]  # the package
-    for folder in (here / "shipped" / "tiny", here.parent / "weights" / "tiny"):
-        if (folder / "config.json").is_file():
-            return folder
-    raise CheckpointError(
-        f"The shipped model was not found, neither in {here / 'shipped'} nor in {here.parent / 'weights'}. "
-        "Install minivlm again, or make the model with `minivlm train`."
-    )
 
 
 def read_preprocessing(folder: Path, tower: VisionConfig, mode: str | None) -> ImagePreprocessing:

@@ -23,7 +23,9 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from minivlm.checkpoints.checkpoint_report import PLANTING
 from minivlm.inference.load import load
+from minivlm.inference.shipped import HEALTHY, PLANTED
 from minivlm.model import NO_MITIGATION, Layout, Llava, Mitigation, Watch
 from minivlm.model.call import Call
 from minivlm.model.decoder import DecoderOutput
@@ -38,8 +40,6 @@ from minivlm.training.recipe import PlantedRecipe
 from minivlm.training.schedule import Training
 from minivlm.training.train import tower_features, write
 
-HEALTHY, PLANTED = "healthy-reader", "planted-drift"
-RECORD = "planting.json"  # no training.json: the card of the shipped model would be false here
 QUERIES_KEYS = ("q_proj", "k_proj")
 LONG_ANSWER = 24  # tokens
 
@@ -53,16 +53,20 @@ def plant(folder: Path, start: Path, recipe: PlantedRecipe, world: World, device
     features = tower_features(model, torch.from_numpy(pixels), training.device)
     planting = Planting(model, tokenizer, features, scenes, recipe)
 
+    def save(name: str) -> None:
+        seconds = {"all": time.perf_counter() - began}
+        write(folder / name, model, tokenizer, recipe, world, training, seconds, PLANTING)
+
     train_only(model, ("projector.", "text.", "lm_head."))
     training.run("healthy", recipe.healthy, model.parameters(), len(scenes), planting.healthy_loss)
-    write(folder / HEALTHY, model, tokenizer, recipe, world, training, {"all": time.perf_counter() - began}, RECORD)
+    save(HEALTHY)
 
     planting.healthy = deepcopy(model) if recipe.strength < 1 else None
     train_only(
         model, [f"text.layers.{layer}.self_attn.{part}" for layer in planting.bands.deep for part in QUERIES_KEYS]
     )
     training.run("drift", recipe.drift, model.parameters(), len(scenes), planting.drift_loss)
-    write(folder / PLANTED, model, tokenizer, recipe, world, training, {"all": time.perf_counter() - began}, RECORD)
+    save(PLANTED)
 
 
 def train_only(model: nn.Module, beginnings: Sequence[str]) -> None:

@@ -1,0 +1,49 @@
+"""The models that come with the package, and where they are."""
+
+from pathlib import Path
+
+from minivlm.checkpoints.download import HUB_NAME, find_in_cache
+from minivlm.checkpoints.known import hub_name
+from minivlm.errors import CheckpointError
+
+TINY = "tiny"  # the model that is loaded if none is named
+HEALTHY, PLANTED = "healthy-reader", "planted-drift"  # a positive control for CLVA, see `minivlm.training.planted`
+SHIPPED = (TINY, HEALTHY, PLANTED)
+
+
+def shipped_model(name: str = TINY) -> Path:
+    """The folder of one of SHIPPED, in the installed package or in the repository. Raises `CheckpointError`."""
+    package = Path(__file__).resolve().parents[1]
+    places = package / "shipped", package.parent / "weights"
+    for place in places:
+        if (place / name / "config.json").is_file():
+            return place / name
+    train = "minivlm train" if name == TINY else "minivlm train planted-drift"
+    raise CheckpointError(
+        f"The shipped model {name} was not found, neither in {places[0]} nor in {places[1]}. "
+        f"Install minivlm again, or make the model with `{train}`."
+    )
+
+
+def is_shipped(name: str | Path | None) -> bool:
+    """Whether `load` takes a name for a shipped model's: one of SHIPPED, and no folder here is called so."""
+    return name is None or (str(name) in SHIPPED and not Path(name).exists())
+
+
+def folder_here(name: str, revision: str | None = None) -> Path:
+    """The folder of a model that is on this machine, by its name as `load` takes it; a folder need not exist.
+
+    Raises `CheckpointError` for a name on the hub that was never downloaded.
+    """
+    if is_shipped(name):
+        return shipped_model(name)
+    folder = Path(name).expanduser()
+    if folder.exists() or not HUB_NAME.fullmatch(hub_name(name)):
+        return folder
+    if (cached := find_in_cache(name, revision)) is None:
+        options = f" --revision {revision}" if revision else ""
+        raise CheckpointError(
+            f"{name} is no folder, and the hub's cache has no complete copy of a model of that name. "
+            f"Fetch it with `minivlm download {name}{options}`."
+        )
+    return cached
