@@ -3,6 +3,7 @@
 fp32: 1e-6 where a number is written out by hand; 1e-2 where a map was kept in fp16 and differences are divided.
 """
 
+from dataclasses import replace
 from math import log, sqrt
 from pathlib import Path
 
@@ -14,14 +15,14 @@ import minivlm
 from minivlm import CLVA, ConfigError, EvaluationError
 from minivlm.inference.trace import PARTS
 from minivlm.inputs.patches import patch_mask
+from minivlm.lens.curve import Curve, bootstrap
 from minivlm.lens.drift import (
     MEASURES,
-    Curve,
     TracedScene,
-    bootstrap,
     by_kind,
     cosine,
     drift,
+    gates,
     image_maps,
     jensen_shannon,
     layer_similarities,
@@ -158,6 +159,16 @@ def test_drift_by_hand():
     near(found.anchor_cosine[0, 4], 0.2 / (length * 5 / 7))
     near(found.anchor_divergence[0, 4], jensen_shannon(torch.tensor(n), torch.tensor(a)))
     near(found.noise_divergence[0, 3], jensen_shannon(STACK[0, 3], STACK[0, 0]))
+
+
+def test_the_gate_of_each_layer_by_hand():
+    """0 where the middle is, and below; 1 at the noise; in between, the share of the way back."""
+    found, middle = gates(STACK, BY_HAND), [0.2, 0.4, 0.3, 0.1]
+    start = sum(x * y for x, y in zip(middle, N, strict=True)) / sqrt(0.3 * 0.28)
+    third = (0.4 * 0.2 + 2 * 0.3 * 0.2) / sqrt(0.34 * 0.28)
+    near(found, [[1, 0, 0, max(0, (third - start) / (1 - start)), 1]])
+    assert (gates(STACK, replace(BY_HAND, gate=False)) == 1).all()
+    assert gates(torch.zeros(0, 5, 4), BY_HAND).shape == (0, 5)
 
 
 def test_each_row_has_its_own_noise_and_anchor():

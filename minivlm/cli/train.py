@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,39 +135,57 @@ def train_tiny(request: TrainRequest, folder: Path, device: str) -> Path:
 
 def train_planted(request: TrainRequest, folder: Path, device: str) -> Path:
     """Train the healthy reader from the shipped model, then plant the drift; returns the folder of the second."""
-    from minivlm.inference.shipped import shipped_model
+    from minivlm.experiments.planted_card import write_cards
+    from minivlm.inference.shipped import PLANTED, shipped_model
     from minivlm.toyworld.world import TRAINING
-    from minivlm.training.planted import PLANTED, plant
+    from minivlm.training.planted import plant
     from minivlm.training.recipe import PlantedRecipe
 
     recipe = replace(PlantedRecipe.quick() if request.quick else PlantedRecipe(), seed=request.seed)
     recipe = recipe if request.strength is None else replace(recipe, strength=request.strength)
     plant(folder, shipped_model(), recipe, TRAINING, device)
+    write_cards(folder)
     return folder / PLANTED
 
 
 def exam(request: ExamRequest) -> None:
     """Measure a model on new scenes, print the tables, and write figures and the model's card into `out`."""
-    from minivlm.experiments.exam import card_file
-    from minivlm.experiments.model_card import write_card
-
     kind = "methods" if request.methods else "layers" if request.layers else "gates" if request.healthy else "exam"
     out = writable_folder(request.out) if request.out else None
     vlm = load_vlm(request)
-    folder = None if vlm.report is None else Path(vlm.report.path)
-    # the card describes the training, so only a model with training.json has one
-    card = card_file(out) if out and folder and (folder / "training.json").is_file() else None
+    write = card_writer(vlm, kind, out) if out else None
+    scenes = request.scenes or SCENES[kind]
     if request.healthy:
-        figures, text = exam_gates(
-            vlm, load_vlm(replace(request, model=request.healthy)), request.scenes or SCENES[kind]
-        )
+        figures, text = exam_gates(vlm, load_vlm(replace(request, model=request.healthy)), scenes)
     else:
-        figures, text = EXAMS[kind](vlm, request.scenes or SCENES[kind], out)
+        figures, text = EXAMS[kind](vlm, scenes, out)
     if out:
         write_json(out / f"{kind}.json", figures)
-    if card and folder:
-        write_card(card.parent, folder)
+    if write:
+        write(figures)
     print_json(figures) if request.json else print(text, end="")
+
+
+def card_writer(vlm: VLM, kind: str, out: Path) -> Callable[[dict[str, Any]], None] | None:
+    """What writes the model's card with the figures of an exam; None for a model that minivlm did not train.
+
+    The card says how the model was trained, which a record beside the weights tells. Raises `EvaluationError` if a file
+    of another kind would be overwritten.
+    """
+    from minivlm.checkpoints.checkpoint_report import PLANTING
+    from minivlm.experiments import planted_card
+    from minivlm.experiments.exam import card_file
+    from minivlm.experiments.model_card import write_card
+    from minivlm.inference.shipped import PLANTED
+
+    folder = Path(vlm.report.path) if vlm.report else None
+    if folder and kind == "gates" and (folder / PLANTING).is_file():
+        card_file(out, planted_card.TITLES[PLANTED])
+        return partial(planted_card.write_card, folder, out)
+    if folder and kind != "gates" and (folder / "training.json").is_file():
+        card_file(out)
+        return lambda figures: write_card(out, folder)
+    return None
 
 
 def exam_captions(vlm: VLM, scenes: int, out: Path | None) -> tuple[dict[str, Any], str]:

@@ -75,10 +75,10 @@ def circumstances(vlm: VLM) -> dict[str, str]:
     }
 
 
-def card_file(folder: Path) -> Path:
-    """The path of the card, README.md in `folder`. Raises `EvaluationError` if that is a file minivlm did not write."""
+def card_file(folder: Path, title: str = HEAD.splitlines()[0]) -> Path:
+    """The path of the card, README.md in `folder`. Raises `EvaluationError` if that file exists with another title."""
     file = folder / "README.md"
-    if file.exists() and file.read_text("utf-8", "replace").splitlines()[:1] != HEAD.splitlines()[:1]:
+    if file.exists() and file.read_text("utf-8", "replace").splitlines()[:1] != [title]:
         raise EvaluationError(
             f"{file} is not a card that minivlm wrote, and would be overwritten by one. "
             "Give another folder with --out, or move it away."

@@ -15,6 +15,7 @@ from minivlm.inference.batches import ask_all
 from minivlm.inference.trace import Trace
 from minivlm.inference.vlm import VLM
 from minivlm.lens import drift
+from minivlm.lens.curve import bootstrap
 from minivlm.lens.drift import MEASURES, TracedScene
 from minivlm.lens.words import Word, words
 from minivlm.model import CLVA, EAH
@@ -49,7 +50,7 @@ def by_layer(vlm: VLM, scenes: Sequence[Scene], traced: Sequence[TracedScene]) -
     clva, whole = CLVA.for_model(vlm.model.config), without_dropping(traced)
     threshold = EAH.for_model(vlm.model.config).threshold
     measured = {name: drift.by_kind(whole, measure) for name, measure in CURVES.items()}
-    density = drift.bootstrap([drift.sink_density(one.trace, threshold)[None] for one in traced])  # 1 L H each
+    density = bootstrap([drift.sink_density(one.trace, threshold)[None] for one in traced])  # 1 L H each
     return {
         **circumstances(vlm),
         "scenes": len(scenes),

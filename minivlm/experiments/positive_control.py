@@ -149,10 +149,9 @@ def map_figures(vlm: VLM, scenes: Sequence[Scene]) -> MapFigures:
         if not naming:
             continue
         maps = drift.maps_at(scene, naming)  # rows L P
-        deep, sources = maps[:, list(clva.deep_layers)], drift.noise_and_anchor(maps, clva)
-        here, middle = (drift.cosine(part, sources.noise) for part in (deep, sources.middle))  # rows deep, rows 1
-        cosines.append(here.flatten())
-        gates.append(((here - middle) / (1 - middle).clamp(min=1e-6)).clamp(0, 1).mean(dim=1))
+        deep = list(clva.deep_layers)
+        cosines.append(drift.cosine(maps[:, deep], drift.noise_and_anchor(maps, clva).noise).flatten())
+        gates.append(drift.gates(maps, clva)[:, deep].mean(dim=1))
         there = drift.of_kind(scene, "true")
         boxes += [drift.evidence(scene, there)[:, list(clva.anchor_layers)].mean(dim=1)] if there else []
     return MapFigures(float(torch.cat(cosines).mean()), float(torch.cat(boxes).nanmean()), torch.cat(gates))
