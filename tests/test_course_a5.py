@@ -16,7 +16,9 @@ from support.course_tools import HOLLOW, SEED, WHOLE, faults, states, write_vers
 
 ROW = assignment("a5")
 WIDENED, AT_ONCE = "test_the_picture_alone_is_widened", "test_all_rows_at_once"
-QUICK = {task.test for task in ROW.tasks} - {WIDENED, AT_ONCE}  # the limits of these two are tested last
+MENDED = "test_a_planted_drift_is_mended"
+# the limits of two are tested last; a model that writes captions under every known answer would take minutes
+QUICK = {task.test for task in ROW.tasks} - {WIDENED, AT_ONCE, MENDED}
 
 IN_CONTROLLED = "model/clva.py", "controlled"
 IN_DRIFT_GATE = "model/clva.py", "drift_gate"
@@ -969,6 +971,55 @@ ANSWERS = Answers(
     },
     RIGHT_ANSWERS,
 )
+MENDING = {
+    "anchor and noise exchanged": (
+        "a_planted_drift_is_mended",
+        (IN_PULL_TO_ANCHOR, T, "t = (1 - clva.omega * r) * p + clva.omega * r * noise - clva.beta * r * anchor"),
+    ),
+    "nothing is pulled": ("a_planted_drift_is_mended", (IN_PULL_TO_ANCHOR, T, "t = p")),
+    "the gate the wrong way round": (
+        "a_planted_drift_is_mended",
+        (IN_DRIFT_GATE, "((here - middle) / room)", "((middle - here) / room)"),
+    ),
+    "always swapped": (
+        "a_planted_drift_is_mended",
+        (
+            IN_FIND_ANCHOR,
+            "(clva.anchor_layers, clva.noise_layers) if clva.swapped else (clva.noise_layers, clva.anchor_layers)",
+            "(clva.anchor_layers, clva.noise_layers)",
+        ),
+    ),
+    "always shuffled": (
+        "a_planted_drift_is_mended",
+        (
+            IN_FIND_ANCHOR,
+            "controlled(anchor, layout, clva)",
+            "controlled(anchor, layout, CLVA(anchor='shuffled'))",
+        ),
+    ),
+    "never shuffled": (
+        "a_planted_drift_is_mended",
+        (IN_FIND_ANCHOR, "controlled(anchor, layout, clva)", "anchor"),
+    ),
+    "the first sample's anchor for all": (
+        "a_planted_drift_is_mended",
+        (IN_PULL_TO_ANCHOR, "found.anchor[:, None]", "found.anchor[:1, None]"),
+    ),
+    "under a cache nothing happens, a bug of the zoo": (
+        "a_planted_drift_is_mended",
+        (
+            ("model/llava.py", "Llava.layout"),
+            "image = cache.mark(image) if cache is not None else image",
+            "image = nn.functional.pad(image, (past, 0))",
+        ),
+    ),
+}
+ON_A_MODEL = Answers(
+    "a5",
+    frozenset({MENDED, "test_outliers_are_cut", "test_kappa"}),
+    {"mending": (MENDING, "outliers_are_cut kappa")},
+    {},
+)
 TELLING = (
     "map: each head's map normalised, then their mean",
     "outliers: over the sample's patches, seen or not",
@@ -1071,6 +1122,22 @@ def test_another_seed_judges_alike():
     for name in TELLING:
         ANSWERS.check_wrong(found, name)
     assert all(faults(found[name]) == {} for name in RIGHT_ANSWERS)
+
+
+@pytest.fixture(scope="module")
+def found_on_a_model():
+    """Verdicts of the test that lets a planted model write captions."""
+    return ON_A_MODEL.judged()
+
+
+def test_the_reference_mends_a_planted_drift(found_on_a_model):
+    assert set(states(found_on_a_model, WHOLE).values()) == {RIGHT}
+    assert set(states(found_on_a_model, HOLLOW).values()) == {OPEN}
+
+
+@pytest.mark.parametrize("answer", ON_A_MODEL.wrong)
+def test_a_wrong_answer_mends_no_planted_drift(found_on_a_model, answer):
+    ON_A_MODEL.check_wrong(found_on_a_model, answer)
 
 
 @pytest.mark.slow

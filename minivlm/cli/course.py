@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class StartRequest(Request):
-    """Which assignment to start, and its new folder."""
+    """Which assignment to start, its new folder, and whether it gets copies of the weights instead of links."""
 
     assignment: str
     folder: str
+    copy_weights: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ def start_assignment(request: StartRequest) -> None:
     row = assignment(request.assignment)
     doing = f"Writing {request.folder}" if row.is_zoo else f"Running the tests of {row.name}, for the values to expect"
     remark(f"{doing} …")
-    folder = start(row, Path(request.folder)).path
+    folder = start(row, Path(request.folder), request.copy_weights).path
     print(f"{folder} is ready for {row.name} · {row.title}. Begin with {folder / row.name}.ipynb.")
 
 
@@ -137,6 +138,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def start_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("assignment", metavar="NAME", help="a1 to a7, see `minivlm course list`")
     parser.add_argument("folder", metavar="DIR", help="a new folder")
+    copy = "copy the shipped models into it (default: links to them), for a folder that goes to another machine"
+    parser.add_argument("--copy-weights", action="store_true", help=copy)
 
 
 def check_options(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,7 @@
 """A student's folder, written and read: the package with holes, tests, expected values and a handout."""
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
@@ -15,9 +16,10 @@ from minivlm.course.reference import PUBLIC, Reference
 from minivlm.course.zoo import write_zoo
 from minivlm.errors import CourseError
 from minivlm.files import parse_json, write_json
-from minivlm.inference.shipped import shipped_model
+from minivlm.inference.shipped import SHIPPED, shipped_model
 
 NOTE = "assignment.json"
+WEIGHTS = "weights"  # the folder of the models
 KIT = PACKAGE / "course" / "kit"
 PYTEST = '[tool.pytest.ini_options]\npythonpath = ["."]\ntestpaths = ["tests"]\n'
 README = """# {name} · {title}
@@ -65,10 +67,11 @@ class Folder:
         return cls(path, assignment(str(name)))
 
 
-def start(row: Assignment, folder: Path) -> Folder:
+def start(row: Assignment, folder: Path, copy_weights: bool = False) -> Folder:
     """Write everything that a student needs into `folder`, which must be new or empty.
 
-    No solution is written in a readable form, neither this assignment's nor another's: see `write_package`. Raises
+    No solution is written in a readable form, neither this assignment's nor another's: see `write_package`. The weights
+    are links to the installed ones, or copies with `copy_weights`, for a folder that goes to another machine. Raises
     `CourseError` if the folder is not empty, or this package cannot give what is needed.
     """
     require_whole()
@@ -79,7 +82,7 @@ def start(row: Assignment, folder: Path) -> Folder:
     folder.mkdir(parents=True, exist_ok=True)
     write_package(row, folder)
     write_tests(row, folder / "tests", expected)
-    shutil.copytree(shipped_model(), folder / "weights" / "tiny")
+    lend_weights(folder, copy=copy_weights)
     shutil.copyfile(notebook, folder / notebook.name)
     write_notes(row, folder, packages)
     return Folder(folder, row)
@@ -100,6 +103,19 @@ def write_package(row: Assignment, folder: Path) -> None:
     store(code, package)
     if row.is_zoo:
         write_zoo(package)
+
+
+def lend_weights(folder: Path, copy: bool = False) -> None:
+    """Put the shipped models into `folder`/weights: links to them, or copies where the system allows no links."""
+    place = folder / WEIGHTS
+    place.mkdir()
+    for name in SHIPPED:
+        model = shipped_model(name)
+        if not copy:
+            with suppress(OSError):  # Windows allows links to some users alone
+                (place / name).symlink_to(model, target_is_directory=True)
+                continue
+        shutil.copytree(model, place / name)
 
 
 def require_file(path: Path) -> None:

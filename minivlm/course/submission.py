@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from minivlm.course.assignments import Assignment
-from minivlm.course.project import KIT, Folder, write_package
+from minivlm.course.project import KIT, Folder, lend_weights, write_package
 from minivlm.errors import CourseError
 
 LARGEST = 1_000_000  # bytes of a file that is handed in
@@ -49,6 +49,7 @@ def assemble(row: Assignment, folder: Path, project: Path) -> Iterator[str]:
     """Make a fresh project with this student's files in it; yields a sentence for each file that is not taken."""
     if not row.is_zoo:  # the zoo's tests run on copies of the whole package, see zoo.specimen
         write_package(row, project)
+        lend_weights(project)
     (project / "tests").mkdir()
     for name in row.handed_in:
         file = next((place for place in places(folder, name) if place.exists() or place.is_symlink()), None)

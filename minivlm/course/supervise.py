@@ -53,7 +53,7 @@ def supervise(project: Path, tests: Path, jobs: Sequence[Job], *, denied: Sequen
     """Run test functions of the file `tests` on the package `project/minivlm`: an outcome for each job, in their order.
 
     The functions get `draw` and `show`. The code may not read the folders `denied`, the home folder or temporary files,
-    except for the project, the tests and Python's own folders.
+    except for the project, its models, the tests and Python's own folders.
     """
     outcomes: list[Outcome] = []
     while len(outcomes) < len(jobs):

@@ -15,7 +15,7 @@ from pathlib import Path
 from minivlm.course.assignments import Assignment, assignment
 from minivlm.course.kit.show import Shown
 from minivlm.course.package import PACKAGE, ZOO, copy_package
-from minivlm.course.project import KIT, write_package
+from minivlm.course.project import KIT, lend_weights, write_package
 from minivlm.course.reference import seed_of
 from minivlm.course.supervise import Outcome
 from minivlm.course.verdict import RIGHT, Verdict, judge
@@ -72,6 +72,7 @@ def reference_shown(name: str, tests: frozenset[str] | None = None, seed: str = 
 def write_version(row: Assignment, folder: Path, version: Changes | str) -> Path:
     """A project with a version of the package in it. What is not changed is linked: there are hundreds of versions."""
     folder.mkdir()
+    lend_weights(folder)
     if version == HOLLOW:
         write_package(row, folder)
         return folder

@@ -6,7 +6,7 @@ so that a student gains nothing by catching the error. (Sometimes a library does
 starts a program to look for fonts. That is refused, too, but what a library does is reported only if it opens or lists
 files.)
 
-May read:     every folder but the denied ones; but even in those, the project, the tests and Python's own folders
+May read:     every folder but the denied ones; but even in those, project, tests, models and Python's own folders
 May write:    its own temporary folder
 May not:      start programs, use the network, read memory, change its limits, end other processes
 
@@ -75,13 +75,14 @@ class SandboxPaths:
     project: str  # the student's folder
     tests: str  # the file of the tests
     own: str  # the process's temporary folder, the only place where it may write
+    lent: tuple[str, ...]  # the folders of models, which may be links to the installed ones
     libraries: tuple[str, ...]  # Python's own folders
     denied: tuple[str, ...]  # folders that may not be read, except for `readable` ones inside them
 
     @property
     def readable(self) -> set[str]:
         """Folders that may be read even inside denied ones."""
-        return {*self.libraries, self.project, os.path.dirname(self.tests), self.own}
+        return {*self.libraries, *self.lent, self.project, os.path.dirname(self.tests), self.own}
 
 
 def install_audit_hook(paths: SandboxPaths, channel: int) -> None:

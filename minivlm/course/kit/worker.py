@@ -182,6 +182,7 @@ def enter_sandbox(worker: Worker, settings: dict, channel: int) -> None:
         project=paths.resolved(worker.project),
         tests=paths.resolved(worker.tests),
         own=paths.resolved(worker.folder),
+        lent=tuple(paths.resolved(model) for model in (worker.project / "weights").glob("*")),
         libraries=tuple({paths.resolved(path) for path in libraries}),
         denied=tuple({paths.resolved(path) for path in settings["denied"]}),
     )
