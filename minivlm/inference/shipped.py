@@ -18,6 +18,11 @@ def shipped_model(name: str = TINY) -> Path:
     for place in places:
         if (place / name / "config.json").is_file():
             return place / name
+    if broken := next((place / name for place in places if (place / name).is_symlink()), None):
+        raise CheckpointError(
+            f"{broken} is a link to {broken.readlink()}, where no model is. It was made on another machine, or minivlm "
+            "was moved: begin the folder anew with `minivlm course start NAME DIR --copy-weights`."
+        )
     train = "minivlm train" if name == TINY else "minivlm train planted-drift"
     raise CheckpointError(
         f"The shipped model {name} was not found, neither in {places[0]} nor in {places[1]}. "

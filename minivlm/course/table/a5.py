@@ -32,7 +32,7 @@ A5 = Assignment(
             "without_outliers",
             "What is N, and what is the gradient of the root at 0?",
         ),
-        Task("test_anchor", 10, "find_anchor, controlled", "What rises in each layer; then the mean."),
+        Task("test_anchor", 11, "find_anchor, controlled", "What rises in each layer; then the mean."),
         Task("test_anchor_without_gain", 6, "find_anchor, controlled", "What is 0 / 0? Who is who if swapped?"),
         Task("test_shuffled_anchor", 8, "controlled, find_anchor", "One exchange of patches for all rows."),
         Task("test_random_anchor", 6, "controlled", "Chance has a seed and knows no anchor but whether there is one."),
@@ -56,7 +56,7 @@ A5 = Assignment(
             "all seven",
             "Which task above is not green? It decides where the deep layers look.",
         ),
-        Task("test_all_rows_at_once", 2, "all seven", "No loops over rows and patches.", seconds=5.0, times=6.0),
+        Task("test_all_rows_at_once", 1, "all seven", "No loops over rows and patches.", seconds=5.0, times=6.0),
         Task(
             "test_the_picture_alone_is_widened",
             2,
