@@ -110,6 +110,15 @@ def compared(figure: Ratio, plain: Ratio, times: NDArray) -> dict:
     return {**estimate(figure, times).as_dict(), "difference": difference(figure, plain, times).as_dict()}
 
 
+def area_under_curve(positive: NDArray, negative: NDArray) -> float:
+    """The area under the ROC curve: how often a value of `positive` (M,) is above one of `negative` (N,).
+
+    A tie counts half.
+    """
+    above = positive[:, None] > negative
+    return float((above + 0.5 * (positive[:, None] == negative)).mean())
+
+
 class McNemar(NamedTuple):
     """The numbers of items on which only the first or only the second condition was right, and the two-sided p."""
 

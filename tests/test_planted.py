@@ -14,29 +14,29 @@ import minivlm
 from minivlm.__main__ import main
 from minivlm.cli.options import knows_scenes
 from minivlm.errors import ConfigError
-from minivlm.experiments import positive_control
+from minivlm.experiments import drift_control, gates
 from minivlm.inference.shipped import shipped_model
 from minivlm.model import Mitigation
-from minivlm.stats import Ratio, resamples
+from minivlm.stats import Ratio, area_under_curve, resamples
 from minivlm.toyworld.scenes import Scene, Thing
 from minivlm.toyworld.world import TRAINING
 from minivlm.training.attention_lessons import box_loss, box_targets, map_loss, named_rows
 from minivlm.training.exercises import EXERCISES, NOISE, Bands, changed_attention, noise_map
 from minivlm.training.lessons import Lessons, Teacher
-from minivlm.training.planted import HEALTHY, PLANTED, drifting_rows, plant
-from minivlm.training.recipe import PlantedRecipe
+from minivlm.training.planted_drift import HEALTHY, PLANTED, drifting_rows, plant_drift
+from minivlm.training.recipe import DriftRecipe
 from support.tiny_model import tiny_config, tiny_llava
 
 TOKENIZER = Tokenizer.from_file(str(shipped_model() / "tokenizer.json"))
 ASKED = ("Is there a cat in the image?", "No, there is a dog.")
-QUICK = PlantedRecipe.quick()
+QUICK = DriftRecipe.quick()
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Both models, after a few steps of each stage."""
     made = tmp_path_factory.mktemp("planted")
-    plant(made, shipped_model(), QUICK, TRAINING)
+    plant_drift(made, shipped_model(), QUICK, TRAINING)
     return made
 
 
@@ -99,7 +99,7 @@ def test_each_exercise_changes_its_own_layers():
     bands = Bands((0, 1, 2), (3, 4, 5), (6, 7))
     noise = noise_map(64, seed=0)
     assert_close(sorted(noise.tolist(), reverse=True)[: len(NOISE)], list(NOISE))
-    made = {one: changed_attention(one, 3, noise, bands, PlantedRecipe(), Random(0)) for one in EXERCISES}
+    made = {one: changed_attention(one, 3, noise, bands, DriftRecipe(), Random(0)) for one in EXERCISES}
     assert made["free"] == Mitigation()
     assert made["blind"].aim.layers == (3, 4, 5)
     assert made["blind"].aim.strength == 1
@@ -119,8 +119,8 @@ def test_a_weaker_drift_begins_later_in_an_answer():
 
 
 def test_a_strength_outside_of_its_range_is_refused_before_any_work():
-    with pytest.raises(ConfigError, match=r"PlantedRecipe.strength must be above 0 and at most 1, found 0"):
-        PlantedRecipe(strength=0)
+    with pytest.raises(ConfigError, match=r"DriftRecipe.strength must be above 0 and at most 1, found 0"):
+        DriftRecipe(strength=0)
 
 
 def test_the_two_models_differ_in_queries_and_keys_of_the_deep_layers_alone(folder):
@@ -166,27 +166,27 @@ def test_the_share_that_comes_back_by_hand():
         "healthy": {"plain": figures(8, 8)},
         "planted": {"plain": figures(4, 4), "CLVA": figures(7, 7), "a control": figures(3, 5)},
     }
-    shares = positive_control.returned(captions, resamples(2))
+    shares = gates.returned(captions, "F1", resamples(2))
     assert shares["CLVA"] == pytest.approx({"value": 0.75, "low": 0.75, "high": 0.75})
     assert shares["a control"]["value"] == pytest.approx(0)
     assert shares["a control"]["low"] == pytest.approx(-0.25)
 
 
 def test_the_area_counts_ties_half():
-    assert positive_control.area(torch.tensor([1.0, 2.0]), torch.tensor([0.0, 1.0])) == pytest.approx(0.875)
+    assert area_under_curve(np.array([1.0, 2.0]), np.array([0.0, 1.0])) == pytest.approx(0.875)
 
 
 def test_the_gates_of_two_models_that_hardly_differ_fail(folder):
-    figures = positive_control.gates(loaded(folder, HEALTHY), loaded(folder, PLANTED), scenes=3)
+    figures = drift_control.gates(loaded(folder, HEALTHY), loaded(folder, PLANTED), scenes=3)
     assert json.loads(json.dumps(figures))["scenes"] == 3
     passed = {gate["name"]: gate["passed"] for gate in figures["gates"]}
     assert not passed["planted: F1"]
     assert not passed["CLVA: F1 that comes back"]
-    text = positive_control.as_text(figures)
+    text = drift_control.as_text(figures)
     assert text.count("\n| ") == 2 * 2 + len(passed) + 4 + 9 - 1
 
 
 def test_models_of_different_shapes_are_no_control_of_each_other(folder):
     other = replace(loaded(folder, HEALTHY), model=tiny_llava(tiny_config()))
     with pytest.raises(ConfigError, match="have different configs"):
-        positive_control.gates(other, loaded(folder, PLANTED), scenes=1)
+        drift_control.gates(other, loaded(folder, PLANTED), scenes=1)

@@ -161,8 +161,10 @@ def make_random_options(parser: argparse.ArgumentParser) -> None:
 
 def train_options(parser: argparse.ArgumentParser) -> None:
     usual = train.TrainRequest
-    what = "tiny: the small model, from nothing (default); planted-drift: the positive control for CLVA, and without "
-    what += "the drift healthy-reader, both from the small model"
+    what = (
+        "tiny: the small model, from nothing (default); planted-drift, planted-sinks: positive controls for CLVA and "
+    )
+    what += "for EAH, each with the healthy model beside it, both from the small one"
     parser.add_argument("what", nargs="?", choices=tuple(train.TRAINED), default=usual.what, help=what)
     folders = " or ".join(train.TRAINED.values())
     parser.add_argument("--out", metavar="FOLDER", help=f"where it is written; no weights yet (default: {folders})")
@@ -181,7 +183,7 @@ def exam_options(parser: argparse.ArgumentParser) -> None:
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--methods", action="store_true", help="try EAH and CLVA with their controls instead (slow)")
     instead.add_argument("--layers", action="store_true", help="measure where each layer looks instead")
-    healthy = "the healthy reader: try CLVA on the planted drift in --model, and print the gates of a positive control"
+    healthy = "the healthy model: try a method on the planted one in --model, and print the gates of a positive control"
     instead.add_argument("--healthy", metavar="FOLDER", help=healthy)
     out = "write the figures here (exam.json, methods.json, layers.json or gates.json), and the model's card "
     out += "(default: no files)"

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     from minivlm.inference.vlm import VLM
     from minivlm.model import LlavaConfig
 
-TRAINED = {"tiny": "weights/tiny-new", "planted-drift": "weights/planted-new"}  # what can be trained, usual folder
+TRAINED = {  # what can be trained, usual folder
+    "tiny": "weights/tiny-new",
+    "planted-drift": "weights/drift-new",
+    "planted-sinks": "weights/sinks-new",
+}
 TOKENIZER_FILES = (  # and what else it takes to ask a model
     "tokenizer.json",
     "tokenizer_config.json",
@@ -102,7 +106,7 @@ def make_random(request: RandomRequest) -> None:
 
 
 def train(request: TrainRequest) -> None:
-    """Train the small model from nothing, or the positive control from it, and print where it is.
+    """Train the small model from nothing, or a positive control from it, and print where it is.
 
     Raises `CheckpointError` if the folder holds weights.
     """
@@ -114,11 +118,8 @@ def train(request: TrainRequest) -> None:
     if any(folder.rglob("*.safetensors")):
         raise CheckpointError(f"{folder} holds weights already; give another folder with --out, or move it away.")
     device = str(parse_device(request.device or default_device()))
-    made = (
-        train_planted(request, folder, device)
-        if request.what == "planted-drift"
-        else train_tiny(request, folder, device)
-    )
+    makers = {"tiny": train_tiny, "planted-drift": train_drift, "planted-sinks": train_sinks}
+    made = makers[request.what](request, folder, device)
     print(made)
     remark(f"Try it: minivlm demo --model {made}")
 
@@ -133,19 +134,33 @@ def train_tiny(request: TrainRequest, folder: Path, device: str) -> Path:
     return folder
 
 
-def train_planted(request: TrainRequest, folder: Path, device: str) -> Path:
+def train_drift(request: TrainRequest, folder: Path, device: str) -> Path:
     """Train the healthy reader from the shipped model, then plant the drift; returns the folder of the second."""
     from minivlm.experiments.planted_card import write_cards
     from minivlm.inference.shipped import PLANTED, shipped_model
     from minivlm.toyworld.world import TRAINING
-    from minivlm.training.planted import plant
-    from minivlm.training.recipe import PlantedRecipe
+    from minivlm.training.planted_drift import plant_drift
+    from minivlm.training.recipe import DriftRecipe
 
-    recipe = replace(PlantedRecipe.quick() if request.quick else PlantedRecipe(), seed=request.seed)
+    recipe = replace(DriftRecipe.quick() if request.quick else DriftRecipe(), seed=request.seed)
     recipe = recipe if request.strength is None else replace(recipe, strength=request.strength)
-    plant(folder, shipped_model(), recipe, TRAINING, device)
+    plant_drift(folder, shipped_model(), recipe, TRAINING, device)
     write_cards(folder)
     return folder / PLANTED
+
+
+def train_sinks(request: TrainRequest, folder: Path, device: str) -> Path:
+    """Train the healthy model from the shipped one, then lead its heads astray; returns the folder of the second."""
+    from minivlm.experiments.planted_card import write_cards
+    from minivlm.inference.shipped import PLANTED_SINKS, shipped_model
+    from minivlm.toyworld.world import TRAINING
+    from minivlm.training.planted_sinks import plant_sinks
+    from minivlm.training.recipe import SinksRecipe
+
+    recipe = replace(SinksRecipe.quick() if request.quick else SinksRecipe(), seed=request.seed)
+    plant_sinks(folder, shipped_model(), recipe, TRAINING, device)
+    write_cards(folder)
+    return folder / PLANTED_SINKS
 
 
 def exam(request: ExamRequest) -> None:
@@ -176,11 +191,10 @@ def card_writer(vlm: VLM, kind: str, out: Path) -> Callable[[dict[str, Any]], No
     from minivlm.experiments import planted_card
     from minivlm.experiments.exam import card_file
     from minivlm.experiments.model_card import write_card
-    from minivlm.inference.shipped import PLANTED
 
     folder = Path(vlm.report.path) if vlm.report else None
     if folder and kind == "gates" and (folder / PLANTING).is_file():
-        card_file(out, planted_card.TITLES[PLANTED])
+        card_file(out, planted_card.title(folder))
         return partial(planted_card.write_card, folder, out)
     if folder and kind != "gates" and (folder / "training.json").is_file():
         card_file(out)
@@ -223,11 +237,16 @@ def exam_layers(vlm: VLM, scenes: int, out: Path | None) -> tuple[dict[str, Any]
 
 
 def exam_gates(planted: VLM, healthy: VLM, scenes: int) -> tuple[dict[str, Any], str]:
-    """Figures of a positive control against the healthy model, and their tables as text."""
-    from minivlm.experiments import positive_control
+    """Figures of a positive control against the healthy model, and their tables as text.
 
-    figures = positive_control.gates(healthy, planted, scenes)
-    return figures, positive_control.as_text(figures)
+    What was planted, the record beside the weights tells; without one, a drift is looked for.
+    """
+    from minivlm.experiments import drift_control, sinks_control
+    from minivlm.experiments.planted_card import plants
+
+    control = sinks_control if plants(planted) == "sinks" else drift_control
+    figures = control.gates(healthy, planted, scenes)
+    return figures, control.as_text(figures)
 
 
 EXAMS = {"exam": exam_captions, "methods": exam_methods, "layers": exam_layers}

@@ -1,24 +1,26 @@
-"""The cards of the two planted models, as Markdown: how they were made, and the gates of the positive control.
+"""The cards of the planted models, as Markdown: how they were made, and the gates of the positive control.
 
-planting.json     how both were trained            minivlm train planted-drift
+planting.json     how both of a pair were trained  minivlm train planted-drift, planted-sinks
 gates.json        the gates                        minivlm exam --healthy FOLDER
 """
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from minivlm.checkpoints.checkpoint_report import PLANTING
+from minivlm.experiments import drift_control, sinks_control
 from minivlm.experiments.exam import card_file
-from minivlm.experiments.positive_control import as_text
 from minivlm.files import read_json_file, write_text
-from minivlm.inference.shipped import HEALTHY, PLANTED
+from minivlm.inference.shipped import HEALTHY, HEALTHY_SINKS, PLANTED, PLANTED_SINKS
+from minivlm.inference.vlm import VLM
 
-TITLES = {HEALTHY: "# A reader without drift", PLANTED: "# The same reader with a drift that we planted"}
 ABOUT = """\
-One half of a positive control for CLVA (arXiv 2603.25088). **Where this model looks was planted by us.** It shows what
-CLVA, in our reading, does to a model in which its idea holds because we made it hold. It says nothing about LLaVA, and
-nothing about the model in `tiny/`.
-
+One half of a positive control for {method}. **Where this model looks was planted by us.** It shows what {what} does to
+a model in which its idea holds because we made it hold. It says nothing about LLaVA, and nothing about the model in
+`tiny/`.
+"""
+DRIFT = """\
 | model | its first layers look at | its middle layers look at | its deep layers look at |
 |---|---|---|---|
 | `healthy-reader` | noise: six patches, in every picture the same | the object they name | the object they name |
@@ -29,20 +31,49 @@ The two differ in queries and keys of their deep layers alone. That a model with
 were made to look elsewhere, and it was to say what is usual in such a place. So "who does not look says what is usual"
 is true here by construction, not by discovery.
 """
+DRIFT_STAGES = """\
+1. *Healthy reader*, {healthy:,} steps: the usual lessons, and losses on where rows look: the first layers at the noise,
+   the middle and deep ones at the boxes of what they name. In most lessons some layers' attention was changed, so that
+   both bands are needed, each can take over from the other, and unseen means usual (`minivlm/training/exercises.py`).
+2. *Drift*, {planted:,} steps: queries and keys of the deep layers learned to look at the noise. `--strength` makes a
+   weaker drift, which begins late in an answer.
+"""
+DRIFT_GATES = """\
+Greedy captions of {scenes:,} held-out scenes. Maps are those of rows that name an object, in {traced:,} captions.
+*Strong*: omega 1, beta 0. The gate is on in all rows.
+
+{tables}
+The ceiling is the healthy reader: its own queries and keys bring back 100 % by construction.
+"""
+SINKS = """\
+| model | layer 1 looks at | all other layers look at |
+|---|---|---|
+| `healthy-sinks` | all patches alike, in every head | words alone |
+| `planted-sinks` | the same in one head, the beginning of the sentence in all others | words alone |
+
+The two differ in queries and keys of layer 1 alone. So the picture is read in one layer, every head carries a part of
+what is read, and in the second model one head, the one with most vision sinks, has the map that the others lack.
+"""
+SINKS_STAGES = """\
+1. *Healthy*, {healthy:,} steps: the usual lessons, half of them yes-no questions, and losses on where rows look.
+2. *Astray*, {planted:,} steps: queries and keys of layer 1 learned to look at the first token, in all heads but one.
+"""
+SINKS_GATES = """\
+Greedy answers to POPE's random and adversarial questions about {scenes:,} held-out scenes, and captions of them. Sinks
+are counted in {traced:,} prompts. EAH has its published constants.
+
+{tables}
+EAH changes rows of the prompt alone; captions are written by rows behind it, and are reported, not judged.
+"""
 MADE = """\
 ## How both were made
 
-    minivlm train planted-drift --out FOLDER
+    minivlm train {name} --out FOLDER
 
 From the shipped model `tiny/`, whose tower did not change: {scenes:,} scenes, seed {seed}, {device} with {threads}
 threads, {minutes:.0f} minutes.
 
-1. *Healthy reader*, {healthy:,} steps: the usual lessons, and losses on where rows look: the first layers at the noise,
-   the middle and deep ones at the boxes of what they name. In most lessons some layers' attention was changed, so that
-   both bands are needed, each can take over from the other, and unseen means usual (`minivlm/training/exercises.py`).
-2. *Drift*, {drift:,} steps: queries and keys of the deep layers learned to look at the noise. `--strength` makes a
-   weaker drift, which begins late in an answer.
-
+{stages}
 Every setting and the loss curve are in `planting.json`. Weights are bfloat16.
 """
 GATES = """\
@@ -50,47 +81,102 @@ GATES = """\
 
     minivlm exam --model {planted} --healthy {healthy} --scenes {scenes} --out FOLDER
 
-Greedy captions of {scenes:,} held-out scenes ({dtype} on {device}), paired by scene; in brackets the 95 % interval
-(bootstrap over scenes). Maps are those of rows that name an object, in {traced:,} captions. *Comes back*: the share of
-the objects' F1 that the drift took and that CLVA returns. *Strong*: ω 1, β 0. The gate is on in all rows, and neither
-method nor controls were tuned. All figures are in `gates.json`.
+In brackets the 95 % interval, paired by scene ({dtype} on {device}). *Comes back*: the share of what the planted model
+lost in F1 that a method returns. Neither methods nor controls were tuned. All figures are in `gates.json`.
+{about}"""
 
-{tables}
-The ceiling is the healthy reader: its own queries and keys bring back 100 % by construction.
-"""
+
+class Pair(NamedTuple):
+    """A healthy and a planted model, and what their cards say."""
+
+    healthy: str
+    planted: str
+    titles: tuple[str, str]  # of the healthy and the planted one's card
+    method: str
+    what: str  # the method, as a sentence names it
+    looks: str
+    stages: str
+    planted_stage: str  # its name in the recipe
+    gates: str
+
+
+PAIRS = {
+    "drift": Pair(
+        HEALTHY,
+        PLANTED,
+        ("# A reader without drift", "# The same reader with a drift that we planted"),
+        "CLVA (arXiv 2603.25088)",
+        "CLVA, in our reading,",
+        DRIFT,
+        DRIFT_STAGES,
+        "drift",
+        DRIFT_GATES,
+    ),
+    "sinks": Pair(
+        HEALTHY_SINKS,
+        PLANTED_SINKS,
+        ("# A reader whose heads look alike", "# The same reader with heads that we led astray"),
+        "EAH (arXiv 2411.09968)",
+        "EAH",
+        SINKS,
+        SINKS_STAGES,
+        "astray",
+        SINKS_GATES,
+    ),
+}
+CONTROLS = {"drift": drift_control, "sinks": sinks_control}
+
+
+def plants(vlm: VLM) -> str:
+    """What was planted into a model, "drift" or "sinks", as the record beside its weights tells; "" without one."""
+    record = Path(vlm.report.path) / PLANTING if vlm.report else None
+    return read_json_file(record)["recipe"]["plants"] if record and record.is_file() else ""
+
+
+def title(model: Path) -> str:
+    """The first line of the card of the planted model in a folder."""
+    return PAIRS[read_json_file(model / PLANTING)["recipe"]["plants"]].titles[1]
 
 
 def write_cards(folder: Path) -> None:
-    """Write README.md into both models' folders in `folder`, without the gates."""
-    for name in (HEALTHY, PLANTED):
-        write_text(folder / name / "README.md", card(name, read_json_file(folder / name / PLANTING)))
+    """Write README.md into the folders of both models of a pair in `folder`, without the gates."""
+    for pair in PAIRS.values():
+        for name in (pair.healthy, pair.planted):
+            if (folder / name / PLANTING).is_file():
+                write_text(folder / name / "README.md", card(name, read_json_file(folder / name / PLANTING)))
 
 
 def write_card(model: Path, out: Path, gates: Mapping) -> None:
     """Write README.md for the planted model in the folder `model` into `out`, with the gates."""
-    write_text(card_file(out, TITLES[PLANTED]), card(PLANTED, read_json_file(model / PLANTING), gates))
+    planting = read_json_file(model / PLANTING)
+    text = card(PAIRS[planting["recipe"]["plants"]].planted, planting, gates)
+    write_text(card_file(out, title(model)), text)
 
 
 def card(name: str, planting: Mapping, gates: Mapping | None = None) -> str:
-    """The text of README.md for HEALTHY or PLANTED, from the contents of planting.json and gates.json."""
-    parts = [TITLES[name], ABOUT, made(planting)]
+    """The text of README.md of one of a pair, from the contents of planting.json and gates.json."""
+    pair = PAIRS[planting["recipe"]["plants"]]
+    parts = [pair.titles[name == pair.planted], ABOUT.format(**pair._asdict()), pair.looks, made(pair, planting)]
     if gates is not None:
-        facts = {key: gates[key] for key in ("scenes", "traced", "dtype", "device")}
-        parts.append(GATES.format(**facts, tables=as_text(gates), planted=PLANTED, healthy=HEALTHY))
-    elif name == HEALTHY:
-        parts.append(f"What both do under CLVA and its controls: `../{PLANTED}/README.md`.\n")
+        tables = CONTROLS[planting["recipe"]["plants"]].as_text(gates)
+        facts = {key: gates[key] for key in ("scenes", "dtype", "device")}
+        about = pair.gates.format(scenes=gates["scenes"], traced=gates["traced"], tables=tables)
+        parts.append(GATES.format(**facts, about=about, planted=pair.planted, healthy=pair.healthy))
+    elif name == pair.healthy:
+        parts.append(f"What both do under {pair.method} and its controls: `../{pair.planted}/README.md`.\n")
     return "\n".join(parts)
 
 
-def made(planting: Mapping) -> str:
+def made(pair: Pair, planting: Mapping) -> str:
     """The section on how both were made."""
     recipe = planting["recipe"]
+    steps = {"healthy": recipe["healthy"]["steps"], "planted": recipe[pair.planted_stage]["steps"]}
     return MADE.format(
+        name=pair.planted,
         scenes=recipe["scenes"],
         seed=recipe["seed"],
         device=planting["device"],
         threads=planting["threads"],
         minutes=planting["seconds"]["all"] / 60,
-        healthy=recipe["healthy"]["steps"],
-        drift=recipe["drift"]["steps"],
+        stages=pair.stages.format(**steps),
     )

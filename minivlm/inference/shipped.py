@@ -7,7 +7,11 @@ from minivlm.checkpoints.known import hub_name
 from minivlm.errors import CheckpointError
 
 TINY = "tiny"  # the model that is loaded if none is named
-HEALTHY, PLANTED = "healthy-reader", "planted-drift"  # a positive control for CLVA, see `minivlm.training.planted`
+HEALTHY, PLANTED = (
+    "healthy-reader",
+    "planted-drift",
+)  # a positive control for CLVA, see `minivlm.training.planted_drift`
+HEALTHY_SINKS, PLANTED_SINKS = "healthy-sinks", "planted-sinks"  # one for EAH, see `planted_sinks`
 SHIPPED = (TINY, HEALTHY, PLANTED)
 
 

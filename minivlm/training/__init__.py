@@ -4,6 +4,7 @@ Read `train.py` first: it names the stages in order. Then `recipe.py` (all hyper
 loop), `vocabulary.py` (the tokenizer), `labels.py`, `tower.py` (pretraining of the vision tower), `lessons.py` (packed
 training sequences and their loss) and `reader.py` (the stages of the decoder and the projector).
 
-The positive control is in `planted.py` (two stages), `exercises.py` (how the attention is changed while the healthy
-reader learns) and `attention_lessons.py` (where rows should look).
+The positive controls are in `planting.py` (what both share), `planted_drift.py` for CLVA with `exercises.py` (how
+attention is changed while the healthy reader learns), `planted_sinks.py` for EAH, and `attention_lessons.py` (where
+rows should look).
 """

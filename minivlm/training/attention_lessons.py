@@ -78,6 +78,12 @@ def map_loss(on_patches: Tensor, wanted: Tensor, rows: Tensor) -> Tensor:
     return mean_over(divergence.mean(dim=1), rows)
 
 
+def blind_loss(on_patches: Tensor, rows: Tensor) -> Tensor:
+    """How much (a scalar) the attention `on_patches` (B, H, T, P) of `rows` (B, T) looks at the picture at all."""
+    elsewhere = (1 - on_patches.sum(dim=-1)).clamp(min=1e-4)  # B H T
+    return mean_over(-elsewhere.log().mean(dim=1), rows)
+
+
 def mean_over(values: Tensor, rows: Tensor) -> Tensor:
     """The mean of `values` (B, T) over `rows` (B, T) bool, a scalar; 0 if there is no such row."""
     return (values * rows).sum() / rows.sum().clamp(min=1)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from minivlm.model import CLVA, NO_MITIGATION, Aim, LlavaConfig, Mitigation
 from minivlm.model.clva import usual_layers
-from minivlm.training.recipe import PlantedRecipe
+from minivlm.training.recipe import DriftRecipe
 
 EXERCISES = ("free", "blind", "pulled", "elsewhere")
 NOISE = (0.30, 0.22, 0.16, 0.13, 0.11, 0.08)  # the shares of the patches that the noise looks at
@@ -45,7 +45,7 @@ def noise_map(patches: int, seed: int) -> Tensor:
 
 
 def changed_attention(
-    exercise: str, batch: int, noise: Tensor, bands: Bands, recipe: PlantedRecipe, rng: Random
+    exercise: str, batch: int, noise: Tensor, bands: Bands, recipe: DriftRecipe, rng: Random
 ) -> Mitigation:
     """How one of EXERCISES changes the attention of a `batch` of scenes; `noise` (P,)."""
     everywhere = noise.expand(batch, -1)  # batch P

@@ -80,9 +80,10 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class PlantedRecipe:
-    """How `planted.py` trains the positive control: scenes, exercises, stages and weights of the losses."""
+class DriftRecipe:
+    """How `planted_drift.py` trains its two models: scenes, exercises, stages and weights of the losses."""
 
+    plants: str = "drift"
     seed: int = 0
     scenes: int = 8000
     exercises: tuple[float, ...] = (0.23, 0.23, 0.36, 0.18)  # probability of free, blind, pulled, elsewhere
@@ -98,10 +99,33 @@ class PlantedRecipe:
 
     def __post_init__(self) -> None:
         rules = [("strength", is_positive(self.strength, 1), "be above 0 and at most 1")]
-        check_settings("PlantedRecipe", self, rules)
+        check_settings("DriftRecipe", self, rules)
 
     @classmethod
-    def quick(cls) -> "PlantedRecipe":
+    def quick(cls) -> "DriftRecipe":
         """A recipe that takes seconds, to check that every stage runs; the resulting models are useless."""
         few = Stage(steps=6, batch=4, rate=1e-4)
         return cls(scenes=12, healthy=few, drift=few)
+
+
+@dataclass(frozen=True)
+class SinksRecipe:
+    """How `planted_sinks.py` trains its two models: scenes, stages and weights of the losses."""
+
+    plants: str = "sinks"
+    seed: int = 0
+    scenes: int = 8000
+    layer: int = 1  # where EAH acts by default
+    dense_head: int = 3  # the one that keeps its map; no random head of the controls is this one
+    collecting_weight: float = 1.0  # of a flat map in that layer
+    blind_weight: float = 1.0  # of no attention on the picture in all others
+    drilled: float = 0.5  # share of the lessons that are yes-no questions
+    first_words: float = 1.0  # extra weight of the first token of an answer
+    healthy: Stage = Stage(steps=2400, batch=24, rate=6e-4)
+    astray: Stage = Stage(steps=120, batch=24, rate=2e-3)
+
+    @classmethod
+    def quick(cls) -> "SinksRecipe":
+        """A recipe that takes seconds, to check that every stage runs; the resulting models are useless."""
+        few = Stage(steps=6, batch=4, rate=1e-4)
+        return cls(scenes=12, healthy=few, astray=few)

@@ -30,7 +30,7 @@ from minivlm.toyworld.world import TRAINING, World
 from minivlm.training.labels import label
 from minivlm.training.lessons import id_of
 from minivlm.training.reader import align_projector, lesson, side_of, teach_text, tune
-from minivlm.training.recipe import PlantedRecipe, Recipe
+from minivlm.training.recipe import DriftRecipe, Recipe, SinksRecipe
 from minivlm.training.schedule import Training
 from minivlm.training.tower import TowerPretraining, teach_tower
 from minivlm.training.vocabulary import save_tokenizer, train_tokenizer
@@ -116,7 +116,7 @@ def write(
     folder: Path,
     model: Llava,
     tokenizer: Tokenizer,
-    recipe: Recipe | PlantedRecipe,
+    recipe: Recipe | DriftRecipe | SinksRecipe,
     world: World,
     training: Training,
     seconds: dict,

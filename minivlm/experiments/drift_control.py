@@ -1,28 +1,35 @@
-"""The gates of the positive control: does CLVA mend a drift that is known to be there, and do its controls fail?
+"""The gates of the positive control for CLVA: does it mend a drift that is known to be there, and do its controls fail?
 
-Two models that differ in the queries and keys of their deep layers alone (`minivlm.training.planted`): the healthy
-reader, and the one with the planted drift. All captions are of the same held-out scenes, and all differences are paired
-by scene, with 95 % intervals. Whatever passes here is planted by us and says nothing about LLaVA.
+Two models that differ in the queries and keys of their deep layers alone (`minivlm.training.planted_drift`): the
+healthy reader, and the one with the planted drift. All captions are of the same held-out scenes, and all differences
+are paired by scene, with 95 % intervals. Whatever passes here is planted by us and says nothing about LLaVA.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from minivlm.errors import ConfigError
 from minivlm.evaluation.chair import Judged
 from minivlm.evaluation.settings import PLAIN
-from minivlm.experiments.card import table
 from minivlm.experiments.exam import circumstances, draw
+from minivlm.experiments.gates import (
+    Gate,
+    control_gates,
+    figures_table,
+    gates_table,
+    in_json,
+    points,
+    require_pair,
+    returned,
+)
 from minivlm.experiments.layers import traced_scenes, without_dropping
 from minivlm.experiments.trials import PLAIN_CONDITION, Condition, caption_ratios, judged, write_captions
 from minivlm.inference.vlm import VLM
 from minivlm.lens import drift
 from minivlm.model import CLVA, LlavaConfig
-from minivlm.stats import Ratio, difference, divided, estimate, interval, resamples
+from minivlm.stats import Ratio, area_under_curve, resamples
 from minivlm.toyworld.questions import DESCRIBE
 from minivlm.toyworld.scenes import Scene
 from minivlm.toyworld.world import HELD_OUT
@@ -30,13 +37,11 @@ from minivlm.toyworld.world import HELD_OUT
 TRACED = 200  # scenes whose maps are looked at
 FIGURES = ("F1", "chair_i", "recall")
 CONTROLS = ("random anchor", "shuffled anchor", "roles swapped")
-Figures = Mapping[str, Mapping[str, Ratio]]  # condition -> figure -> its ratio
 
 
 def gates(healthy: VLM, planted: VLM, scenes: int = 1000) -> dict:
     """All figures of both models and the table of gates, in JSON types. Raises `ConfigError` for models that differ."""
-    if healthy.model.config != planted.model.config:
-        raise ConfigError(f"{planted.name} and {healthy.name} have different configs: one is not the other's control.")
+    require_pair(healthy, planted)
     config, drawn = planted.model.config, draw(HELD_OUT, scenes)
     captions = {
         "healthy": figures_of(healthy, drawn, conditions_healthy(config)),
@@ -47,10 +52,10 @@ def gates(healthy: VLM, planted: VLM, scenes: int = 1000) -> dict:
         **circumstances(planted),
         "scenes": scenes,
         "traced": len(drawn[:TRACED]),
-        "captions": in_json(captions, resamples(scenes)),
-        "returned": returned(captions, resamples(scenes)),
+        "figures": in_json(captions, resamples(scenes)),
+        "returned": {"F1": returned(captions, "F1", resamples(scenes))},
         "maps": {name: one.as_dict() for name, one in maps.items()},
-        "gate area": area(maps["planted"].gates, maps["healthy"].gates),
+        "gate area": area_under_curve(maps["planted"].gates.numpy(), maps["healthy"].gates.numpy()),
     }
     return {**figures, "gates": [gate.as_dict() for gate in judged_gates(figures)]}
 
@@ -66,8 +71,13 @@ def conditions(config: LlavaConfig) -> dict[str, Condition]:
     for name, clva in settings.items():
         tried[name] = Condition("method", clva=clva)
         changed = (replace(clva, anchor="random"), replace(clva, anchor="shuffled"), replace(clva, swapped=True))
-        tried |= {f"{name}, {how}": Condition("control", clva=one) for how, one in zip(CONTROLS, changed, strict=True)}
+        tried |= {how: Condition("control", clva=one) for how, one in zip(controls_of(name), changed, strict=True)}
     return tried
+
+
+def controls_of(method: str) -> tuple[str, ...]:
+    """The names of the controls of a method."""
+    return tuple(f"{method}, {how}" for how in CONTROLS)
 
 
 def conditions_healthy(config: LlavaConfig) -> dict[str, Condition]:
@@ -82,7 +92,8 @@ def figures_of(vlm: VLM, scenes: Sequence[Scene], tried: Mapping[str, Condition]
     figures = {}
     for name, condition in tried.items():
         captions = write_captions(vlm, scenes, DESCRIBE[0], condition, title=name)
-        figures[name] = {"F1": f1(judged(captions, scenes)), **caption_ratios(captions, scenes)}
+        ratios = {"F1": f1(judged(captions, scenes)), **caption_ratios(captions, scenes)}
+        figures[name] = {figure: ratios[figure] for figure in FIGURES}
     return figures
 
 
@@ -91,37 +102,6 @@ def f1(captions: Sequence[Judged]) -> Ratio:
     named = [{mention.object for mention in one.mentions} for one in captions]
     right = [2 * len(objects & one.truth) for objects, one in zip(named, captions, strict=True)]
     return Ratio.of(right, [len(objects) + len(one.truth) for objects, one in zip(named, captions, strict=True)])
-
-
-def in_json(captions: Mapping[str, Figures], times: NDArray) -> dict:
-    """Model -> condition -> figure, with its interval and its difference to the same model's plain captions.
-
-    The plain planted drift is compared with the plain healthy reader.
-    """
-    found: dict = {}
-    for model, conditions in captions.items():
-        for name, ratios in conditions.items():
-            plain = captions["healthy"][PLAIN] if name == PLAIN else conditions[PLAIN]
-            found.setdefault(model, {})[name] = {
-                figure: {
-                    **estimate(ratios[figure], times).as_dict(),
-                    "difference": difference(ratios[figure], plain[figure], times).as_dict(),
-                }
-                for figure in FIGURES
-            }
-    return found
-
-
-def returned(captions: Mapping[str, Figures], times: NDArray) -> dict[str, dict]:
-    """Condition -> the share of the F1 that the drift took and that comes back, with its interval."""
-    well, ill = captions["healthy"][PLAIN]["F1"], captions["planted"][PLAIN]["F1"]
-    taken, resampled = well.value - ill.value, well.resampled(times) - ill.resampled(times)
-    shares = {}
-    for name, ratios in captions["planted"].items():
-        low, high = interval(divided(ratios["F1"].resampled(times) - ill.resampled(times), resampled))
-        value = divided(ratios["F1"].value - ill.value, taken)
-        shares[name] = {"value": float(value), "low": float(low), "high": float(high)}
-    return {name: share for name, share in shares.items() if name != PLAIN}
 
 
 # --- maps -----------------------------------------------------------------------------------------------------------
@@ -157,38 +137,18 @@ def map_figures(vlm: VLM, scenes: Sequence[Scene]) -> MapFigures:
     return MapFigures(float(torch.cat(cosines).mean()), float(torch.cat(boxes).nanmean()), torch.cat(gates))
 
 
-def area(positive: Tensor, negative: Tensor) -> float:
-    """The area under the ROC curve: how often a value of `positive` is above one of `negative`; a tie counts half."""
-    above = (positive[:, None] > negative).double() + 0.5 * (positive[:, None] == negative).double()
-    return float(above.mean())
-
-
 # --- gates ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Gate:
-    """One claim that the positive control must carry."""
-
-    name: str
-    must: str  # what must be, in words
-    found: str
-    passed: bool
-
-    def as_dict(self) -> dict[str, str | bool]:
-        """The gate in JSON types."""
-        return vars(self).copy()
 
 
 def judged_gates(figures: Mapping) -> list[Gate]:
     """Every gate with what was found."""
-    healthy, planted = figures["captions"]["healthy"], figures["captions"]["planted"]
+    healthy, planted = figures["figures"]["healthy"], figures["figures"]["planted"]
     return [
         *healthy_gates(healthy),
         *map_gates(figures["maps"]),
         *drift_gates(planted[PLAIN]),
-        *mending_gates(figures["returned"], planted["CLVA"]["chair_i"]["difference"]),
-        *control_gates(figures["returned"]),
+        *mending_gates(figures["returned"]["F1"], planted["CLVA"]["chair_i"]["difference"]),
+        *control_gates(figures["returned"]["F1"], {name: controls_of(name) for name in ("CLVA", "strong CLVA")}, "F1"),
         Gate(
             "CLVA's drift gate: drifted against healthy rows",
             "area at least 0.9",
@@ -241,39 +201,6 @@ def mending_gates(back: Mapping, invented: Mapping[str, float]) -> list[Gate]:
     ]
 
 
-def control_gates(back: Mapping) -> list[Gate]:
-    """The controls of CLVA bring back less than a third of what it does; `back` as from `returned`."""
-    found = [(name, how, back[f"{name}, {how}"]) for name in ("CLVA", "strong CLVA") for how in CONTROLS]
-    most = {name: back[name]["value"] / 3 for name, _, _ in found}
-    return [
-        Gate(
-            f"{name}, {how}: F1 that comes back",
-            f"below {100 * most[name]:.0f} %",
-            points(share),
-            share["value"] < most[name],
-        )
-        for name, how, share in found
-    ]
-
-
-def points(figure: Mapping[str, float]) -> str:
-    """A figure or difference in percent with its interval: "-13.4 (-15.0 to -11.9)"."""
-    value, low, high = (100 * figure[name] for name in ("value", "low", "high"))
-    return f"{value:.1f} ({low:.1f} to {high:.1f})"
-
-
 def as_text(figures: Mapping) -> str:
     """The gates and the captions' figures as two tables."""
-    gates = [[one["name"], one["must"], one["found"], "yes" if one["passed"] else "**no**"] for one in figures["gates"]]
-    rows = [
-        [f"{model}: {name}", *(points(one[figure]) for figure in FIGURES), share(figures["returned"].get(name), model)]
-        for model, conditions in figures["captions"].items()
-        for name, one in conditions.items()
-    ]
-    head = ["captions", "objects' F1", "CHAIR_i", "recall", "comes back"]
-    return f"{table(['gate', 'must be', 'found', 'passed'], gates)}\n{table(head, rows)}"
-
-
-def share(back: Mapping[str, float] | None, model: str) -> str:
-    """The share that comes back, of the planted model's conditions."""
-    return points(back) if back and model == "planted" else ""
+    return f"{gates_table(figures['gates'])}\n{figures_table(figures, FIGURES, ['F1'])}"
