@@ -161,10 +161,8 @@ def make_random_options(parser: argparse.ArgumentParser) -> None:
 
 def train_options(parser: argparse.ArgumentParser) -> None:
     usual = train.TrainRequest
-    what = (
-        "tiny: the small model, from nothing (default); planted-drift, planted-sinks: positive controls for CLVA and "
-    )
-    what += "for EAH, each with the healthy model beside it, both from the small one"
+    what = "tiny: the small model, from nothing (default); planted-drift, planted-sinks: positive controls for CLVA "
+    what += "and for EAH, each with the healthy model beside it, both from the small one"
     parser.add_argument("what", nargs="?", choices=tuple(train.TRAINED), default=usual.what, help=what)
     folders = " or ".join(train.TRAINED.values())
     parser.add_argument("--out", metavar="FOLDER", help=f"where it is written; no weights yet (default: {folders})")
