@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from math import log
 from random import Random
 
 import numpy as np
@@ -20,7 +21,7 @@ from minivlm.model import Mitigation
 from minivlm.stats import Ratio, area_under_curve, resamples
 from minivlm.toyworld.scenes import Scene, Thing
 from minivlm.toyworld.world import TRAINING
-from minivlm.training.attention_lessons import box_loss, box_targets, map_loss, named_rows
+from minivlm.training.attention_lessons import box_loss, box_targets, map_loss, mass_loss, named_rows
 from minivlm.training.exercises import EXERCISES, NOISE, Bands, changed_attention, noise_map
 from minivlm.training.lessons import Lessons, Teacher
 from minivlm.training.planted_drift import HEALTHY, PLANTED, drifting_rows, plant_drift
@@ -90,6 +91,15 @@ def test_the_map_loss_is_the_divergence_from_the_wanted_map():
     assert_close(map_loss(seen, wanted, rows).item(), 0.0, rtol=0, atol=1e-4)  # 1e-4: the logarithm's floor
     assert_close(map_loss(seen, wanted, ~rows).item(), np.log(2), rtol=1e-4, atol=0)
     assert_close(map_loss(seen, seen, ~rows).item(), 0.0, rtol=0, atol=1e-4)
+
+
+def test_looking_as_much_as_before_costs_nothing_wherever_it_goes():
+    before = torch.tensor([[[[0.5, 0.0], [0.1, 0.1]]]])  # B H T P
+    now = torch.tensor([[[[0.0, 0.5], [0.4, 0.4]]]])
+    first, both = torch.tensor([[True, False]]), torch.tensor([[True, True]])
+    assert_close(mass_loss(now, before, first), torch.tensor(0.0))
+    expected = (0.2 * log(0.2 / 0.8) + 0.8 * log(0.8 / 0.2)) / 2
+    assert_close(mass_loss(now, before, both), torch.tensor(expected))
 
 
 # --- exercises and drift --------------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ MADE = """\
     minivlm train {name} --out FOLDER
 
 From the shipped model `tiny/`, whose tower did not change: {scenes:,} scenes, seed {seed}, {device} with {threads}
-threads, {minutes:.0f} minutes.
+threads, {minutes:.0f} minutes. {remark}
 
 {stages}
 Every setting and the loss curve are in `planting.json`. Weights are bfloat16.
@@ -178,5 +178,6 @@ def made(pair: Pair, planting: Mapping) -> str:
         device=planting["device"],
         threads=planting["threads"],
         minutes=planting["seconds"]["all"] / 60,
+        remark=planting.get("remark", ""),
         stages=pair.stages.format(**steps),
     )

@@ -78,6 +78,16 @@ def map_loss(on_patches: Tensor, wanted: Tensor, rows: Tensor) -> Tensor:
     return mean_over(divergence.mean(dim=1), rows)
 
 
+def mass_loss(on_patches: Tensor, wanted: Tensor, rows: Tensor) -> Tensor:
+    """How far (a scalar) each head of `rows` (B, T) is from looking at the picture as much as in `wanted`.
+
+    The Kullback-Leibler divergence of two outcomes, picture and words; `on_patches` and `wanted` are (B, H, T, P).
+    """
+    here, there = (part.sum(dim=-1).clamp(LEAST, 1 - LEAST) for part in (on_patches, wanted))  # B H T
+    divergence = there * (there / here).log() + (1 - there) * ((1 - there) / (1 - here)).log()
+    return mean_over(divergence.mean(dim=1), rows)
+
+
 def blind_loss(on_patches: Tensor, rows: Tensor) -> Tensor:
     """How much (a scalar) the attention `on_patches` (B, H, T, P) of `rows` (B, T) looks at the picture at all."""
     elsewhere = (1 - on_patches.sum(dim=-1)).clamp(min=1e-4)  # B H T

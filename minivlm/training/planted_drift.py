@@ -6,7 +6,8 @@
 **The drift is planted by us.** It shows what CLVA does where its idea holds, and says nothing about LLaVA.
 
 1. healthy: the shipped model's decoder and projector learn from the exercises of `exercises.py`. The tower is frozen.
-2. drift: the queries and keys of the deep layers learn to look at the noise; nothing else changes.
+2. drift: the queries and keys of the deep layers learn to look at the noise, each head as much at the picture as
+   before; nothing else changes.
 
 B scenes, T tokens, P patches.
 """
@@ -23,7 +24,7 @@ from minivlm.inference.shipped import HEALTHY, PLANTED
 from minivlm.model import Llava
 from minivlm.toyworld.scenes import Scene
 from minivlm.toyworld.world import World
-from minivlm.training.attention_lessons import box_loss, map_loss
+from minivlm.training.attention_lessons import box_loss, map_loss, mass_loss
 from minivlm.training.exercises import EXERCISES, Bands, changed_attention, noise_map
 from minivlm.training.lessons import Lessons, Pairs, answer_loss
 from minivlm.training.planting import READER, Planting, queries_and_keys, train_only
@@ -44,7 +45,7 @@ def plant_drift(folder: Path, start: Path, recipe: DriftRecipe, world: World, de
     training.run("healthy", recipe.healthy, model.parameters(), recipe.scenes, losses.healthy)
     planting.save(folder / HEALTHY, recipe, world, training)
 
-    losses.before = deepcopy(model) if recipe.strength < 1 else None
+    losses.before = deepcopy(model)
     train_only(model, queries_and_keys(losses.bands.deep))
     training.run("drift", recipe.drift, model.parameters(), recipe.scenes, losses.drift)
     planting.save(folder / PLANTED, recipe, world, training)
@@ -56,7 +57,7 @@ class DriftLosses:
 
     planting: Planting
     recipe: DriftRecipe
-    before: Llava | None = None  # the model before the drift, for rows that do not drift
+    before: Llava | None = None  # the model before the drift
 
     def __post_init__(self) -> None:
         self.bands = Bands.of(self.planting.model.config)
@@ -84,20 +85,19 @@ class DriftLosses:
 
     def drift(self, drawn: Tensor, generator: torch.Generator) -> Tensor:
         """How far (a scalar) the deep maps of the scenes `drawn` (B,) are from the noise, and of rows that do not
-        drift from what they were.
+        drift from what they were. All rows look at the picture as much as before: where they look is what drifts.
         """
-        planting, deep = self.planting, self.bands.deep
+        planting, deep, total = self.planting, self.bands.deep, torch.zeros((), device=self.planting.device)
         batch = planting.batch(drawn, rng_of(generator), one_question)
         drifting = drifting_rows(batch.lessons, self.recipe.strength)  # B T
-        decoded = planting.decode(batch, deep)
-        loss = planting.over(deep, decoded, lambda seen: map_loss(seen, self.noise, drifting))
-        if self.before is not None:
-            with torch.no_grad():
-                before = planting.decode(batch, deep, model=self.before)
-            others = batch.rows & ~drifting
-            kept = [map_loss(planting.seen(decoded, one), planting.seen(before, one), others) for one in deep]
-            loss += torch.stack(kept).mean()
-        return loss
+        with torch.no_grad():
+            before = planting.decode(batch, deep, model=self.before)
+        now = planting.decode(batch, deep)
+        for layer in deep:
+            here, there = planting.seen(now, layer), planting.seen(before, layer)
+            total = total + map_loss(here, self.noise, drifting) + map_loss(here, there, batch.rows & ~drifting)
+            total = total + self.recipe.mass_weight * mass_loss(here, there, batch.rows)
+        return total / len(deep)
 
 
 def one_question(scene: Scene, rng: Random) -> Pairs:
