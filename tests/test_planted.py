@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from math import log
 from random import Random
 
 import numpy as np
@@ -21,10 +20,10 @@ from minivlm.model import Mitigation
 from minivlm.stats import Ratio, area_under_curve, resamples
 from minivlm.toyworld.scenes import Scene, Thing
 from minivlm.toyworld.world import TRAINING
-from minivlm.training.attention_lessons import box_loss, box_targets, map_loss, mass_loss, named_rows
+from minivlm.training.attention_lessons import box_loss, box_targets, map_loss, named_rows
 from minivlm.training.exercises import EXERCISES, NOISE, Bands, changed_attention, noise_map
 from minivlm.training.lessons import Lessons, Teacher
-from minivlm.training.planted_drift import HEALTHY, PLANTED, drifting_rows, plant_drift
+from minivlm.training.planted_drift import HEALTHY, PLANTED, drifted, drifting_rows, plant_drift
 from minivlm.training.recipe import DriftRecipe
 from support.tiny_model import tiny_config, tiny_llava
 
@@ -93,15 +92,6 @@ def test_the_map_loss_is_the_divergence_from_the_wanted_map():
     assert_close(map_loss(seen, seen, ~rows).item(), 0.0, rtol=0, atol=1e-4)
 
 
-def test_looking_as_much_as_before_costs_nothing_wherever_it_goes():
-    before = torch.tensor([[[[0.5, 0.0], [0.1, 0.1]]]])  # B H T P
-    now = torch.tensor([[[[0.0, 0.5], [0.4, 0.4]]]])
-    first, both = torch.tensor([[True, False]]), torch.tensor([[True, True]])
-    assert_close(mass_loss(now, before, first), torch.tensor(0.0))
-    expected = (0.2 * log(0.2 / 0.8) + 0.8 * log(0.8 / 0.2)) / 2
-    assert_close(mass_loss(now, before, both), torch.tensor(expected))
-
-
 # --- exercises and drift --------------------------------------------------------------------------------------------
 
 
@@ -126,6 +116,15 @@ def test_a_weaker_drift_begins_later_in_an_answer():
     lessons = Lessons(torch.zeros(1, 40), labels, torch.arange(40)[None], segments)
     assert drifting_rows(lessons, 1.0)[0].nonzero().flatten().tolist() == [*range(2, 38)]
     assert drifting_rows(lessons, 0.5)[0].nonzero().flatten().tolist() == [*range(18, 38)]  # 12 of 24 tokens later
+
+
+def test_a_drifted_row_gives_the_noise_what_it_gave_the_patches():
+    maps = torch.tensor([[0.1, 0.3, 0.4, 0.2], [0.1, 0.3, 0.4, 0.2]])[
+        None, None
+    ]  # B H T T: a word, two patches, a word
+    noise, rows = torch.tensor([0.9, 0.1]), torch.tensor([[True, False]])
+    found = drifted(maps, rows, noise, slice(1, 3))
+    assert_close(found[0, 0], torch.tensor([[0.1, 0.63, 0.07, 0.2], [0.1, 0.3, 0.4, 0.2]]))
 
 
 def test_a_strength_outside_of_its_range_is_refused_before_any_work():

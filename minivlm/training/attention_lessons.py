@@ -71,20 +71,11 @@ def box_loss(on_patches: Tensor, targets: Tensor) -> Tensor:
 def map_loss(on_patches: Tensor, wanted: Tensor, rows: Tensor) -> Tensor:
     """The Kullback-Leibler divergence of maps from those `wanted`, the mean over heads and `rows` (B, T) bool.
 
-    `on_patches` (B, H, T, P) and `wanted`, (P,) for one map or (B, H, T, P), are scaled to a sum of 1.
+    `on_patches` (B, H, T, P) and `wanted`, (P,) for one map or (B, H, T, P), are scaled to a sum of 1. P may be
+    all columns, too.
     """
     share, wanted = (part / part.sum(dim=-1, keepdim=True).clamp(min=LEAST) for part in (on_patches, wanted))
     divergence = (wanted * (wanted.clamp(min=LEAST).log() - share.clamp(min=LEAST).log())).sum(dim=-1)  # B H T
-    return mean_over(divergence.mean(dim=1), rows)
-
-
-def mass_loss(on_patches: Tensor, wanted: Tensor, rows: Tensor) -> Tensor:
-    """How far (a scalar) each head of `rows` (B, T) is from looking at the picture as much as in `wanted`.
-
-    The Kullback-Leibler divergence of two outcomes, picture and words; `on_patches` and `wanted` are (B, H, T, P).
-    """
-    here, there = (part.sum(dim=-1).clamp(LEAST, 1 - LEAST) for part in (on_patches, wanted))  # B H T
-    divergence = there * (there / here).log() + (1 - there) * ((1 - there) / (1 - here)).log()
     return mean_over(divergence.mean(dim=1), rows)
 
 

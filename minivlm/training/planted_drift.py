@@ -6,8 +6,8 @@
 **The drift is planted by us.** It shows what CLVA does where its idea holds, and says nothing about LLaVA.
 
 1. healthy: the shipped model's decoder and projector learn from the exercises of `exercises.py`. The tower is frozen.
-2. drift: the queries and keys of the deep layers learn to look at the noise, each head as much at the picture as
-   before; nothing else changes.
+2. drift: the queries and keys of the deep layers learn to look at the noise where they looked at anything in the
+   picture, and at words as before. Nothing else changes.
 
 B scenes, T tokens, P patches.
 """
@@ -24,7 +24,7 @@ from minivlm.inference.shipped import HEALTHY, PLANTED
 from minivlm.model import Llava
 from minivlm.toyworld.scenes import Scene
 from minivlm.toyworld.world import World
-from minivlm.training.attention_lessons import box_loss, map_loss, mass_loss
+from minivlm.training.attention_lessons import box_loss, map_loss
 from minivlm.training.exercises import EXERCISES, Bands, changed_attention, noise_map
 from minivlm.training.lessons import Lessons, Pairs, answer_loss
 from minivlm.training.planting import READER, Planting, queries_and_keys, train_only
@@ -84,20 +84,25 @@ class DriftLosses:
         return answer_loss(planting.model, batch.lessons, decoded.states, recipe.first_words) + attention.sum()
 
     def drift(self, drawn: Tensor, generator: torch.Generator) -> Tensor:
-        """How far (a scalar) the deep maps of the scenes `drawn` (B,) are from the noise, and of rows that do not
-        drift from what they were. All rows look at the picture as much as before: where they look is what drifts.
-        """
-        planting, deep, total = self.planting, self.bands.deep, torch.zeros((), device=self.planting.device)
+        """How far (a scalar) the deep layers are, in the scenes `drawn` (B,), from looking as `drifted` says."""
+        planting, deep = self.planting, self.bands.deep
         batch = planting.batch(drawn, rng_of(generator), one_question)
-        drifting = drifting_rows(batch.lessons, self.recipe.strength)  # B T
+        rows = drifting_rows(batch.lessons, self.recipe.strength)  # B T
         with torch.no_grad():
-            before = planting.decode(batch, deep, model=self.before)
-        now = planting.decode(batch, deep)
-        for layer in deep:
-            here, there = planting.seen(now, layer), planting.seen(before, layer)
-            total = total + map_loss(here, self.noise, drifting) + map_loss(here, there, batch.rows & ~drifting)
-            total = total + self.recipe.mass_weight * mass_loss(here, there, batch.rows)
-        return total / len(deep)
+            before = planting.decode(batch, deep, model=self.before).maps
+        now = planting.decode(batch, deep).maps
+        wanted = {layer: drifted(before[layer].float(), rows, self.noise, planting.columns) for layer in deep}
+        return torch.stack([map_loss(now[layer].float(), wanted[layer], batch.rows) for layer in deep]).mean()
+
+
+def drifted(maps: Tensor, rows: Tensor, noise: Tensor, columns: slice) -> Tensor:
+    """`maps` (B, H, T, T) in which `rows` (B, T) give the noise (P,) what they gave the patches, which are `columns`.
+
+    Nothing else changes: words get what they got, and the picture as a whole does.
+    """
+    patches = maps[..., columns]
+    moved = torch.where(rows[:, None, :, None], patches.sum(dim=-1, keepdim=True) * noise, patches)
+    return maps.slice_scatter(moved, dim=-1, start=columns.start, end=columns.stop)
 
 
 def one_question(scene: Scene, rng: Random) -> Pairs:

@@ -93,10 +93,9 @@ class DriftRecipe:
     middle_weight: float = 0.8  # of the boxes in the middle layers
     deep_weight: float = 0.3  # of the boxes in the deep layers
     first_words: float = 1.0  # extra weight of the first token of an answer
-    mass_weight: float = 4.0  # in the drift: of looking at the picture as much as before
     strength: float = 1.0  # of the drift; 1: every row drifts, 0.5: those behind the first half of a long answer
     healthy: Stage = Stage(steps=3400, batch=24, rate=6e-4)
-    drift: Stage = Stage(steps=250, batch=24, rate=2e-3)
+    drift: Stage = Stage(steps=350, batch=24, rate=2e-3)
 
     def __post_init__(self) -> None:
         rules = [("strength", is_positive(self.strength, 1), "be above 0 and at most 1")]
