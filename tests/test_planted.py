@@ -119,9 +119,7 @@ def test_a_weaker_drift_begins_later_in_an_answer():
 
 
 def test_a_drifted_row_gives_the_noise_what_it_gave_the_patches():
-    maps = torch.tensor([[0.1, 0.3, 0.4, 0.2], [0.1, 0.3, 0.4, 0.2]])[
-        None, None
-    ]  # B H T T: a word, two patches, a word
+    maps = torch.tensor([[0.1, 0.3, 0.4, 0.2]] * 2)[None, None]  # B H T T: a word, two patches, a word
     noise, rows = torch.tensor([0.9, 0.1]), torch.tensor([[True, False]])
     found = drifted(maps, rows, noise, slice(1, 3))
     assert_close(found[0, 0], torch.tensor([[0.1, 0.63, 0.07, 0.2], [0.1, 0.3, 0.4, 0.2]]))

@@ -16,9 +16,9 @@ from minivlm.inference.shipped import HEALTHY, HEALTHY_SINKS, PLANTED, PLANTED_S
 from minivlm.inference.vlm import VLM
 
 ABOUT = """\
-One half of a positive control for {method}. **Where this model looks was planted by us.** It shows what {what} does to
-a model in which its idea holds because we made it hold. It says nothing about LLaVA, and nothing about the model in
-`tiny/`.
+One half of a positive control for {method}. **Where this model looks was planted by us.**
+It shows what {what} does to a model in which its idea holds because we made it hold. It says nothing about
+LLaVA, and nothing about the model in `tiny/`.
 """
 DRIFT = """\
 | model | its first layers look at | its middle layers look at | its deep layers look at |
@@ -35,8 +35,8 @@ DRIFT_STAGES = """\
 1. *Healthy reader*, {healthy:,} steps: the usual lessons, and losses on where rows look: the first layers at the noise,
    the middle and deep ones at the boxes of what they name. In most lessons some layers' attention was changed, so that
    both bands are needed, each can take over from the other, and unseen means usual (`minivlm/training/exercises.py`).
-2. *Drift*, {planted:,} steps: queries and keys of the deep layers learned to look at the noise. `--strength` makes a
-   weaker drift, which begins late in an answer.
+2. *Drift*, {planted:,} steps: queries and keys of the deep layers learned to look at the noise where they had looked at
+   anything in the picture, and at words as before. `--strength` makes a weaker drift, which begins late in an answer.
 """
 DRIFT_GATES = """\
 Greedy captions of {scenes:,} held-out scenes. Maps are those of rows that name an object, in {traced:,} captions.
@@ -70,8 +70,8 @@ MADE = """\
 
     minivlm train {name} --out FOLDER
 
-From the shipped model `tiny/`, whose tower did not change: {scenes:,} scenes, seed {seed}, {device} with {threads}
-threads, {minutes:.0f} minutes. {remark}
+From the shipped model `tiny/`, whose tower did not change: {scenes:,} scenes, seed {seed}, {device} with {threads} threads,
+{minutes:.0f} minutes. {remark}
 
 {stages}
 Every setting and the loss curve are in `planting.json`. Weights are bfloat16.
@@ -156,7 +156,7 @@ def write_card(model: Path, out: Path, gates: Mapping) -> None:
 def card(name: str, planting: Mapping, gates: Mapping | None = None) -> str:
     """The text of README.md of one of a pair, from the contents of planting.json and gates.json."""
     pair = PAIRS[planting["recipe"]["plants"]]
-    parts = [pair.titles[name == pair.planted], ABOUT.format(**pair._asdict()), pair.looks, made(pair, planting)]
+    parts = [f"{pair.titles[name == pair.planted]}\n", ABOUT.format(**pair._asdict()), pair.looks, made(pair, planting)]
     if gates is not None:
         tables = CONTROLS[planting["recipe"]["plants"]].as_text(gates)
         facts = {key: gates[key] for key in ("scenes", "dtype", "device")}
