@@ -70,8 +70,8 @@ MADE = """\
 
     minivlm train {name} --out FOLDER
 
-From the shipped model `tiny/`, whose tower did not change: {scenes:,} scenes, seed {seed}, {device} with {threads} threads,
-{minutes:.0f} minutes. {remark}
+From the shipped model `tiny/`, whose tower did not change: {scenes:,} scenes, seed {seed}, {device} with
+{threads} threads, {minutes:.0f} minutes. {remark}
 
 {stages}
 Every setting and the loss curve are in `planting.json`. Weights are bfloat16.
