@@ -17,16 +17,16 @@ pytestmark = [pytest.mark.weights, pytest.mark.slow]
 ALLOWED = 5  # objects
 SCENES = [HELD_OUT.draw(number) for number in range(60)]
 CAPTIONED = {  # condition: objects named and there, objects named and not there, in the captions of these scenes
-    "healthy": (0, 0),
-    "plain": (0, 0),
-    "CLVA": (0, 0),
-    "CLVA, random anchor": (0, 0),
-    "CLVA, shuffled anchor": (0, 0),
-    "CLVA, roles swapped": (0, 0),
-    "strong CLVA": (0, 0),
-    "strong CLVA, random anchor": (0, 0),
-    "strong CLVA, shuffled anchor": (0, 0),
-    "strong CLVA, roles swapped": (0, 0),
+    "healthy": (183, 29),
+    "plain": (183, 114),
+    "CLVA": (188, 41),
+    "CLVA, random anchor": (181, 117),
+    "CLVA, shuffled anchor": (181, 113),
+    "CLVA, roles swapped": (183, 114),
+    "strong CLVA": (191, 43),
+    "strong CLVA, random anchor": (180, 120),
+    "strong CLVA, shuffled anchor": (179, 114),
+    "strong CLVA, roles swapped": (183, 114),
 }
 
 

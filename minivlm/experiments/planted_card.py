@@ -17,8 +17,8 @@ from minivlm.inference.vlm import VLM
 
 ABOUT = """\
 One half of a positive control for {method}. **Where this model looks was planted by us.**
-It shows what {what} does to a model in which its idea holds because we made it hold. It says nothing about
-LLaVA, and nothing about the model in `tiny/`.
+It shows what {what} does to a model in which its idea holds because we made it hold.
+It says nothing about LLaVA, and nothing about the model in `tiny/`.
 """
 DRIFT = """\
 | model | its first layers look at | its middle layers look at | its deep layers look at |
@@ -82,7 +82,8 @@ GATES = """\
     minivlm exam --model {planted} --healthy {healthy} --scenes {scenes} --out FOLDER
 
 In brackets the 95 % interval, paired by scene ({dtype} on {device}). *Comes back*: the share of what the planted model
-lost in F1 that a method returns. Neither methods nor controls were tuned. All figures are in `gates.json`.
+lost in F1 that a method returns. Neither methods nor controls were tuned. A gate that is not passed is a claim that
+this control cannot carry. All figures are in `gates.json`.
 {about}"""
 
 
