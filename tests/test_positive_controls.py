@@ -13,7 +13,11 @@ from minivlm.inference.shipped import HEALTHY, PLANTED
 from minivlm.toyworld.questions import DESCRIBE
 from minivlm.toyworld.world import HELD_OUT
 
-pytestmark = [pytest.mark.weights, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.weights,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::minivlm.errors.NoEffectWarning"),  # a shut gate is a part of the control
+]
 ALLOWED = 5  # objects
 SCENES = [HELD_OUT.draw(number) for number in range(60)]
 CAPTIONED = {  # condition: objects named and there, objects named and not there, in the captions of these scenes

@@ -54,7 +54,8 @@ def test_commands_take_the_names(capsys, tmp_path):
     assert cli.main(["download", PLANTED]) == 0
     assert capsys.readouterr().out.strip() == str(shipped_model(PLANTED))
     assert cli.main(["models"]) == 0
-    assert all(name in capsys.readouterr().out for name in SHIPPED)
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in SHIPPED)
 
 
 def test_a_short_name_that_was_never_downloaded(capsys, monkeypatch):
