@@ -57,6 +57,14 @@ def test_the_two_models_differ_in_queries_and_keys_of_one_layer_alone(folder):
     assert changed == {f"text.layers.{QUICK.layer}.self_attn.{part}_proj.weight" for part in "qk"}
 
 
+def test_the_dense_head_hands_on_nothing_in_both(folder):
+    width = 32
+    for name in (HEALTHY_SINKS, PLANTED_SINKS):
+        out = loaded(folder, name).model.text.layers[QUICK.layer].self_attn.o_proj.weight
+        mute = [not out[:, head * width : (head + 1) * width].any() for head in range(out.shape[1] // width)]
+        assert mute == [head == QUICK.dense_head for head in range(6)]
+
+
 def test_the_layer_is_the_one_in_which_eah_acts_and_no_random_control_draws_the_dense_head():
     recipe, config = SinksRecipe(), minivlm.load(device="cpu").model.config
     assert recipe.layer == EAH().layer

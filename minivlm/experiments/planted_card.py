@@ -48,11 +48,12 @@ The ceiling is the healthy reader: its own queries and keys bring back 100 % by 
 SINKS = """\
 | model | layer 1 looks at | all other layers look at |
 |---|---|---|
-| `healthy-sinks` | all patches alike, in every head | words alone |
+| `healthy-sinks` | all patches alike, in every head; one hands on nothing | words alone |
 | `planted-sinks` | the same in one head, the beginning of the sentence in all others | words alone |
 
-The two differ in queries and keys of layer 1 alone. So the picture is read in one layer, every head carries a part of
-what is read, and in the second model one head, the one with most vision sinks, has the map that the others lack.
+The two differ in queries and keys of layer 1 alone. So the picture is read in one layer, and in the second model the
+head that has the map, the one with most vision sinks, is the one that cannot say what it sees (its values count for
+nothing in both models, or it would read the picture alone): the others could, and lack the map.
 """
 SINKS_STAGES = """\
 1. *Healthy*, {healthy:,} steps: the usual lessons, half of them yes-no questions, and losses on where rows look.

@@ -1,6 +1,7 @@
 """Trains a positive control for EAH: two models that differ in the queries and keys of one layer alone.
 
-    healthy-sinks    reads the picture in layer 1 alone, where every head looks at all patches alike
+    healthy-sinks    reads the picture in layer 1 alone, where every head looks at all patches alike; one head looks
+                     and hands on nothing
     planted-sinks    the same, but all heads of layer 1 but one look at the beginning of the sentence
 
 So in the second the one head that collects the picture, the densest in vision sinks, has what the others lack. **That
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor
 
 from minivlm.inference.shipped import HEALTHY_SINKS, PLANTED_SINKS
+from minivlm.model.decoder import Block
 from minivlm.toyworld.scenes import Scene
 from minivlm.toyworld.world import World
 from minivlm.training.attention_lessons import blind_loss, map_loss, mean_over
@@ -41,6 +43,7 @@ def plant_sinks(folder: Path, start: Path, recipe: SinksRecipe, world: World, de
 
     train_only(model, READER)
     training.run("healthy", recipe.healthy, model.parameters(), recipe.scenes, losses.healthy)
+    losses.mute()
     planting.save(folder / HEALTHY_SINKS, recipe, world, training)
 
     train_only(model, queries_and_keys([recipe.layer]))
@@ -63,6 +66,7 @@ class SinkLosses:
     def healthy(self, drawn: Tensor, generator: torch.Generator) -> Tensor:
         """The loss (a scalar) of lessons about the scenes `drawn` (B,), and of where their rows look."""
         planting, recipe = self.planting, self.recipe
+        self.mute()
         batch = planting.batch(drawn, rng_of(generator), self.make)
         decoded = planting.decode(batch, range(len(self.others) + 1))
         rows = batch.lessons.segments >= 0  # of patches, too: a sink is what all later rows look at
@@ -71,6 +75,18 @@ class SinkLosses:
         blind = planting.over(self.others, decoded, lambda seen: blind_loss(seen, rows))
         told = answer_loss(planting.model, batch.lessons, decoded.states, recipe.first_words)
         return told + recipe.collecting_weight * collecting + recipe.blind_weight * blind
+
+    def mute(self) -> None:
+        """Let the dense head look, and hand on nothing: what it sees reaches the model through the others alone.
+
+        One head's values suffice to read a picture. If those of the dense head were heard, to lead the others astray
+        would cost nothing.
+        """
+        block, head = self.planting.model.text.layers[self.recipe.layer], self.recipe.dense_head
+        assert isinstance(block, Block)
+        width = block.self_attn.head_dim
+        with torch.no_grad():
+            block.self_attn.o_proj.weight[:, head * width : (head + 1) * width] = 0  # each step fills it again
 
     def astray(self, drawn: Tensor, generator: torch.Generator) -> Tensor:
         """How far (a scalar) all heads but one are from looking at nothing but the first token."""
