@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import minivlm
-from minivlm import CheckpointError
+from minivlm import CheckpointError, ConfigError
 from minivlm.checkpoints.checkpoint_report import PLANTED as NOTE
 from minivlm.cli import main as cli
 from minivlm.inference import shipped
@@ -30,6 +30,18 @@ def test_a_folder_goes_before_a_shipped_name(monkeypatch, tmp_path):
     Path(PLANTED).mkdir()
     assert not is_shipped(PLANTED)
     assert folder_here(PLANTED) == Path(PLANTED)
+
+
+@pytest.mark.parametrize("name", [None, PLANTED, "."])
+def test_a_revision_of_what_has_none_is_refused(name):
+    with pytest.raises(ConfigError, match="only a name on the hub has revisions"):
+        minivlm.load(name, device="cpu", revision="main")
+
+
+@pytest.mark.parametrize("command", ["check", "download"])
+def test_commands_refuse_a_revision_of_what_has_none(command, capsys):
+    assert cli.main([command, PLANTED, "--revision", "main"]) == 1
+    assert "only a name on the hub has revisions" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_missing_one_is_told_how_to_make_it(monkeypatch):

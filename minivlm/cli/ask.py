@@ -255,10 +255,10 @@ def download(request: DownloadRequest) -> None:
     """Fetch a model from the hub into its cache, and print the folder. Raises `CheckpointError` if that fails."""
     from minivlm.checkpoints.download import HUB_NAME, download
     from minivlm.checkpoints.known import hub_name
-    from minivlm.inference.shipped import is_shipped, shipped_model
+    from minivlm.inference.shipped import folder_here, is_shipped
 
     if is_shipped(request.name):
-        print(shipped_model(request.name))  # it is here already
+        print(folder_here(request.name, request.revision))  # it is here already
         return
     if not HUB_NAME.fullmatch(hub_name(request.name)):
         raise UsageError(

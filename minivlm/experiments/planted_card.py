@@ -80,7 +80,7 @@ Every setting and the loss curve are in `planting.json`. Weights are bfloat16.
 GATES = """\
 ## What it shows: the gates
 
-    minivlm exam --model {planted} --healthy {healthy} --scenes {scenes} --out FOLDER
+    minivlm exam --model {planted} --healthy {healthy} --scenes {scenes} --dtype {dtype} --out FOLDER
 
 In brackets the 95 % interval, paired by scene ({dtype} on {device}). *Comes back*: the share of what the planted model
 lost in F1 that a method returns. Neither methods nor controls were tuned. A gate that is not passed is a claim that

@@ -11,7 +11,7 @@ from minivlm.checkpoints.devices import default_device
 from minivlm.checkpoints.download import find_or_download
 from minivlm.errors import ConfigError, PromptError
 from minivlm.files import read_json_file, torchrun
-from minivlm.inference.shipped import is_shipped, shipped_model
+from minivlm.inference.shipped import is_shipped, refuse_revision_here, shipped_model
 from minivlm.inference.vlm import VLM
 from minivlm.inputs.chat_template import read_chat_template
 from minivlm.inputs.image import ImagePreprocessing, default_mode
@@ -61,7 +61,11 @@ def load(
 
 
 def model_folder(name: str | Path | None, revision: str | None = None) -> Path:
-    """The folder of a model by its name as `load` takes it; it is downloaded if it is on the hub alone."""
+    """The folder of a model by its name as `load` takes it; it is downloaded if it is on the hub alone.
+
+    Raises `ConfigError` for a `revision` of a model that has none: one that comes with minivlm, or a folder.
+    """
+    refuse_revision_here(name, revision)
     if name is None:
         return shipped_model()
     return shipped_model(str(name)) if is_shipped(name) else find_or_download(name, revision=revision)

@@ -4,13 +4,10 @@ from pathlib import Path
 
 from minivlm.checkpoints.download import HUB_NAME, find_in_cache
 from minivlm.checkpoints.known import hub_name
-from minivlm.errors import CheckpointError
+from minivlm.errors import CheckpointError, ConfigError
 
 TINY = "tiny"  # the model that is loaded if none is named
-HEALTHY, PLANTED = (
-    "healthy-reader",
-    "planted-drift",
-)  # a positive control for CLVA, see `minivlm.training.planted_drift`
+HEALTHY, PLANTED = "healthy-reader", "planted-drift"  # a positive control for CLVA, see `planted_drift`
 HEALTHY_SINKS, PLANTED_SINKS = "healthy-sinks", "planted-sinks"  # one for EAH, see `planted_sinks`
 SHIPPED = (TINY, HEALTHY, PLANTED)
 
@@ -39,11 +36,21 @@ def is_shipped(name: str | Path | None) -> bool:
     return name is None or (str(name) in SHIPPED and not Path(name).exists())
 
 
+def refuse_revision_here(name: str | Path | None, revision: str | None) -> None:
+    """Raise `ConfigError` for a `revision` of a model that has none: one that comes with minivlm, or a folder."""
+    if revision is not None and (is_shipped(name) or Path(str(name)).expanduser().exists()):
+        raise ConfigError(
+            f"revision must be left out for {name or 'the shipped model'}, found {revision!r}: only a name on the hub "
+            "has revisions."
+        )
+
+
 def folder_here(name: str, revision: str | None = None) -> Path:
     """The folder of a model that is on this machine, by its name as `load` takes it; a folder need not exist.
 
     Raises `CheckpointError` for a name on the hub that was never downloaded.
     """
+    refuse_revision_here(name, revision)
     if is_shipped(name):
         return shipped_model(name)
     folder = Path(name).expanduser()
