@@ -15,14 +15,13 @@ from support.course_answers import Answers, changed
 from support.course_tools import HOLLOW, SEED, WHOLE, faults, states, write_version
 
 ROW = assignment("a4")
-QUICK = (
-    {task.test for task in ROW.tasks}
-    - {"test_many_small_maps"}
-    - {
-        "test_scores_of_a_long_prompt",
-        "test_broadcast_in_a_long_prompt",
-    }
-)  # the others take long, and what they hold is measured below
+MENDED = "test_a_layer_led_astray_is_mended"
+QUICK = {task.test for task in ROW.tasks} - {
+    "test_many_small_maps",
+    "test_scores_of_a_long_prompt",
+    "test_broadcast_in_a_long_prompt",
+    MENDED,
+}  # the others take long, and what they hold is measured below
 
 IN_BROADCAST_DENSEST_HEAD = "model/eah.py", "broadcast_densest_head"
 IN_BROADCAST_HEAD = "model/eah.py", "broadcast_head"
@@ -679,6 +678,43 @@ ANSWERS = Answers(
     },
     RIGHT_ANSWERS,
 )
+MENDING = {
+    "the head with fewest sinks": (
+        "a_layer_led_astray_is_mended",
+        (IN_CHOSEN_HEAD, ORDER, "order = counts.argsort(dim=1, stable=True)"),
+    ),
+    "always the second densest": (
+        "a_layer_led_astray_is_mended",
+        (IN_CHOSEN_HEAD, PICK, "return order[:, min(1, heads - 1)]"),
+    ),
+    "a random head, whatever was asked": (
+        "a_layer_led_astray_is_mended",
+        (IN_CHOSEN_HEAD, 'if eah.head == "random":', "if True:"),
+    ),
+    "sinks are what lies below the threshold": (
+        "a_layer_led_astray_is_mended",
+        (IN_VISION_SINKS, SINK, "return (scores < threshold) & image[:, None]"),
+    ),
+    "words count, patches do not": (
+        "a_layer_led_astray_is_mended",
+        (IN_VISION_SINKS, SINK, "return (scores > threshold) & ~image[:, None]"),
+    ),
+    "nothing is broadcast": ("a_layer_led_astray_is_mended", (IN_BROADCAST_HEAD, GIVE, "return weights")),
+    "the prompt's rows pass, the answer's are changed": (
+        "a_layer_led_astray_is_mended",
+        (IN_BROADCAST_DENSEST_HEAD, PASS, PASS.replace("<", ">=")),
+    ),
+    "the second densest is the densest": (
+        "a_layer_led_astray_is_mended",
+        (IN_CHOSEN_HEAD, PICK, "return order[:, 0]"),
+    ),
+}
+ON_A_MODEL = Answers(
+    "a4",
+    frozenset({MENDED, "test_scores_by_hand", "test_scores_in_half_precision"}),
+    {"mending": (MENDING, "scores_by_hand scores_in_half_precision")},
+    {},
+)
 TELLING = (
     "scores: divided by all rows",
     "scores: sinks at the threshold",
@@ -777,6 +813,22 @@ def test_another_seed_judges_alike():
     for name in TELLING:
         ANSWERS.check_wrong(found, name)
     assert all(faults(found[name]) == {} for name in RIGHT_ANSWERS.keys() & found.keys())
+
+
+@pytest.fixture(scope="module")
+def found_on_a_model():
+    """Verdicts of the test in which a planted model answers questions."""
+    return ON_A_MODEL.judged()
+
+
+def test_the_reference_mends_a_layer_led_astray(found_on_a_model):
+    assert set(states(found_on_a_model, WHOLE).values()) == {RIGHT}
+    assert set(states(found_on_a_model, HOLLOW).values()) == {OPEN}
+
+
+@pytest.mark.parametrize("answer", ON_A_MODEL.wrong)
+def test_a_wrong_answer_mends_nothing(found_on_a_model, answer):
+    ON_A_MODEL.check_wrong(found_on_a_model, answer)
 
 
 @pytest.mark.slow

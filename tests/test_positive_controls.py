@@ -7,9 +7,10 @@ method that does nothing, or the wrong thing, is off by far more.
 import pytest
 
 import minivlm
-from minivlm.experiments import drift_control
-from minivlm.experiments.trials import PLAIN_CONDITION, judged, write_captions
-from minivlm.inference.shipped import HEALTHY, PLANTED
+from minivlm.evaluation.pope import said_by_first_word
+from minivlm.experiments import drift_control, sinks_control
+from minivlm.experiments.trials import PLAIN_CONDITION, answer_yes_no, judged, pope_sets, write_captions
+from minivlm.inference.shipped import HEALTHY, HEALTHY_SINKS, PLANTED, PLANTED_SINKS
 from minivlm.toyworld.questions import DESCRIBE
 from minivlm.toyworld.world import HELD_OUT
 
@@ -32,6 +33,19 @@ CAPTIONED = {  # condition: objects named and there, objects named and not there
     "strong CLVA, shuffled anchor": (179, 114),
     "strong CLVA, roles swapped": (183, 114),
 }
+
+ANSWERED = {  # condition: right answers to POPE's random and adversarial questions about the first 20 of these scenes
+    "healthy": 148,
+    "healthy, EAH": 147,
+    "plain": 110,
+    "EAH": 150,
+    "EAH, also on generated rows": 150,
+    "EAH, random head (1)": 110,
+    "EAH, random head (2)": 110,
+    "EAH, random head (3)": 110,
+    "EAH, second densest head": 110,
+    "EAH, other layer": 110,
+}  # 168 questions
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +84,39 @@ def test_what_was_recorded_is_an_effect():
     assert mended["strong CLVA"] > 2 / 3
     for name, share in mended.items():
         assert "," not in name or share < mended[name.split(",")[0]] - ALLOWED / harm, f"{name}: {share:.2f}"
+
+
+# --- EAH ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def answered():
+    """Condition -> right answers, of both models."""
+    healthy, planted = (minivlm.load(name, device="cpu", dtype="float32") for name in (HEALTHY_SINKS, PLANTED_SINKS))
+    tried = {name: (planted, one) for name, one in sinks_control.conditions(planted.model.config).items()}
+    tried |= {"healthy": (healthy, PLAIN_CONDITION), "healthy, EAH": (healthy, tried["EAH"][1])}
+    return {name: right(*way) for name, way in tried.items()}
+
+
+def right(vlm: minivlm.VLM, condition) -> int:
+    scenes = SCENES[:20]
+    sets = {split: asked for split, asked in pope_sets(scenes).items() if split in sinks_control.SPLITS}
+    answers = answer_yes_no(vlm, scenes, sets, condition)
+    truth = {(one.image, one.text): one.label for asked in sets.values() for one in asked}
+    return sum(said_by_first_word(answers[question]) == answer for question, answer in truth.items())
+
+
+def test_right_answers_are_those_recorded(answered):
+    assert answered.keys() == ANSWERED.keys()
+    off = {name: (found, ANSWERED[name]) for name, found in answered.items() if abs(found - ANSWERED[name]) > ALLOWED}
+    assert not off, f"condition: (found, recorded) {off}"
+
+
+def test_what_was_recorded_of_eah_is_an_effect():
+    """A layer led astray that harms, EAH that mends, controls that do nothing, a healthy model left alone."""
+    harm = ANSWERED["healthy"] - ANSWERED["plain"]
+    assert harm > 7 * ALLOWED
+    assert abs(ANSWERED["healthy, EAH"] - ANSWERED["healthy"]) <= ALLOWED
+    for name, count in ANSWERED.items():
+        back = (count - ANSWERED["plain"]) / harm
+        assert back > 0.8 if name in ("EAH", sinks_control.KEPT) or "healthy" in name else back < 0.1 or name == "plain"

@@ -6,8 +6,8 @@ from minivlm.checkpoints.known import KNOWN_MODELS
 from minivlm.cli import doctor
 
 COME_ALONG = (
-    "With minivlm come tiny, the default, and healthy-reader and planted-drift, a positive control: where they look",
-    "was planted by us.",
+    "With minivlm come tiny, the default, and two positive controls: healthy-reader and planted-drift for CLVA,",
+    "healthy-sinks and planted-sinks for EAH. Where those look was planted by us.",
 )
 DTYPES = {"float32": 4, "bfloat16": 2}  # bytes of a number
 

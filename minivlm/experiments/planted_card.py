@@ -35,7 +35,7 @@ DRIFT_STAGES = """\
 1. *Healthy reader*, {healthy:,} steps: the usual lessons, and losses on where rows look: the first layers at the noise,
    the middle and deep ones at the boxes of what they name. In most lessons some layers' attention was changed, so that
    both bands are needed, each can take over from the other, and unseen means usual (`minivlm/training/exercises.py`).
-2. *Drift*, {planted:,} steps: queries and keys of the deep layers learned to look at the noise where they had looked at
+2. *Drift*, {drift:,} steps: queries and keys of the deep layers learned to look at the noise where they had looked at
    anything in the picture, and at words as before. `--strength` makes a weaker drift, which begins late in an answer.
 """
 DRIFT_GATES = """\
@@ -56,8 +56,11 @@ head that has the map, the one with most vision sinks, is the one that cannot sa
 nothing in both models, or it would read the picture alone): the others could, and lack the map.
 """
 SINKS_STAGES = """\
-1. *Healthy*, {healthy:,} steps: the usual lessons, half of them yes-no questions, and losses on where rows look.
-2. *Astray*, {planted:,} steps: queries and keys of layer 1 learned to look at the first token, in all heads but one.
+1. *Healthy*, {healthy:,} steps: the usual lessons, half of them yes-no questions, and losses on where rows look. In
+   the lessons the little that other layers still saw of the picture was cut off, so that nothing was learned by it.
+2. *Even*, {even:,} steps: the same, with some head's map lent to all heads in half of the lessons. The maps are alike,
+   but not to the last digit; this makes them interchangeable, so that EAH leaves the healthy reader alone.
+3. *Astray*, {astray:,} steps: queries and keys of layer 1 learned to look at the first token, in all heads but one.
 """
 SINKS_GATES = """\
 Greedy answers to POPE's random and adversarial questions about {scenes:,} held-out scenes, and captions of them. Sinks
@@ -98,7 +101,6 @@ class Pair(NamedTuple):
     what: str  # the method, as a sentence names it
     looks: str
     stages: str
-    planted_stage: str  # its name in the recipe
     gates: str
 
 
@@ -111,7 +113,6 @@ PAIRS = {
         "CLVA, in our reading,",
         DRIFT,
         DRIFT_STAGES,
-        "drift",
         DRIFT_GATES,
     ),
     "sinks": Pair(
@@ -122,7 +123,6 @@ PAIRS = {
         "EAH",
         SINKS,
         SINKS_STAGES,
-        "astray",
         SINKS_GATES,
     ),
 }
@@ -172,7 +172,7 @@ def card(name: str, planting: Mapping, gates: Mapping | None = None) -> str:
 def made(pair: Pair, planting: Mapping) -> str:
     """The section on how both were made."""
     recipe = planting["recipe"]
-    steps = {"healthy": recipe["healthy"]["steps"], "planted": recipe[pair.planted_stage]["steps"]}
+    steps = {name: stage["steps"] for name, stage in recipe.items() if isinstance(stage, dict) and "steps" in stage}
     return MADE.format(
         name=pair.planted,
         scenes=recipe["scenes"],

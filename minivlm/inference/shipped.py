@@ -9,7 +9,7 @@ from minivlm.errors import CheckpointError, ConfigError
 TINY = "tiny"  # the model that is loaded if none is named
 HEALTHY, PLANTED = "healthy-reader", "planted-drift"  # a positive control for CLVA, see `planted_drift`
 HEALTHY_SINKS, PLANTED_SINKS = "healthy-sinks", "planted-sinks"  # one for EAH, see `planted_sinks`
-SHIPPED = (TINY, HEALTHY, PLANTED)
+SHIPPED = (TINY, HEALTHY, PLANTED, HEALTHY_SINKS, PLANTED_SINKS)
 
 
 def shipped_model(name: str = TINY) -> Path:
@@ -24,10 +24,10 @@ def shipped_model(name: str = TINY) -> Path:
             f"{broken} is a link to {broken.readlink()}, where no model is. It was made on another machine, or minivlm "
             "was moved: begin the folder anew with `minivlm course start NAME DIR --copy-weights`."
         )
-    train = "minivlm train" if name == TINY else "minivlm train planted-drift"
+    made_by = {TINY: "", HEALTHY: f" {PLANTED}", PLANTED: f" {PLANTED}"}.get(name, f" {PLANTED_SINKS}")
     raise CheckpointError(
         f"The shipped model {name} was not found, neither in {places[0]} nor in {places[1]}. "
-        f"Install minivlm again, or make the model with `{train}`."
+        f"Install minivlm again, or make the model with `minivlm train{made_by}`."
     )
 
 

@@ -1,4 +1,4 @@
-"""How weights/tiny is trained from scratch, and from it the positive control.
+"""How weights/tiny is trained from scratch, and from it the positive controls.
 
 Read `train.py` first: it names the stages in order. Then `recipe.py` (all hyperparameters), `schedule.py` (the training
 loop), `vocabulary.py` (the tokenizer), `labels.py`, `tower.py` (pretraining of the vision tower), `lessons.py` (packed

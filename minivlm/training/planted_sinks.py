@@ -8,7 +8,8 @@ So in the second the one head that collects the picture, the densest in vision s
 is planted by us.** It shows what EAH does where its idea holds, and says nothing about LLaVA.
 
 1. healthy: the shipped model's decoder and projector learn to look like that. The tower is frozen.
-2. astray: queries and keys of layer 1 learn to lead all heads but one astray; nothing else changes.
+2. even: they learn that the heads of layer 1 may exchange their maps, which are alike, but not to the last digit.
+3. astray: queries and keys of layer 1 learn to lead all heads but one astray; nothing else changes.
 
 B scenes, T tokens, P patches, H heads.
 """
@@ -22,17 +23,20 @@ import torch
 from torch import Tensor
 
 from minivlm.inference.shipped import HEALTHY_SINKS, PLANTED_SINKS
-from minivlm.model.decoder import Block
+from minivlm.model import EAH, Aim, Mitigation
+from minivlm.model.decoder import Block, DecoderOutput
 from minivlm.toyworld.scenes import Scene
 from minivlm.toyworld.world import World
 from minivlm.training.attention_lessons import blind_loss, map_loss, mean_over
 from minivlm.training.lessons import Pairs, answer_loss
-from minivlm.training.planting import READER, Planting, queries_and_keys, train_only
+from minivlm.training.planting import READER, Batch, Planting, queries_and_keys, train_only
 from minivlm.training.reader import drilled, lesson, rng_of
 from minivlm.training.recipe import SinksRecipe
 from minivlm.training.schedule import Training
 
 LEAST = 1e-4  # of a share of attention, before its logarithm
+SEEDS = 1000  # of random heads
+CUT_OFF = 1e-6  # of the picture's attention is left where it is cut off
 
 
 def plant_sinks(folder: Path, start: Path, recipe: SinksRecipe, world: World, device: str = "cpu") -> None:
@@ -43,6 +47,7 @@ def plant_sinks(folder: Path, start: Path, recipe: SinksRecipe, world: World, de
 
     train_only(model, READER)
     training.run("healthy", recipe.healthy, model.parameters(), recipe.scenes, losses.healthy)
+    training.run("even", recipe.even, model.parameters(), recipe.scenes, losses.even)
     losses.mute()
     planting.save(folder / HEALTHY_SINKS, recipe, world, training)
 
@@ -63,18 +68,40 @@ class SinkLosses:
         self.others = [layer for layer in layers if layer != self.recipe.layer]
         self.make = partial(questioned, drilled_share=self.recipe.drilled)
 
-    def healthy(self, drawn: Tensor, generator: torch.Generator) -> Tensor:
-        """The loss (a scalar) of lessons about the scenes `drawn` (B,), and of where their rows look."""
-        planting, recipe = self.planting, self.recipe
+    def healthy(self, drawn: Tensor, generator: torch.Generator, lent: float = 0.0) -> Tensor:
+        """The loss (a scalar) of lessons about the scenes `drawn` (B,), or of where their rows look.
+
+        What the other layers still see of the picture is cut off in the lessons, so that nothing is learned through
+        it: a few thousandths of attention would otherwise suffice to read by. In the share `lent` of the lessons some
+        head's map is lent to all heads.
+        """
+        planting, recipe, rng = self.planting, self.recipe, rng_of(generator)
         self.mute()
-        batch = planting.batch(drawn, rng_of(generator), self.make)
+        cut_off = rng.random() < recipe.cut_off
+        batch = planting.batch(drawn, rng, self.make)
+        if cut_off:
+            eah = EAH(recipe.layer, head="random", seed=rng.randrange(SEEDS)) if rng.random() < lent else None
+            decoded = planting.decode(batch, [recipe.layer], Mitigation(eah, aim=self.nowhere(batch)))
+            told = answer_loss(planting.model, batch.lessons, decoded.states, recipe.first_words)
+            return told + recipe.collecting_weight * self.collecting(batch, decoded)
         decoded = planting.decode(batch, range(len(self.others) + 1))
-        rows = batch.lessons.segments >= 0  # of patches, too: a sink is what all later rows look at
-        visible = batch.lessons.mask()[:, :, :, planting.columns].float()  # B 1 T P
-        collecting = collecting_loss(planting.seen(decoded, recipe.layer), visible, rows)
+        rows = rows_of(batch)
         blind = planting.over(self.others, decoded, lambda seen: blind_loss(seen, rows))
-        told = answer_loss(planting.model, batch.lessons, decoded.states, recipe.first_words)
-        return told + recipe.collecting_weight * collecting + recipe.blind_weight * blind
+        return recipe.collecting_weight * self.collecting(batch, decoded) + recipe.blind_weight * blind
+
+    def even(self, drawn: Tensor, generator: torch.Generator) -> Tensor:
+        """The same loss, where half of the lessons are read with one head's map in all heads."""
+        return self.healthy(drawn, generator, lent=0.5)
+
+    def nowhere(self, batch: Batch) -> Aim:
+        """An aim that takes all attention from the picture, in all layers but one."""
+        scenes = batch.features.shape[0]
+        return Aim(torch.ones(scenes, self.planting.patches), tuple(self.others), strength=1.0, kappa=CUT_OFF)
+
+    def collecting(self, batch: Batch, decoded: DecoderOutput) -> Tensor:
+        """How far (a scalar) the one layer is from looking at all patches alike."""
+        visible = batch.lessons.mask()[:, :, :, self.planting.columns].float()  # B 1 T P
+        return collecting_loss(self.planting.seen(decoded, self.recipe.layer), visible, rows_of(batch))
 
     def mute(self) -> None:
         """Let the dense head look, and hand on nothing: what it sees reaches the model through the others alone.
@@ -95,6 +122,11 @@ class SinkLosses:
         maps = planting.decode(batch, [recipe.layer]).maps[recipe.layer].float()  # B H T T
         others = [head for head in range(maps.shape[1]) if head != recipe.dense_head]
         return mean_over(-maps[:, others, :, 0].clamp(min=LEAST).log().mean(dim=1), batch.lessons.segments >= 0)
+
+
+def rows_of(batch: Batch) -> Tensor:
+    """(B, T) bool: all rows but the padding, those of patches, too: a sink is what all later rows look at."""
+    return batch.lessons.segments >= 0
 
 
 def collecting_loss(seen: Tensor, visible: Tensor, rows: Tensor) -> Tensor:

@@ -120,12 +120,14 @@ class SinksRecipe:
     collecting_weight: float = 1.0  # of a flat map in that layer
     blind_weight: float = 1.0  # of no attention on the picture in all others
     drilled: float = 0.5  # share of the lessons that are yes-no questions
+    cut_off: float = 0.7  # share of the batches that are lessons, with the picture cut off in all other layers
     first_words: float = 1.0  # extra weight of the first token of an answer
-    healthy: Stage = Stage(steps=2400, batch=24, rate=6e-4)
+    healthy: Stage = Stage(steps=3000, batch=24, rate=6e-4)
+    even: Stage = Stage(steps=600, batch=24, rate=3e-4)
     astray: Stage = Stage(steps=120, batch=24, rate=2e-3)
 
     @classmethod
     def quick(cls) -> "SinksRecipe":
         """A recipe that takes seconds, to check that every stage runs; the resulting models are useless."""
         few = Stage(steps=6, batch=4, rate=1e-4)
-        return cls(scenes=12, healthy=few, astray=few)
+        return cls(scenes=12, healthy=few, even=few, astray=few)

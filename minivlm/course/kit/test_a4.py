@@ -1,11 +1,13 @@
 """Assignment a4: vision sinks, the head that has most of them, its map in all heads, and the same without a map."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from random import Random
 
 import torch
 from torch import Tensor
 
+import minivlm
 from minivlm.errors import ConfigError
 from minivlm.lens.without_map import broadcast_without_map, sink_scores_without_map
 from minivlm.model.attention import attention_weights
@@ -13,7 +15,10 @@ from minivlm.model.decoder import causal_mask
 from minivlm.model.eah import EAH, ResolvedEAH, broadcast_densest_head, broadcast_head, chosen_head, densest_head
 from minivlm.model.layout import Layout
 from minivlm.model.sinks import sink_density, vision_sink_scores, vision_sinks
+from minivlm.toyworld.questions import is_there
+from minivlm.toyworld.world import HELD_OUT
 
+ASKED, EACH = 12, 4  # scenes, held out from training, and questions about each
 BY_HAND = torch.tensor(  # the handout's two heads of four tokens; columns 1 and 2 are patches
     [
         [[1, 0, 0, 0], [0.5, 0.5, 0, 0], [0.25, 0.5, 0.25, 0], [0.125, 0.25, 0.125, 0.5]],
@@ -244,6 +249,25 @@ def test_many_small_maps(draw, show):
     for number in range(12000):
         scores[number] = vision_sink_scores(maps[number % 8][:, None], mask)[0, 0, ::32]
     show(scores=scores)
+
+
+def test_a_layer_led_astray_is_mended(draw, show):
+    """In layer 1 of the model `planted-sinks` we led all heads but one astray, so that it answers as if it were blind.
+    With your EAH it answers as one that sees; with the second densest head, which is astray as well, it stays blind.
+    """
+    vlm = minivlm.load("planted-sinks", device="cpu", dtype="float32")
+    published = EAH.for_model(vlm.model.config)
+    settings = {"plain": None, "your_EAH": published, "second_densest": replace(published, head="second")}
+    scenes = [HELD_OUT.draw(number) for number in range(ASKED)]
+    pairs = [(scene, is_there(scene, Random(number))) for scene in scenes for number in range(EACH)]
+    pictures, questions = zip(*((scene.picture, question.text) for scene, question in pairs), strict=True)
+    right = {}
+    for name, eah in settings.items():
+        told = vlm.ask_many(pictures, questions, mitigation=eah, max_new_tokens=2)
+        said = [answer[:2] == question.answer[:2] for answer, (_, question) in zip(told, pairs, strict=True)]
+        right[name] = sum(said)
+    assert right["your_EAH"] >= right["plain"] + EACH, f"Questions answered rightly, of {len(pairs)}: {right}."
+    show.named({f"{name}_right": float(count) for name, count in right.items()}, within=0.1)
 
 
 def test_all_together(draw, show):

@@ -13,7 +13,7 @@ A4 = Assignment(
     },
     tasks=(
         Task("test_scores_by_hand", 8, "vision_sink_scores", "Which rows are in the mean of that column?"),
-        Task("test_scores_of_padded_batches", 12, "vision_sink_scores", "Count the rows that may see the column."),
+        Task("test_scores_of_padded_batches", 10, "vision_sink_scores", "Count the rows that may see the column."),
         Task(
             "test_scores_in_half_precision",
             6,
@@ -61,6 +61,12 @@ A4 = Assignment(
             "broadcast_without_map",
             "Which function of `attention.py` never holds the weights?",
             megabytes=300,
+        ),
+        Task(
+            "test_a_layer_led_astray_is_mended",
+            2,
+            "the functions of sinks.py and eah.py",
+            "Which task above is not green? It decides which head's map all heads get.",
         ),
         Task("test_all_together", 2, "all of them", "Each part is right by itself: which of them differ in shape?"),
     ),
