@@ -687,9 +687,9 @@ MENDING = {
         "a_layer_led_astray_is_mended",
         (IN_CHOSEN_HEAD, PICK, "return order[:, min(1, heads - 1)]"),
     ),
-    "a random head, whatever was asked": (
+    "always head 0": (
         "a_layer_led_astray_is_mended",
-        (IN_CHOSEN_HEAD, 'if eah.head == "random":', "if True:"),
+        (IN_CHOSEN_HEAD, PICK, "return torch.zeros_like(order[:, 0])"),
     ),
     "sinks are what lies below the threshold": (
         "a_layer_led_astray_is_mended",

@@ -67,7 +67,8 @@ Greedy answers to POPE's random and adversarial questions about {scenes:,} held-
 are counted in {traced:,} prompts. EAH has its published constants.
 
 {tables}
-EAH changes rows of the prompt alone; captions are written by rows behind it, and are reported, not judged.
+EAH changes rows of the prompt alone; captions are written by rows behind it, and are reported, not judged. *Another
+layer* is a weak control here: no head of another layer has a sink, so that EAH does nothing in it.
 """
 MADE = """\
 ## How both were made
