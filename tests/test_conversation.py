@@ -61,7 +61,7 @@ def test_an_interrupted_answer_is_part_of_the_conversation(vlm, monkeypatch):
     whole = fresh(vlm, picture(0), talk, QUESTIONS[1], **SETTINGS["hot"])
     assert len(whole.tokens) > 4
     with monkeypatch.context() as patch:
-        interrupt_after(patch, vlm.model, 4, KeyboardInterrupt())
+        interrupt_after(patch, vlm.model.text, 4, KeyboardInterrupt())
         part = talk.ask(QUESTIONS[1], **SETTINGS["hot"])
     assert (part.finish, part.tokens) == ("interrupted", whole.tokens[:4])
     assert len(talk.turns) == 2
@@ -76,7 +76,7 @@ def test_a_turn_that_fails_is_forgotten(vlm, monkeypatch, calls):
     talk.ask(QUESTIONS[0], **SETTINGS["hot"])
     expected = fresh(vlm, picture(0), talk, QUESTIONS[1], **SETTINGS["hot"])
     with monkeypatch.context() as patch:
-        interrupt_after(patch, vlm.model, calls, RuntimeError("broken"))
+        interrupt_after(patch, vlm.model.text, calls, RuntimeError("broken"))
         with pytest.raises(RuntimeError, match="broken"):
             talk.ask("And two cats?", **SETTINGS["hot"])
     assert len(talk.turns) == 1

@@ -329,7 +329,7 @@ ANCHOR = {
 }
 
 MIXED = "return torch.zeros_like(anchor).scatter(-1, order, anchor.gather(-1, mixed))"
-CHANCE = "chance = torch.rand(int(layout.numbers.max()) + 1, generator=generator).to(anchor)[layout.numbers]"
+CHANCE = "chance = torch.rand(layout.most_patches, generator=generator).to(anchor)[layout.numbers]"
 CONTROLS = {
     "no control at all": ("shuffled_anchor random_anchor", (IN_CONTROLLED, 'clva.anchor == "gain"', "True")),
     "random is shuffled as well": ("random_anchor", (IN_CONTROLLED, 'clva.anchor == "random"', "False")),
@@ -876,7 +876,7 @@ RIGHT_ANSWERS = {
             CHANCE,
             "with torch.random.fork_rng(devices=[]):\n"
             "    torch.manual_seed(clva.seed)\n"
-            "    chance = torch.rand(int(layout.numbers.max()) + 1).to(anchor)[layout.numbers]",
+            "    chance = torch.rand(layout.most_patches).to(anchor)[layout.numbers]",
         ),
     ),
     "room by addition": (

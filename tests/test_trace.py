@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 import minivlm
 from minivlm import CLVA, EAH, CheckpointError, EvaluationError, GenerationError
+from minivlm.inference.decode import COLUMNS
 from minivlm.inference.trace import PARTS, TENSORS, TOP, Tracer
 from minivlm.inputs.image import ImagePreprocessing
 from minivlm.inputs.patches import patch_mask
@@ -291,7 +292,7 @@ def test_no_whole_map_outlives_its_layer(vlm):
     def watch(step):
         tracer.record(step)
         for row in step.output.rows.values():
-            assert row.untyped_storage().nbytes() == row.numel() * row.element_size()  # a copy, no part of a map
+            assert row.untyped_storage().nbytes() <= row.shape[1] * COLUMNS * row.element_size()  # no part of a map
         alive.append([tuple(t.shape) for t in tensors() if id(t) not in others])
 
     vlm.write(inputs, minivlm.Generation(max_new_tokens=2), watcher=watch, **tracer.watch)

@@ -137,7 +137,7 @@ def test_an_interrupted_answer_keeps_what_was_written(vlm, monkeypatch):
     whole = vlm.ask(picture(0), "Is there a dog?", **HOT)
     assert len(whole.tokens) > 6
     with monkeypatch.context() as patch:
-        interrupt_after(patch, vlm.model, 5, KeyboardInterrupt())
+        interrupt_after(patch, vlm.model.text, 5, KeyboardInterrupt())
         part = vlm.ask(picture(0), "Is there a dog?", **HOT)
     assert part.finish == "interrupted"
     assert part.tokens == whole.tokens[:5]
@@ -163,7 +163,7 @@ def test_an_interrupted_stream_gives_what_it_held_back(vlm, monkeypatch):
     """With a stop text of two letters, the stream holds back its first letter until it is sure."""
     whole = vlm.ask(picture(0), "Is there a dog?", **HOT)
     pieces, stream = [], vlm.stream(picture(0), "Is there a dog?", stop=[whole[-1] + "\x00"], **HOT)
-    interrupt_after(monkeypatch, vlm.model, 5, KeyboardInterrupt())
+    interrupt_after(monkeypatch, vlm.model.text, 5, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         pieces.extend(stream)
     assert "".join(pieces) == vlm.tokenizer.decode(whole.tokens[:5]).lstrip()

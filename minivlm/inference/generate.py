@@ -3,17 +3,19 @@
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from minivlm.errors import GenerationError
-from minivlm.inference.effect import NO_EFFECT, Effect, effect_of
-from minivlm.model import NO_MITIGATION, Earlier, KVCache, Llava, Mitigation, Output
+from minivlm.inference.decode import DecodeSession, Forwards, changes_by_step
+from minivlm.inference.effect import Effect
+from minivlm.model import NO_MITIGATION, KVCache, Llava, Mitigation, Output
 from minivlm.model.llava import no_padding
+
+COMPILE = ("off", "auto", "on")
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Generation:
     top_p: float = 1.0  # … among the fewest most likely tokens that have this share of the probability together
     seed: int | None = None  # of sampling; None: another answer each time
     stop: tuple[str, ...] = ()  # texts that end an answer and are not part of it
+    compile: str = "off"  # "on": compile the step that writes a token, which takes long once; "auto": on a GPU
     cache: bool = True  # False computes all tokens again at every step: slow, to show that the cache changes nothing
 
     def __post_init__(self) -> None:
@@ -36,6 +39,7 @@ class Generation:
             ("top_k", self.top_k is None or is_count(self.top_k), "a whole number of at least 1, or None"),
             ("top_p", is_number(self.top_p) and 0 < self.top_p <= 1, "above 0 and at most 1"),
             ("seed", self.seed is None or is_count(self.seed, 0), "a whole number of at least 0, or None"),
+            ("compile", self.compile in COMPILE, f"one of {', '.join(COMPILE)}"),
             ("stop", all(isinstance(text, str) and text for text in self.stop), "texts that are not empty"),
         )
         for name, holds, rule in checks:
@@ -52,6 +56,11 @@ def is_number(value: object) -> bool:
 
 
 GREEDY = Generation()
+NO_TOKEN = -1  # chosen from logits that are no numbers
+NO_NUMBERS = (
+    "The model gave logits that are NaN or infinite. Damaged weights or a dtype that is too small do this: look at the "
+    "checkpoint with `minivlm check`, or try another dtype."
+)
 
 
 @dataclass(frozen=True)
@@ -92,22 +101,21 @@ def steps(
     (None before the first) to the mitigation of the next. `compare`: run the plain model, too, for `effect.kl`. A given
     `cache` may hold the beginning of the prompt, see `ready_cache`. `watch`: the fields of `Watch`.
     """
-    next_mitigation, step = mitigation_by_step(mitigation), None
+    next_mitigation = mitigation_by_step(mitigation)
     attention_mask = left_padded(no_padding(tokens, 0) if attention_mask is None else attention_mask)
     most = fitting_steps(model, attention_mask.shape[1], settings.max_new_tokens)
     cache = ready_cache(model, cache, mitigation, attention_mask, most) if settings.cache or cache else None
-    session = DecodeSession(model, cache, mitigation, attention_mask.shape[1], watch, compare)
+    compiled = settings.compile == "on" or (settings.compile == "auto" and tokens.device.type == "cuda")
+    session = DecodeSession(Forwards(model, cache, attention_mask, compiled, **watch), mitigation, compare)
     sampler = Sampler(len(tokens), settings, allowed, stops, tokens.device)
-    new, pictures = tokens, {"pixels": pixels, "features": features}
-    for _ in range(most):
-        output = session.forward(new, attention_mask, next_mitigation(step), **pictures)
+    output = session.prefill(tokens, next_mitigation(None), pixels=pixels, features=features)
+    for number in range(1, most + 1):
         chosen = sampler.sample(output.logits[:, -1])
         yield (step := Step(chosen, output, session.effect))
         if sampler.finished:
             return
-        following = torch.tensor(chosen, device=tokens.device)[:, None]  # B 1
-        attention_mask = F.pad(attention_mask, (0, 1), value=True)
-        new, pictures = (torch.cat((new, following), dim=1), pictures) if cache is None else (following, {})
+        if number < most:
+            output = session.decode(sampler.tokens, next_mitigation(step))
     warn_if_cut(most, settings.max_new_tokens)
 
 
@@ -125,44 +133,6 @@ def mitigation_by_step(mitigation: Any) -> Callable[[Step | None], Any]:
     return lambda step: fixed
 
 
-def changes_by_step(mitigation: Any) -> bool:
-    """Whether `mitigation` is a function from the latest step to the next mitigation; a class such as EAH is not."""
-    return callable(mitigation) and not isinstance(mitigation, type)
-
-
-class DecodeSession:
-    """The forwards of one generation, and `effect`: what the mitigation did so far, None without a mitigation."""
-
-    def __init__(
-        self, model: Llava, cache: KVCache | None, mitigation: Any, prompt: int, watch: dict[str, Any], compare: bool
-    ) -> None:
-        self.model, self.cache = model, cache
-        acts = changes_by_step(mitigation) or not Mitigation.of(mitigation).empty
-        self.effect = NO_EFFECT if acts else None
-        self.prompt, self.watch = prompt, watch
-        self.compare = compare and self.effect is not None  # without a mitigation there is nothing to compare
-        if self.compare and cache is not None:
-            self.plain_cache = cache.branch(range(cache.rows), cache.capacity)
-
-    def forward(self, tokens: Tensor, attention_mask: Tensor, mitigation: Any, **pictures: Tensor | None) -> Output:
-        """The output of one forward; its effect is added to `effect`."""
-        shared = {"attention_mask": attention_mask, "cache": self.cache, "last_only": True, **pictures, **self.watch}
-        output = self.model(tokens, mitigation=mitigation, earlier=Earlier(self.prompt, self.effect), **shared)
-        if self.effect is not None:
-            kl = self._distance(output, tokens, attention_mask, **pictures) if self.compare else None
-            if self.cache is None:  # then each step computes, and changes, all tokens again
-                self.effect = replace(self.effect, calls=())
-            self.effect = self.effect.then(effect_of(output, kl) or Effect(((),), kl))
-        return output
-
-    def _distance(self, output: Output, tokens: Tensor, attention_mask: Tensor, **pictures: Tensor | None) -> Tensor:
-        """KL(mitigated, plain) of the next token's distributions, in nats, (B, 1)."""
-        cache = None if self.cache is None else self.plain_cache
-        plain = self.model(tokens, attention_mask=attention_mask, cache=cache, last_only=True, **pictures)
-        mitigated, unchanged = (each.logits[:, -1].float().log_softmax(dim=-1) for each in (output, plain))
-        return F.kl_div(unchanged, mitigated, reduction="none", log_target=True).sum(dim=-1, keepdim=True).clamp(min=0)
-
-
 class Sampler:
     """Samples the next token of each sample, until all samples have ended."""
 
@@ -171,19 +141,20 @@ class Sampler:
     ) -> None:
         self.settings, self.allowed, self.stops = settings, allowed, stops
         self.generators = new_generators(rows, settings, device)
-        self.ended: list[int | None] = [None] * rows
-
-    @property
-    def finished(self) -> bool:
-        """Whether every sample has given a stop token."""
-        return None not in self.ended
+        self.stop_ids = torch.tensor(stops, dtype=torch.long, device=device)
+        self.tokens = torch.full((rows, 1), NO_TOKEN, device=device)  # the latest
+        self.finished = False  # whether every sample has given a stop token
 
     def sample(self, logits: Tensor) -> list[int]:
         """B ids from `logits` (B, V); a sample that has ended repeats its stop id."""
-        chosen = sample(logits, self.settings, self.generators, self.allowed).tolist()
-        chosen = [token if end is None else end for token, end in zip(chosen, self.ended, strict=True)]
-        self.ended = [token if token in self.stops else None for token in chosen]
-        return chosen
+        chosen = sample(logits, self.settings, self.generators, self.allowed)[:, None]
+        ended = torch.isin(self.tokens, self.stop_ids)
+        self.tokens = torch.where(ended & (chosen != NO_TOKEN), self.tokens, chosen)
+        ids = self.tokens[:, 0].tolist()  # here the host waits for the step
+        if NO_TOKEN in ids:
+            raise GenerationError(NO_NUMBERS)
+        self.finished = all(token in self.stops for token in ids)
+        return ids
 
 
 def left_padded(attention_mask: Tensor) -> Tensor:
@@ -243,14 +214,14 @@ def new_generators(rows: int, settings: Generation, device: torch.device) -> lis
 def sample(logits: Tensor, settings: Generation, generators: list[Generator], allowed: Tensor | None = None) -> Tensor:
     """One token (B,) for each row of `logits` (B, V), among those that are `allowed` (V,).
 
-    Raises `GenerationError` for logits that are NaN or infinite.
+    NO_TOKEN for a row that is NaN or infinite somewhere: to ask here would make the host wait.
     """
     logits = logits.float()
-    if not torch.isfinite(logits).all():
-        raise GenerationError(
-            "The model gave logits that are NaN or infinite. Damaged weights or a dtype that is too small do this: "
-            "look at the checkpoint with `minivlm check`, or try another dtype."
-        )
+    return torch.where(logits.isfinite().all(dim=-1), chosen_from(logits, settings, generators, allowed), NO_TOKEN)
+
+
+def chosen_from(logits: Tensor, settings: Generation, generators: list[Generator], allowed: Tensor | None) -> Tensor:
+    """One token (B,) for each row of `logits` (B, V), greedy or by chance."""
     if allowed is not None:
         logits = logits.masked_fill(~allowed, float("-inf"))
     if settings.temperature == 0:

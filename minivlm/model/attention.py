@@ -86,7 +86,7 @@ class Attention(nn.Module):
         first = call.first_visible_row(self.layer, q.shape[2])
         fast = fused_attention(q[:, :, :first], k, v, mask[:, :, :first]) if first else q[:, :, :0]
         if first == q.shape[2]:
-            return AttentionOutput(self.merge(fast), carry)
+            return AttentionOutput(self.merge(fast), carry, EMPTY_RECORD)
 
         # 2b. visible lane: the other queries, written out
         visible = mask[:, :, first:]  # B 1 R K

@@ -197,7 +197,7 @@ def controlled(anchor: Tensor, layout: Layout, clva: CLVA) -> Tensor:
     if clva.anchor == "gain":
         return anchor
     generator = torch.Generator().manual_seed(clva.seed)
-    chance = torch.rand(int(layout.numbers.max()) + 1, generator=generator).to(anchor)[layout.numbers]  # B P
+    chance = torch.rand(layout.most_patches, generator=generator).to(anchor)[layout.numbers]  # B P
     seen = layout.seen(anchor.shape[1])  # B R P
     if clva.anchor == "random":
         found = anchor.any(dim=-1, keepdim=True)

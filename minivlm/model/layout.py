@@ -75,6 +75,11 @@ class Layout:
         inside = self.image[:, self.span]
         return (inside.cumsum(dim=1) - 1).clamp(min=0) * inside
 
+    @cached_property
+    def most_patches(self) -> int:
+        """The number of patches in the sample that has most of them."""
+        return int(self.numbers.max()) + 1
+
 
 def first_true(vector: Tensor, otherwise: int) -> int:
     """The index of the first True of a vector; `otherwise` if there is none."""
