@@ -12,6 +12,7 @@ import torch
 from minivlm import CLVA, EAH
 from minivlm.errors import ConfigError, PromptError
 from minivlm.experiments import bench
+from minivlm.experiments.peers import measure_peers
 from support.tiny_model import PATCHES, tiny_vlm
 
 PHASES = ("prefill", "decode")
@@ -172,3 +173,33 @@ def test_the_table_has_a_line_for_each_method_and_the_effects_below(facts):
         assert f"{found['prefill']['seconds']['median'] * 1e3:.2f}" in line
         assert f"{found['memory']['ratio']:.3f}" in line
     assert [line.split(":")[0] for line in lines[10:]] == ["eah", "clva", "both"]
+
+
+# --- peers ------------------------------------------------------------------------------------------------------------
+
+
+PEER = """
+import json
+print(json.dumps({"kinds": {"half": {"first token s": 1e-9, "tokens/s": 1e9}, "broken": {"error": "no"}}}))
+"""
+
+
+def test_peers_are_measured_by_a_script_and_stand_below_the_table(tmp_path, vlm):
+    (tmp_path / "peer.py").write_text(PEER)
+    facts = bench.measure(vlm, ["plain"], new=3, repeats=1)
+    facts["peers"] = measure_peers(tmp_path / "peer.py", vlm, facts)
+    *_, half, broken = bench.as_text(facts).splitlines()
+    assert half.startswith("half: first token 0.00 ms, of which plain takes ")
+    assert broken == "broken: no"
+
+
+@pytest.mark.parametrize(
+    ("script", "sentence"),
+    [(None, "no such file"), ("import nothing_such", "(?s)ended with 1: .*nothing_such"), ("print(3)", "must print JSON")],
+)
+def test_a_peer_that_cannot_be_measured_is_an_error(tmp_path, vlm, script, sentence):
+    if script:
+        (tmp_path / "peer.py").write_text(script)
+    facts = {"dtype": "float32", "prompt": 80, "new": 3, "repeats": 1}
+    with pytest.raises(ConfigError, match=sentence):
+        measure_peers(tmp_path / "peer.py", vlm, facts)

@@ -10,7 +10,9 @@ import json
 import pytest
 import torch
 
-from minivlm import IMAGE, GenerationError, ImageError, PromptError, Turn
+import minivlm
+from minivlm import CLVA, EAH, IMAGE, GenerationError, ImageError, PromptError, Turn
+from minivlm.inference.answer import EncodedImage
 from support.tiny_model import FILLING, PATCHES, SIZE, interrupt_after, picture, tiny_vlm
 
 
@@ -143,6 +145,39 @@ def test_an_interrupted_answer_keeps_what_was_written(vlm, monkeypatch):
     assert part.tokens == whole.tokens[:5]
     assert part == vlm.tokenizer.decode(whole.tokens[:5]).lstrip()
     assert vlm.ask(picture(0), "Is there a dog?", **HOT) == whole  # nothing is left of the interruption
+
+
+# --- a picture that is encoded once -----------------------------------------------------------------------------------
+
+
+def test_an_encoded_picture_is_asked_as_the_picture_is(vlm):
+    encoded = vlm.encode(picture(0))
+    assert vlm.encode(encoded) is encoded
+    for mitigation in (None, EAH(threshold=0.0), CLVA(gate=False)):
+        for question in ("Is there a dog?", "What is in the image?"):
+            expected = vlm.ask(picture(0), question, mitigation=mitigation, **ASK)
+            assert vlm.ask(encoded, question, mitigation=mitigation, **ASK).as_dict() == expected.as_dict()
+    both = vlm.ask_many([[encoded, picture(1)], None], ["What differs?", "Is there a dog?"], **ASK)
+    assert both == vlm.ask_many([[picture(0), picture(1)], None], ["What differs?", "Is there a dog?"], **ASK)
+
+
+def test_the_tower_runs_once_for_all_questions(vlm, monkeypatch):
+    seen, tower = [], vlm.model.vision.forward
+    monkeypatch.setattr(vlm.model.vision, "forward", lambda *given, **how: seen.append(1) or tower(*given, **how))
+    encoded = vlm.encode(picture(0))
+    for question in ("Is there a dog?", "What is in the image?"):
+        vlm.ask(encoded, question, mitigation=EAH(threshold=0.0), **ASK)
+    talk = minivlm.Conversation(vlm, encoded)
+    for mitigation in (CLVA(gate=False), EAH(threshold=0.0), None):  # under a method no turn reuses the cache
+        talk.ask("What is in the image?", mitigation=mitigation, **ASK)
+    assert len(seen) == 1
+
+
+def test_a_picture_that_another_model_encoded_is_refused(vlm):
+    features = vlm.encode(picture(0)).features
+    for other in (features[:-1], features[:, 1:], features.double()):
+        with pytest.raises(PromptError, match="encoded by another model.*Encode it anew"):
+            vlm.ask(EncodedImage(other), "Is there a dog?")
 
 
 def test_rows_without_a_word_are_never_chosen(tmp_path):

@@ -196,10 +196,12 @@ def bench_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", type=arguments.whole_number(1), metavar="TOKENS", help=prompt)
     new = f"length of an answer in tokens (default: {usual.new})"
     parser.add_argument("--new", type=arguments.whole_number(2), metavar="N", help=new)
-    methods = f"of {usual.methods}, separated by commas; plain is always there (default: all)"
+    methods = f"of {usual.methods} and compiled, separated by commas; plain is always there (default: all but compiled)"
     parser.add_argument("--methods", metavar="LIST", help=methods)
     repeats = f"how often everything is measured (default: {usual.repeats})"
     parser.add_argument("--repeats", type=arguments.whole_number(1), metavar="R", help=repeats)
+    peers = "a script that measures others beside it, such as tests/peers.py (transformers)"
+    parser.add_argument("--peers", metavar="FILE", help=peers)
     arguments.add_model(parser)
     arguments.add_methods(parser)
     arguments.add_json(parser)

@@ -89,6 +89,7 @@ class BenchRequest(ModelRequest, MethodRequest):
     new: int = 16
     methods: str = ",".join(BENCHED)
     repeats: int = 5
+    peers: str | None = None
     json: bool = False
 
 
@@ -256,15 +257,19 @@ SCENES = {"exam": 1000, "methods": 1000, "gates": 1000, "layers": 200}  # by def
 def bench(request: BenchRequest) -> None:
     """Measure the time and memory of each method, and print them with their ratios to plain."""
     from minivlm.experiments import bench
+    from minivlm.experiments.peers import measure_peers
 
+    vlm = load_vlm(request)
     facts = bench.measure(
-        load_vlm(request),
+        vlm,
         request.methods.split(","),
         prompt=request.prompt,
         new=request.new,
         repeats=request.repeats,
         **method_settings(request),
     )
+    if request.peers:
+        facts["peers"] = measure_peers(request.peers, vlm, facts)
     print_json(facts) if request.json else print(bench.as_text(facts))
 
 

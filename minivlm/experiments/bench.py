@@ -8,6 +8,9 @@ reported.
     decode    seconds for each further token: the median of the steps of an answer, which has a fixed length
     memory    peak bytes of tensors beside the weights: cache, activations, maps, statistics
 
+The method "compiled" is measured if it is asked for: plain, with a compiled decode step (`Generation.compile`). Its
+first answer, which is not counted, takes half a minute with the shipped model, and longer with large ones.
+
 Memory is measured in a separate round before the others, which also warms them up. On CUDA it is what torch's allocator
 counts. On a CPU it is the allocations that torch's profiler records: exact for tensors, without the internal buffers of
 the mathematical libraries. On other devices there is no count, and None is reported.
@@ -31,6 +34,7 @@ from torch.profiler import ProfilerActivity, profile
 from minivlm import __version__
 from minivlm.errors import ConfigError, PromptError
 from minivlm.evaluation.settings import BENCHED, PLAIN
+from minivlm.experiments.peers import peers_text
 from minivlm.files import parse_json
 from minivlm.inference.answer import Inputs
 from minivlm.inference.effect import Effect
@@ -41,6 +45,7 @@ from minivlm.model import CLVA, EAH, Mitigation
 from minivlm.toyworld import HELD_OUT
 
 QUESTION = "What is in the image?"
+COMPILED = "compiled"
 FILLING = (" and", " a")  # words that lengthen a question by one token; at least one of them is a single token
 
 
@@ -80,6 +85,8 @@ def measure(
         method: partial(answer, vlm, inputs, method == "trace", mitigation=kinds.get(method), **common)
         for method in methods
     }
+    if COMPILED in run:
+        run[COMPILED] = partial(run[COMPILED], settings=Generation(max_new_tokens=new, compile="on"))
     memory = {method: peak_memory(run[method], vlm.device) for method in methods}  # and the warm-up
     rounds = [{method: run[method]() for method in methods} for _ in range(repeats)]
     return {
@@ -95,9 +102,10 @@ def measure(
 
 def ordered(methods: Sequence[str]) -> tuple[str, ...]:
     """The methods and plain, in the order of BENCHED. Raises `ConfigError` for unknown ones."""
-    if unknown := set(methods) - set(BENCHED):
-        raise ConfigError(f"A bench knows the methods {', '.join(BENCHED)}, found {', '.join(sorted(unknown))}.")
-    return tuple(method for method in BENCHED if method in {PLAIN, *methods})
+    known = (*BENCHED, COMPILED)
+    if unknown := set(methods) - set(known):
+        raise ConfigError(f"A bench knows the methods {', '.join(known)}, found {', '.join(sorted(unknown))}.")
+    return tuple(method for method in known if method in {PLAIN, *methods})
 
 
 # --- one answer -----------------------------------------------------------------------------------------------------
@@ -222,16 +230,17 @@ def as_text(facts: dict[str, Any]) -> str:
         f"{facts['model']}, {facts['dtype']} on {facts['device']}, {facts['threads']} threads, torch {facts['torch']}\n"
         f"{facts['prompt']} tokens of prompt, {facts['patches']} of them patches; {facts['new']} new tokens; "
         f"median (least-most) of {facts['repeats']} rounds\n\n"
-        f"{'':<7}{'prefill ms':>11}{'of plain':>21}{'ms a token':>12}{'of plain':>21}{'memory MB':>11}{'of plain':>10}"
+        f"{'':<9}{'prefill ms':>11}{'of plain':>21}{'ms a token':>12}{'of plain':>21}{'memory MB':>11}{'of plain':>10}"
     )
     rows = [row(method, own) for method, own in facts["methods"].items()]
     effects = [f"{method}: {own['effect']}" for method, own in facts["methods"].items() if own["effect"]]
-    return "\n".join([head, *rows, *([""] if effects else []), *effects])
+    peers = ["", *peers_text(facts)] if "peers" in facts else []
+    return "\n".join([head, *rows, *([""] if effects else []), *effects, *peers])
 
 
 def row(method: str, figures: dict[str, Any]) -> str:
     """The line of one method: milliseconds and ratios (median, least-most) of both phases, and memory."""
-    line = f"{method:<7}"
+    line = f"{method:<9}"
     for phase, width in (("prefill", 11), ("decode", 12)):
         ratio = figures[phase]["ratio"]
         band = f"{ratio['median']:.3f} ({ratio['least']:.3f}-{ratio['most']:.3f})"

@@ -1,10 +1,12 @@
-"""`Inputs`: what the network takes. `Answer`: the text, and how it was made."""
+"""`Inputs`: what the network takes. `EncodedImage`: a picture to ask many times. `Answer`: the text, and its making."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from minivlm.errors import PromptError
 from minivlm.inference.effect import Effect
 from minivlm.inference.generate import Generation
 from minivlm.inputs.prompt import Span
@@ -26,6 +28,26 @@ class Inputs:
 
     def __getitem__(self, name: str) -> Any:
         return getattr(self, name)
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """A picture as the decoder sees it, made by `VLM.encode`: it may stand wherever a picture may, for the same VLM."""
+
+    features: Tensor  # (P, D), from the vision tower and the projector
+
+    def checked(self, shape: tuple[int, int], dtype: torch.dtype, device: torch.device) -> "EncodedImage":
+        """The same. Raises `PromptError` for features that a model with others of this kind cannot have made."""
+        expected, found = (
+            (shape, dtype, device),
+            (tuple(self.features.shape), self.features.dtype, self.features.device),
+        )
+        if found != expected:
+            raise PromptError(
+                "This picture was encoded by another model, or before this one was moved: expected features of "
+                f"{expected}, found {found}. Encode it anew, with this model's `encode`."
+            )
+        return self
 
 
 class Answer(str):

@@ -27,10 +27,10 @@ class Conversation:
 
     def __init__(self, vlm: VLM, image: Any = None) -> None:
         self.vlm = vlm
-        self.pictures = as_pictures(image)
+        self.pictures = [vlm.encode(picture) for picture in as_pictures(image)]
         self.turns: list[Turn] = []
         self.reused = 0  # tokens that the last turn took from the cache
-        self._pixels = torch.stack([vlm.pixels(picture) for picture in self.pictures]) if self.pictures else None
+        self._features = torch.stack([one.features for one in self.pictures]) if self.pictures else None
         self._cache = new_cache(vlm.model, 1, 0)
         self._cached: list[int] = []
 
@@ -40,11 +40,12 @@ class Conversation:
         if not settings.cache:
             raise GenerationError("A conversation lives by its cache. To do without, ask the VLM with all turns.")
         prompt = self.vlm.prompt([*self.turns, Turn(text)], len(self.pictures))
-        inputs = self.vlm.inputs(pad_batch([prompt], self.vlm.tokenizer.pad), self._pixels)
+        inputs = self.vlm.inputs(pad_batch([prompt], self.vlm.tokenizer.pad), None, self._features)
         self._make_room(len(prompt.tokens) + settings.max_new_tokens)
         mitigation = Mitigation.of(mitigation)
         self.reused = self._keep(prompt.tokens, mitigation)
-        new = replace(inputs, tokens=inputs.tokens[:, self.reused :], pixels=inputs.pixels if not self.reused else None)
+        features = None if self.reused else inputs.features  # what is reused includes the pictures
+        new = replace(inputs, tokens=inputs.tokens[:, self.reused :], features=features)
         (answer,) = self.vlm.write(new, settings, cache=self._cache, mitigation=mitigation, compare=compare)
         if mitigation.empty:
             self._cached = [*prompt.tokens, *answer.tokens][: self._cache.length]

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -116,6 +115,10 @@ class Tracer:
         self.image = inputs.tokens == model.config.image_token_index  # B T
         self.parts = torch.stack([parts_of(spans, inputs.tokens.shape[1]) for spans in inputs.spans])  # B T parts
         self.parts = self.parts.to(inputs.tokens.device)
+        depth = model.config.text_config.num_hidden_layers
+        of_layers = self.image.repeat_interleave(depth, dim=0)  # (B L) T: every layer of every sample
+        self.most_entropy = self.image.sum(dim=1).clamp(min=2).log()[:, None, None]  # of an even map
+        self.layout = Layout(of_layers, of_layers, queries=1, prompt=of_layers.shape[1])
         self.steps: list[dict[str, Tensor]] = []
 
     @property
@@ -136,18 +139,17 @@ class Tracer:
 
     def statistics(self, rows: Tensor) -> dict[str, Tensor]:
         """Shares, entropy and pooled maps of one row, from its weights `rows` (B, L, H, K)."""
-        written = rows.shape[-1] - self.image.shape[1]  # tokens of the answer so far
-        parts = F.pad(self.parts, (0, 0, 0, written)).to(rows)
-        parts[:, parts.shape[1] - written :, PARTS.index("answer")] = 1
-        image = F.pad(self.image, (0, written))  # B K
-        layout = Layout(image, image, queries=1, prompt=self.image.shape[1])
-        on_image = normalised(rows * image[:, None, None])
-        entropy = -torch.xlogy(on_image, on_image).sum(dim=-1) / image.sum(dim=1).clamp(min=2).log()[:, None, None]
-        pooled = torch.stack([pooled_map(layer[:, :, None], layout)[:, 0] for layer in rows.unbind(1)], dim=1)
+        prompt = self.image.shape[1]
+        within, written = rows[..., :prompt], rows[..., prompt:]  # the answer so far comes after the prompt
+        shares = torch.einsum("blhk,bkp->blhp", within, self.parts)
+        shares[..., PARTS.index("answer")] += written.sum(dim=-1)
+        on_image = normalised(within * self.image[:, None, None])
+        entropy = -torch.xlogy(on_image, on_image).sum(dim=-1) / self.most_entropy
+        pooled = pooled_map(within.flatten(0, 1)[:, :, None], self.layout)[:, 0]  # (B L) P
         return {
-            "shares": torch.einsum("blhk,bkp->blhp", rows, parts),
+            "shares": shares,  # B L H parts
             "entropy": entropy,  # B L H
-            "pooled": pooled.half(),  # B L P
+            "pooled": pooled.unflatten(0, (len(rows), -1)).half(),  # B L P
         }
 
     def read_lens(self, output: Output, chosen: list[int]) -> dict[str, Tensor]:
@@ -172,7 +174,7 @@ class Tracer:
     def _trace(self, sample: int, answer: Answer, tokenizer: Tokenizer, batch: dict[str, Tensor]) -> Trace:
         statistics = {name: values[sample, : len(answer.tokens)] for name, values in batch.items()}
         columns = self.image[sample].cpu()
-        span = Layout(self.image, self.image, queries=1, prompt=0).span
+        span = self.layout.span
         start = int(answer.spans[0].start)  # padding is before it
         spans = [[part.name, part.start - start, part.stop - start] for part in answer.spans]
         pieces = pieces_of(answer, tokenizer)

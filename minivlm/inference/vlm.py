@@ -11,7 +11,7 @@ from torch import Tensor
 
 from minivlm.checkpoints import CheckpointReport
 from minivlm.errors import PromptError
-from minivlm.inference.answer import Answer, Inputs
+from minivlm.inference.answer import Answer, EncodedImage, Inputs
 from minivlm.inference.effect import Effect
 from minivlm.inference.generate import Generation, Step, changes_by_step, steps
 from minivlm.inference.streaming_text import StreamingText
@@ -60,10 +60,11 @@ class VLM:
     def ask(self, image: Any, text: Any, *, mitigation: Any = None, compare: bool = False, **generation: Any) -> Answer:
         """Answer `text` about `image`.
 
-        `image`: a path, bytes, PIL picture, array or tensor; several of them as a list; None for none. `text`: a
-        question, or turns (see `prompt`). `mitigation`: `EAH()`, `CLVA()`, or a `Mitigation` of both; what it did is in
-        the answer's `effect`, with `compare` also how far each token was from the plain model's. `generation`: the
-        fields of `Generation`. After Ctrl-C, the answer is what had been written, with `finish == "interrupted"`.
+        `image`: a path, bytes, PIL picture, array or tensor, or what `encode` made of one; several as a list; None for
+        none. `text`: a question, or turns (see `prompt`). `mitigation`: `EAH()`, `CLVA()`, or a `Mitigation` of both;
+        what it did is in the answer's `effect`, with `compare` also how far each token was from the plain model's.
+        `generation`: the fields of `Generation`. After Ctrl-C, the answer is what had been written, with
+        `finish == "interrupted"`.
         """
         return self.ask_many([image], [text], mitigation=mitigation, compare=compare, **generation)[0]
 
@@ -156,9 +157,23 @@ class VLM:
             )
         groups = [as_pictures(image) for image in images]  # the pictures of each question
         prompts = [self.prompt(text, len(group)) for text, group in zip(texts, groups, strict=True)]
-        pixels = [self.pixels(picture) for group in groups for picture in group]
+        pictures = [picture for group in groups for picture in group]
         batch = pad_batch(prompts, self.tokenizer.pad)
-        return self.inputs(batch, torch.stack(pixels) if pixels else None)
+        if any(isinstance(picture, EncodedImage) for picture in pictures):
+            return self.inputs(batch, None, torch.stack([self.encode(picture).features for picture in pictures]))
+        return self.inputs(batch, torch.stack([*map(self.pixels, pictures)]) if pictures else None)
+
+    @torch.inference_mode()
+    def encode(self, picture: Any) -> EncodedImage:
+        """One picture, through the tower and the projector: then many questions about it need not do this again.
+
+        What is encoded already is returned as it is. Raises `PromptError` if another model did it.
+        """
+        if not isinstance(picture, EncodedImage):
+            features, _ = self.model.encode_images(self.pixels(picture)[None].to(self.device, self.dtype))
+            return EncodedImage(features[0])
+        config = self.model.config
+        return picture.checked((config.num_image_tokens, config.text_config.hidden_size), self.dtype, self.device)
 
     def inputs(self, batch: Batch, pixels: Tensor | None, features: Tensor | None = None) -> Inputs:
         """A batch with its pixels or with features (N, P, D) of encoded pictures, on the model's device."""
