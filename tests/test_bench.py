@@ -195,7 +195,11 @@ def test_peers_are_measured_by_a_script_and_stand_below_the_table(tmp_path, vlm)
 
 @pytest.mark.parametrize(
     ("script", "sentence"),
-    [(None, "no such file"), ("import nothing_such", "(?s)ended with 1: .*nothing_such"), ("print(3)", "must print JSON")],
+    [
+        (None, "no such file"),
+        ("import nothing_such", "(?s)ended with 1: .*nothing_such"),
+        ("print(3)", "must print JSON"),
+    ],
 )
 def test_a_peer_that_cannot_be_measured_is_an_error(tmp_path, vlm, script, sentence):
     if script:
