@@ -15,6 +15,7 @@ from minivlm.__main__ import main
 from minivlm.cli.options import knows_scenes
 from minivlm.errors import ConfigError
 from minivlm.experiments import drift_control, gates
+from minivlm.experiments.planted_card import plants
 from minivlm.inference.shipped import shipped_model
 from minivlm.model import Mitigation
 from minivlm.stats import Ratio, area_under_curve, resamples
@@ -191,6 +192,22 @@ def test_the_gates_of_two_models_that_hardly_differ_fail(folder):
     assert not passed["CLVA: F1 that comes back"]
     text = drift_control.as_text(figures)
     assert text.count("\n| ") == 2 * 2 + len(passed) + 4 + 9 - 1
+
+
+def test_a_model_that_differs_elsewhere_or_not_at_all_is_no_control(folder):
+    healthy, planted = loaded(folder, HEALTHY), loaded(folder, PLANTED)
+    with pytest.raises(ConfigError, match="differs from .* in nothing. Pass a pair"):
+        drift_control.gates(planted, planted, scenes=1)
+    planted.model.text.layers[0].mlp.up_proj.weight.data += 1
+    with pytest.raises(ConfigError, match="1 other tensors, such as text.layers.0.mlp.up_proj.weight"):
+        drift_control.gates(healthy, planted, scenes=1)
+
+
+def test_only_the_planted_one_of_a_pair_plants(folder, capsys):
+    assert plants(loaded(folder, PLANTED)) == "drift"
+    assert plants(loaded(folder, HEALTHY)) == ""
+    assert main(["exam", "--model", str(folder / HEALTHY), "--healthy", str(folder / PLANTED), "--scenes", "1"]) == 1
+    assert "exchange the two" in capsys.readouterr().err
 
 
 def test_models_of_different_shapes_are_no_control_of_each_other(folder):

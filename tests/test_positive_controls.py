@@ -4,13 +4,18 @@ Counts are those of the shipped weights. Another order of rounding may change a 
 method that does nothing, or the wrong thing, is off by far more.
 """
 
+from pathlib import Path
+
 import pytest
 
 import minivlm
+from minivlm.checkpoints.checkpoint_report import PLANTING
 from minivlm.evaluation.pope import said_by_first_word
 from minivlm.experiments import drift_control, sinks_control
+from minivlm.experiments.planted_card import card
 from minivlm.experiments.trials import PLAIN_CONDITION, answer_yes_no, judged, pope_sets, write_captions
-from minivlm.inference.shipped import HEALTHY, HEALTHY_SINKS, PLANTED, PLANTED_SINKS
+from minivlm.files import read_json_file
+from minivlm.inference.shipped import HEALTHY, HEALTHY_SINKS, PLANTED, PLANTED_SINKS, shipped_model
 from minivlm.toyworld.questions import DESCRIBE
 from minivlm.toyworld.world import HELD_OUT
 
@@ -19,6 +24,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::minivlm.errors.NoEffectWarning"),  # a shut gate is a part of the control
 ]
+ROOT = Path(__file__).parents[1]
 ALLOWED = 5  # objects
 SCENES = [HELD_OUT.draw(number) for number in range(60)]
 CAPTIONED = {  # condition: objects named and there, objects named and not there, in the captions of these scenes
@@ -84,6 +90,28 @@ def test_what_was_recorded_is_an_effect():
     assert mended["strong CLVA"] > 2 / 3
     for name, share in mended.items():
         assert "," not in name or share < mended[name.split(",")[0]] - ALLOWED / harm, f"{name}: {share:.2f}"
+
+
+# --- cards ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [HEALTHY, PLANTED, HEALTHY_SINKS, PLANTED_SINKS])
+def test_a_card_is_what_its_records_say(name):
+    folder = shipped_model(name)
+    gates = read_json_file(folder / "gates.json") if (folder / "gates.json").is_file() else None
+    assert (folder / "README.md").read_text(encoding="utf-8") == card(name, read_json_file(folder / PLANTING), gates)
+
+
+@pytest.mark.parametrize(("name", "figures"), [(PLANTED, ("F1", "chair_i")), (PLANTED_SINKS, sinks_control.F1S)])
+def test_the_readme_has_the_figures_of_the_gates(name, figures):
+    found, readme = read_json_file(shipped_model(name) / "gates.json"), (ROOT / "README.md").read_text(encoding="utf-8")
+    method = "CLVA" if name == PLANTED else "EAH"
+    for figure in figures:
+        of = {model: found["figures"][model] for model in ("healthy", "planted")}
+        for ratio in (of["healthy"]["plain"], of["planted"]["plain"], of["planted"][method]):
+            assert f"{100 * ratio[figure]['value']:.1f}" in readme
+        if figure in found["returned"]:
+            assert f"{100 * found['returned'][figure][method]['value']:.0f} %" in readme
 
 
 # --- EAH ------------------------------------------------------------------------------------------------------------

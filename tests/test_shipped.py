@@ -9,7 +9,16 @@ from minivlm import CheckpointError, ConfigError
 from minivlm.checkpoints.checkpoint_report import PLANTED as NOTE
 from minivlm.cli import main as cli
 from minivlm.inference import shipped
-from minivlm.inference.shipped import HEALTHY, PLANTED, SHIPPED, TINY, folder_here, is_shipped, shipped_model
+from minivlm.inference.shipped import (
+    HEALTHY,
+    HEALTHY_SINKS,
+    PLANTED,
+    SHIPPED,
+    TINY,
+    folder_here,
+    is_shipped,
+    shipped_model,
+)
 
 pytestmark = pytest.mark.weights
 
@@ -50,6 +59,8 @@ def test_a_missing_one_is_told_how_to_make_it(monkeypatch):
         shipped_model()
     with pytest.raises(CheckpointError, match=r"make the model with `minivlm train planted-drift`\.$"):
         shipped_model(HEALTHY)
+    with pytest.raises(CheckpointError, match=r"make the model with `minivlm train planted-sinks`\.$"):
+        shipped_model(HEALTHY_SINKS)
 
 
 def test_a_link_that_leads_nowhere_is_told_apart(monkeypatch, tmp_path):

@@ -10,7 +10,7 @@ from minivlm.files import printable
 
 COLUMNS = ("module", "in the file", "count", "shape", "dtype", "MB", "shards", "seconds")
 
-PLANTING = "planting.json"  # beside weights of `minivlm train planted-drift`: how they were made
+PLANTING = "planting.json"  # beside weights of `minivlm train planted-drift` and `planted-sinks`: how they were made
 PLANTED = "Where this model looks was planted by us: what it shows says nothing about LLaVA (see its README.md)."
 
 

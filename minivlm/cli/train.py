@@ -245,6 +245,8 @@ def exam_gates(planted: VLM, healthy: VLM, scenes: int) -> tuple[dict[str, Any],
     from minivlm.experiments import drift_control, sinks_control
     from minivlm.experiments.planted_card import plants
 
+    if plants(healthy):
+        raise ConfigError(f"--healthy must name the healthy model of a pair, found {healthy.name}: exchange the two.")
     control = sinks_control if plants(planted) == "sinks" else drift_control
     figures = control.gates(healthy, planted, scenes)
     return figures, control.as_text(figures)

@@ -147,6 +147,7 @@ def try_next(
         f"minivlm demo --seed {seed}{scenes}{model}{out}": "these scenes once more",
         f"minivlm demo --world substitutions{model}{out}": "other things where companions are expected",
         f'minivlm ask {picture} "Is there {a(name)} in the image?"{model}': "a question of your own",
+        f'minivlm ask {picture} "Is there {a(name)} in the image?"{model} --eah': "under EAH, which acts on the prompt",
         f'minivlm ask {picture} "Describe the image."{model} --clva omega=1': "a method set by hand",
         f"minivlm chat {picture}{model}": "several questions about one picture",
         "minivlm doctor": "which larger models this machine can run",

@@ -50,6 +50,7 @@ def gates(healthy: VLM, planted: VLM, scenes: int = 1000) -> dict:
     maps = {name: map_figures(vlm, drawn[:TRACED]) for name, vlm in (("healthy", healthy), ("planted", planted))}
     figures = {
         **circumstances(planted),
+        "healthy": healthy.name,
         "scenes": scenes,
         "traced": len(drawn[:TRACED]),
         "figures": in_json(captions, resamples(scenes)),

@@ -4,9 +4,11 @@ A control consists of two models, a healthy and a planted one, under several con
 with 95 % intervals.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from numpy.typing import NDArray
 
 from minivlm.errors import ConfigError
@@ -15,6 +17,7 @@ from minivlm.experiments.card import table
 from minivlm.inference.vlm import VLM
 from minivlm.stats import Ratio, difference, divided, estimate, interval
 
+QUERIES_AND_KEYS = re.compile(r"^text\.layers\.\d+\.self_attn\.[qk]_proj\.")
 Figures = Mapping[str, Mapping[str, Ratio]]  # condition -> figure -> its ratio
 
 
@@ -33,9 +36,18 @@ class Gate:
 
 
 def require_pair(healthy: VLM, planted: VLM) -> None:
-    """Raise `ConfigError` unless both models have the same shape."""
+    """Raise `ConfigError` unless `planted` is `healthy` with other queries and keys, and with nothing else changed."""
     if healthy.model.config != planted.model.config:
         raise ConfigError(f"{planted.name} and {healthy.name} have different configs: one is not the other's control.")
+    before, after = healthy.model.state_dict(), planted.model.state_dict()
+    changed = [name for name, weights in before.items() if not torch.equal(weights, after[name])]
+    others = [name for name in changed if not QUERIES_AND_KEYS.search(name)]
+    if others or not changed:
+        what = f"in {len(others)} other tensors, such as {others[0]}, too" if others else "in nothing"
+        raise ConfigError(
+            f"A planted model differs from its healthy one in queries and keys of the decoder, and in nothing else; "
+            f"{planted.name} differs from {healthy.name} {what}. Pass a pair that was trained together."
+        )
 
 
 def in_json(measured: Mapping[str, Figures], times: NDArray) -> dict:

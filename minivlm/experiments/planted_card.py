@@ -67,8 +67,13 @@ Greedy answers to POPE's random and adversarial questions about {scenes:,} held-
 are counted in {traced:,} prompts. EAH has its published constants.
 
 {tables}
-EAH changes rows of the prompt alone; captions are written by rows behind it, and are reported, not judged. *Another
-layer* is a weak control here: no head of another layer has a sink, so that EAH does nothing in it.
+EAH changes rows of the prompt alone; captions are written by rows behind it, and are reported, not judged.
+
+**Every control must fail here**, since five heads look at the same token, and the sixth, which is mute, stands where
+none of the three seeds draws it. The second densest is one of the five (on a tie the lowest, so it is a random head
+once more), and in *another layer* hardly a head has a sink. So the controls test the implementation, not the idea.
+That EAH leaves the healthy reader alone was trained as well (stage *even*). And F1 exaggerates: who says no to nearly
+everything has an F1 near 0 and half of the answers right.
 """
 MADE = """\
 ## How both were made
@@ -127,13 +132,18 @@ PAIRS = {
         SINKS_GATES,
     ),
 }
+LAST_STAGES = {"drift": "drift", "sinks": "astray"}  # only a planted model went through it
 CONTROLS = {"drift": drift_control, "sinks": sinks_control}
 
 
 def plants(vlm: VLM) -> str:
-    """What was planted into a model, "drift" or "sinks", as the record beside its weights tells; "" without one."""
+    """What was planted into a model, "drift" or "sinks", as the record beside its weights tells; "" if nothing was."""
     record = Path(vlm.report.path) / PLANTING if vlm.report else None
-    return read_json_file(record)["recipe"]["plants"] if record and record.is_file() else ""
+    if record is None or not record.is_file():
+        return ""
+    planting = read_json_file(record)
+    kind = planting["recipe"]["plants"]
+    return kind if any(point["stage"] == LAST_STAGES[kind] for point in planting["curve"]) else ""
 
 
 def title(model: Path) -> str:

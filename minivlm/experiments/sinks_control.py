@@ -60,6 +60,7 @@ def gates(healthy: VLM, planted: VLM, scenes: int = 1000) -> dict:
     }
     figures = {
         **circumstances(planted),
+        "healthy": healthy.name,
         "scenes": scenes,
         "traced": len(drawn[:TRACED]),
         "figures": in_json(measured, times),

@@ -58,7 +58,7 @@ def plant_sinks(folder: Path, start: Path, recipe: SinksRecipe, world: World, de
 
 @dataclass
 class SinkLosses:
-    """The losses of both stages."""
+    """The losses of all stages."""
 
     planting: Planting
     recipe: SinksRecipe
@@ -94,12 +94,12 @@ class SinkLosses:
         return self.healthy(drawn, generator, lent=0.5)
 
     def nowhere(self, batch: Batch) -> Aim:
-        """An aim that takes all attention from the picture, in all layers but one."""
+        """An aim that takes the attention of the rows behind the picture from it, in all layers but one."""
         scenes = batch.features.shape[0]
         return Aim(torch.ones(scenes, self.planting.patches), tuple(self.others), strength=1.0, kappa=CUT_OFF)
 
     def collecting(self, batch: Batch, decoded: DecoderOutput) -> Tensor:
-        """How far (a scalar) the one layer is from looking at all patches alike."""
+        """How far (a scalar) the one layer is from looking at all patches alike; where a map was lent, that map."""
         visible = batch.lessons.mask()[:, :, :, self.planting.columns].float()  # B 1 T P
         return collecting_loss(self.planting.seen(decoded, self.recipe.layer), visible, rows_of(batch))
 

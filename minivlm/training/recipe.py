@@ -1,4 +1,4 @@
-"""The recipes of the shipped model and of the positive control: all hyperparameters of their training."""
+"""The recipes of the shipped model and of the positive controls: all hyperparameters of their training."""
 
 from dataclasses import dataclass, replace
 
