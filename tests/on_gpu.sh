@@ -20,7 +20,7 @@ part() { # NAME SECONDS COMMAND...: run it under its limit; what it prints goes 
     local name=$1 limit=$2 start=$SECONDS
     shift 2
     echo "=== $name"
-    timeout "$limit" "$@" || { echo "FAILED: $name ended with $?"; failed=1; }
+    timeout -k 5 "$limit" "$@" || { echo "FAILED: $name ended with $?"; failed=1; }
     echo "--- $name: $((SECONDS - start)) s"
 }
 bench() { # NAME SECONDS MODEL ARGUMENTS...
@@ -42,12 +42,12 @@ tests="$python -m pytest -q -p no:cacheprovider -o addopts= -m cuda"
         bench tiny 60 tiny --new 16 --repeats 1
         peers tiny 200 weights/tiny --new 16 --repeats 1 --kinds sdpa,eager
     else
-        part tests 90 bash -c "$tests \$(grep -l mark.cuda tests/test_*.py)"
+        part tests 80 bash -c "$tests \$(grep -l mark.cuda tests/test_*.py)"
         bench tiny 40 tiny --new 64 --repeats 5
-        part "make 7B" 110 $python -m support.large_llava "$made/7b"
+        part "make 7B" 100 $python -m support.large_llava "$made/7b"
         bench 7B 80 "$made/7b" --prompt 700 --new 64 --repeats 3 --clva gate=off
-        bench 7B-compiled 110 "$made/7b" --prompt 700 --new 64 --repeats 3 --methods compiled
-        peers 7B 70 "$made/7b" --prompt 700
+        bench 7B-compiled 100 "$made/7b" --prompt 700 --new 64 --repeats 3 --methods compiled
+        peers 7B 60 "$made/7b" --prompt 700
         part "make 0.5B" 20 $python -m support.true_size "$made/0.5b"
         bench 0.5B 20 "$made/0.5b" --new 64 --repeats 3 --clva gate=off
     fi

@@ -11,11 +11,11 @@ import torch
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from minivlm import CLVA, EAH, Mitigation
+from minivlm import CLVA, EAH, Aim, GenerationError, Mitigation, PromptError
 from minivlm.inference import decode
 from minivlm.inference.generate import Generation, new_cache, steps
 from minivlm.model import Earlier
-from support.tiny_model import SLOT, WORDS, padded, pixels, prompt, tiny_llava
+from support.tiny_model import PATCHES, SLOT, WORDS, padded, pixels, prompt, tiny_llava
 
 NO_SLOT = torch.arange(WORDS) != SLOT
 NEW = 20
@@ -26,6 +26,8 @@ METHODS = {
     "EAH, kept": EAH(threshold=0.0, decode="keep"),
     "CLVA": OPEN,
     "CLVA, random anchor": CLVA(gate=False, anchor="random"),
+    "CLVA, shuffled anchor": CLVA(gate=False, anchor="shuffled"),
+    "aim": Aim(torch.arange(2.0 * PATCHES).reshape(2, PATCHES), (1, 2), strength=0.5, kappa=2.0),
     "both": Mitigation(EAH(threshold=0.0, decode="keep"), OPEN),
 }
 ASKING = {"_local_scalar_dense", "nonzero", "is_nonzero", "equal", "item", "masked_select", "unique"}  # the host waits
@@ -92,6 +94,37 @@ def test_what_an_earlier_answer_left_behind_does_not_matter():
     cache.keys.fill_(torch.nan), cache.values.fill_(torch.nan), cache.image.fill_(True)
     assert [step.chosen for step in steps(model, **sample, **how, cache=cache)] == expected
     assert not cache.image[:, sample["tokens"].shape[1] :].any()
+
+
+@pytest.mark.parametrize("capacity", [0, 3])
+def test_a_cache_that_is_too_small_is_an_error_in_words(capacity):
+    model, sample = tiny_llava(), ragged(torch.float32)
+    cache = new_cache(model, 2, sample["tokens"].shape[1] + capacity)
+    with pytest.raises(PromptError, match="The KV cache has room for"):
+        list(steps(model, **sample, settings=Generation(NEW), allowed=NO_SLOT, cache=cache))
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.float32])
+def test_a_mask_may_be_of_numbers(kind):
+    model, sample = tiny_llava(), ragged(torch.float32)
+    how = {"settings": Generation(4), "allowed": NO_SLOT}
+    expected = [step.chosen for step in steps(model, **sample, **how)]
+    sample["attention_mask"] = sample["attention_mask"].to(kind)
+    assert [step.chosen for step in steps(model, **sample, **how)] == expected
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_picture_cannot_be_chosen(cache):
+    how = {"settings": Generation(4, cache=cache), "allowed": ~NO_SLOT}
+    with pytest.raises(GenerationError, match="chose the token of a picture"):
+        list(steps(tiny_llava(), **ragged(torch.float32), **how))
+
+
+def test_to_compile_what_is_not_there_is_refused():
+    with pytest.raises(GenerationError, match="compile must be 'off' or 'auto' without a cache"):
+        Generation(cache=False, compile="on")
+    with pytest.raises(GenerationError, match="compile must be one of off, auto, on"):
+        Generation(compile=True)
 
 
 # --- nothing makes the host wait ------------------------------------------------------------------------------------

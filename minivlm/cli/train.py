@@ -258,9 +258,9 @@ SCENES = {"exam": 1000, "methods": 1000, "gates": 1000, "layers": 200}  # by def
 
 def bench(request: BenchRequest) -> None:
     """Measure the time and memory of each method, and print them with their ratios to plain."""
-    from minivlm.experiments import bench
-    from minivlm.experiments.peers import measure_peers
+    from minivlm.experiments import bench, peers
 
+    peers.require_script(request.peers)
     vlm = load_vlm(request)
     facts = bench.measure(
         vlm,
@@ -270,8 +270,7 @@ def bench(request: BenchRequest) -> None:
         repeats=request.repeats,
         **method_settings(request),
     )
-    if request.peers:
-        facts["peers"] = measure_peers(request.peers, vlm, facts)
+    facts |= {"peers": peers.measure_peers(request.peers, vlm, facts)} if request.peers else {}
     print_json(facts) if request.json else print(bench.as_text(facts))
 
 

@@ -21,20 +21,30 @@ LONGEST = 300  # characters of what a failed script said
 def measure_peers(script: str | Path, vlm: VLM, facts: Mapping[str, Any]) -> dict[str, Any]:
     """The JSON of `script`, measured with the model and settings of the bench `facts`.
 
-    Raises `ConfigError` if there is no such file, if it fails, or if it prints something else.
+    If it fails, or prints something else, an "error" stands in place of its figures: those of the bench are not lost.
     """
-    if not Path(script).is_file() or vlm.report is None:
-        raise ConfigError(f"--peers must name a script such as tests/peers.py, found {str(script)!r}: no such file.")
+    assert vlm.report is not None  # a model that was loaded from files
     settings = {"device": vlm.device.type, **{name: facts[name] for name in ("dtype", "prompt", "new", "repeats")}}
     options = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     command = [sys.executable, str(script), str(vlm.report.path), *options]
     ran = subprocess.run(command, capture_output=True, text=True)
     if ran.returncode:
-        raise ConfigError(f"{script} ended with {ran.returncode}: {ran.stderr.strip()[-LONGEST:]}")
+        return failed(script, f"{script} ended with {ran.returncode}: {ran.stderr.strip()[-LONGEST:]}")
     try:
-        return {"kinds": parse_json(ran.stdout.encode())["kinds"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{script} must print JSON with `kinds`, found {ran.stdout[:LONGEST]!r}.") from error
+        return {"kinds": {name: dict(own) for name, own in parse_json(ran.stdout.encode())["kinds"].items()}}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return failed(script, f"{script} must print JSON with `kinds`, found {ran.stdout[:LONGEST]!r}.")
+
+
+def failed(script: str | Path, sentence: str) -> dict[str, Any]:
+    """What stands in place of the figures of a script that failed."""
+    return {"kinds": {Path(script).stem: {"error": sentence}}}
+
+
+def require_script(path: str | None) -> None:
+    """Raise `ConfigError` if `path` is given and no file is there: before anything is measured."""
+    if path is not None and not Path(path).is_file():
+        raise ConfigError(f"--peers must name a script such as tests/peers.py, found {path!r}: no such file.")
 
 
 def peers_text(facts: Mapping[str, Any]) -> list[str]:

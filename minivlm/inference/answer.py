@@ -30,7 +30,7 @@ class Inputs:
         return getattr(self, name)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EncodedImage:
     """A picture as the decoder sees it, made by `VLM.encode`: it may stand wherever a picture may, for the same VLM."""
 

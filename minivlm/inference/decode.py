@@ -49,36 +49,36 @@ class Plan:
     cache: StepCache
     call: Call
     padding: Tensor  # (B, 1): how many tokens of padding each sample has
-    column: Tensor  # (K,): 0, 1, …
+    index: Tensor  # (K,): 0, 1, …
 
     @classmethod
     def of(cls, cache: KVCache, attention_mask: Tensor, watch: Watch) -> "Plan":
         """The plan behind a prompt with `attention_mask` (B, T), as far as the next multiple of COLUMNS.
 
         Its layout takes all columns after the prompt for tokens of the answer, also those that no token is in yet: the
-        mask of a step hides them. That no column is called the prompt's makes one step of prompts of any length; no row
-        of a step is.
+        mask of a step hides them. No column is called the prompt's, as no row of a step is: so prompts of any length
+        make one compiled step, as long as their pictures stand in the same columns.
         """
         prompt, columns = attention_mask.shape[1], min(cache.capacity, COLUMNS * (cache.length // COLUMNS + 1))
         cache.image[:, prompt:] = False
         behind = (0, columns - prompt)
         image = F.pad(cache.image[:, :prompt], behind)
         layout = Layout(F.pad(attention_mask, behind, value=True), image, queries=1, prompt=0)
-        _ = layout.text, layout.text_rows, layout.span, layout.patches, layout.numbers  # found here, and kept
-        column = torch.arange(columns, device=image.device)
+        _ = layout.text, layout.span, layout.patches, layout.numbers, layout.text_rows and layout.most_patches  # kept
+        index = torch.arange(columns, device=image.device)
         padding = (~attention_mask).sum(dim=1, keepdim=True)
-        return cls(StepCache(cache, columns), Call(layout, watch=watch), padding, column)
+        return cls(StepCache(cache, columns), Call(layout, watch=watch), padding, index)
 
     @property
     def columns(self) -> int:
         """The number of columns that a step sees."""
-        return len(self.column)
+        return len(self.index)
 
 
 def decode_step(model: Llava, plan: Plan, tokens: Tensor) -> Output:
     """The output for one new token of each sample, `tokens` (B, 1), which is written to the plan's cache."""
     place, call = plan.cache.place, plan.call
-    mask = (call.layout.attention_mask & (plan.column <= place))[:, None, None]  # B 1 1 K
+    mask = (call.layout.attention_mask & (plan.index <= place))[:, None, None]  # B 1 1 K
     x = model.text.embed_tokens(tokens)  # B 1 D
     decoded = model.text(x, place - plan.padding, mask, cache=plan.cache, call=call, hidden=call.watch.hidden)
     place.add_(1)
@@ -87,7 +87,10 @@ def decode_step(model: Llava, plan: Plan, tokens: Tensor) -> Output:
 
 @cache
 def compiled_step(device: str) -> Callable[[Llava, Plan, Tensor], Output]:
-    """`decode_step`, compiled at its first call; on the device "cuda" as one graph that is launched as a whole."""
+    """`decode_step`, compiled at its first call; for "cuda" with CUDA graphs where torch can make them (never tried).
+
+    It is compiled again for other shapes: batches, multiples of COLUMNS, methods. After eight, torch stops compiling.
+    """
     return torch.compile(decode_step, dynamic=False, mode="reduce-overhead" if device == "cuda" else None)
 
 
@@ -115,6 +118,7 @@ class Forwards:
             self.tokens = torch.cat((self.tokens, tokens), dim=1)
             written = self.tokens.shape[1] - self.attention_mask.shape[1]
             return self._whole(F.pad(self.attention_mask, (0, written), value=True), mitigation, changes)
+        self.cache.require_room(len(tokens), 1)
         output = self.step(self.model, self._planned(self.cache, mitigation, changes), tokens)
         self.cache.length += 1
         output = copied(output) if self.overwrites else output
@@ -133,7 +137,12 @@ class Forwards:
             self.planned_for = None
         if mitigation is not self.planned_for:
             resolved = Mitigation.of(mitigation).resolve(self.model.config)
-            plan = replace(plan, call=replace(plan.call, mitigation=resolved, before=changes or NO_CHANGES))
+            plan = replace(
+                plan,
+                call=replace(
+                    plan.call, mitigation=resolved, before=Changes(changes.calls[:1]) if changes else NO_CHANGES
+                ),
+            )
         self.plan, self.planned_for = plan, mitigation
         return plan
 

@@ -28,8 +28,8 @@ class Generation:
     top_p: float = 1.0  # … among the fewest most likely tokens that have this share of the probability together
     seed: int | None = None  # of sampling; None: another answer each time
     stop: tuple[str, ...] = ()  # texts that end an answer and are not part of it
-    compile: str = "off"  # "on": compile the step that writes a token, which takes long once; "auto": on a GPU
     cache: bool = True  # False computes all tokens again at every step: slow, to show that the cache changes nothing
+    compile: str = "off"  # "on": compile the step that writes a token, which takes long once; "auto": on a GPU
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
@@ -40,6 +40,7 @@ class Generation:
             ("top_p", is_number(self.top_p) and 0 < self.top_p <= 1, "above 0 and at most 1"),
             ("seed", self.seed is None or is_count(self.seed, 0), "a whole number of at least 0, or None"),
             ("compile", self.compile in COMPILE, f"one of {', '.join(COMPILE)}"),
+            ("compile", self.cache or self.compile != "on", "'off' or 'auto' without a cache: there is no such step"),
             ("stop", all(isinstance(text, str) and text for text in self.stop), "texts that are not empty"),
         )
         for name, holds, rule in checks:
@@ -102,11 +103,11 @@ def steps(
     `cache` may hold the beginning of the prompt, see `ready_cache`. `watch`: the fields of `Watch`.
     """
     next_mitigation = mitigation_by_step(mitigation)
-    attention_mask = left_padded(no_padding(tokens, 0) if attention_mask is None else attention_mask)
+    attention_mask = left_padded(no_padding(tokens, 0) if attention_mask is None else attention_mask.bool())
     most = fitting_steps(model, attention_mask.shape[1], settings.max_new_tokens)
     cache = ready_cache(model, cache, mitigation, attention_mask, most) if settings.cache or cache else None
-    compiled = settings.compile == "on" or (settings.compile == "auto" and tokens.device.type == "cuda")
-    session = DecodeSession(Forwards(model, cache, attention_mask, compiled, **watch), mitigation, compare)
+    forwards = Forwards(model, cache, attention_mask, is_compiled(settings, model, tokens.device), **watch)
+    session = DecodeSession(forwards, mitigation, compare)
     sampler = Sampler(len(tokens), settings, allowed, stops, tokens.device)
     output = session.prefill(tokens, next_mitigation(None), pixels=pixels, features=features)
     for number in range(1, most + 1):
@@ -114,9 +115,24 @@ def steps(
         yield (step := Step(chosen, output, session.effect))
         if sampler.finished:
             return
+        refuse_pictures(model, chosen)
         if number < most:
             output = session.decode(sampler.tokens, next_mitigation(step))
     warn_if_cut(most, settings.max_new_tokens)
+
+
+def refuse_pictures(model: Llava, chosen: list[int]) -> None:
+    """Raise `GenerationError` if the token of a picture is among the `chosen` ids: no picture comes with it."""
+    if model.config.image_token_index in chosen:
+        raise GenerationError("The model chose the token of a picture: leave it out of `allowed`.")
+
+
+def is_compiled(settings: Generation, model: Llava, device: torch.device) -> bool:
+    """Whether the step that writes a token is compiled. Raises `GenerationError` if nobody knows what that would do."""
+    split = hasattr(model.lm_head.weight, "device_mesh")  # a DTensor
+    if settings.compile == "on" and split:
+        raise GenerationError("compile must be 'off' or 'auto' for a model that is split over processes, found 'on'.")
+    return settings.compile == "on" or (settings.compile == "auto" and device.type == "cuda" and not split)
 
 
 def warn_if_cut(tokens: int, wanted: int) -> None:

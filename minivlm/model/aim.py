@@ -53,11 +53,10 @@ def draw_to_target(weights: Tensor, layout: Layout, aim: Aim) -> Tensor:
 
     Raises `ConfigError` if the target is not (samples, most patches of a sample).
     """
-    patches = int(layout.image.sum(dim=1).max())
-    if aim.target.shape != (weights.shape[0], patches):
+    if aim.target.shape != (weights.shape[0], layout.most_patches):
         raise ConfigError(
             f"Aim.target has the shape {tuple(aim.target.shape)}, but the call has {weights.shape[0]} samples with up "
-            f"to {patches} patches."
+            f"to {layout.most_patches} patches."
         )
     p = at_least_fp32(weights[..., layout.span]) * layout.patches  # B H R P
     mass = p.sum(dim=-1, keepdim=True)

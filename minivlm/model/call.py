@@ -21,7 +21,7 @@ class Watch:
 
     maps: Collection[int] = ()  # layers that return their attention weights (B, H, Q, K)
     rows: Collection[int] = ()  # layers that return only the last row of their weights, the last query's (B, H, K)
-    sinks: Collection[int] = ()  # layers that return the vision-sink scores of all columns (B, H, K)
+    sinks: Collection[int] = ()  # layers that return all columns' vision-sink scores (B, H, K); no decode step does
     hidden: bool = False  # whether the states after every layer are returned, of the decoder and of the tower
 
     def checked(self, config: LlavaConfig) -> "Watch":
