@@ -79,6 +79,18 @@ def test_a_scene_shows_the_captions_side_by_side():
     assert "\033" not in text
 
 
+def test_an_answer_that_a_method_sets_right_or_wrong_is_shown_and_counted():
+    shown = told()
+    rights = tuple(question.answer for question in shown.questions)
+    shown = replace(shown, answered={"EAH": rights, "CLVA": shown.answers})
+    *_, first, second, under = describe(shown, 1, Page(1000)).splitlines()
+    assert first.startswith("   asked  ")
+    assert second.endswith("WRONG: Yes, I think so.")
+    assert under == f"          under EAH right: {rights[1]}"
+    assert "Answers right, of 2: plain 1; EAH 2; CLVA 1." in summary([shown], 1.5, Page(1000))
+    assert [one["methods"]["EAH"] for one in shown.as_dict()["asked"]] == [*rights]
+
+
 def test_lines_are_as_wide_as_the_page_and_no_mark_is_broken():
     text = tell([told(), told(50)], 0, 1.5, Page(60))
     lines = text.splitlines()
@@ -237,7 +249,7 @@ def test_demo_as_json_carries_captions_effects_settings_and_sums(demo, checkpoin
     vlm = load(checkpoint, device="cpu")
     for scene in said["scenes"]:
         assert scene["captions"].keys() == said["totals"].keys()
-        assert len(scene["asked"]) == 2
+        assert [one["methods"].keys() for one in scene["asked"]] == [{"EAH", "CLVA"}] * 2
         picture = HELD_OUT.draw(scene["seed"]).picture
         assert scene["captions"]["plain"]["caption"] == vlm.ask(picture, DESCRIBE[0], max_new_tokens=MOST)
         assert scene["captions"]["plain"]["effect"] is None

@@ -2,8 +2,9 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -77,6 +78,7 @@ class Shown:
     captions: Mapping[str, str]  # method -> caption
     questions: tuple[Question, ...] = ()
     answers: tuple[str, ...] = ()  # the plain model's
+    answered: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # method -> its answers
 
     @property
     def accounts(self) -> dict[str, Account]:
@@ -86,12 +88,17 @@ class Shown:
     @property
     def interrupted(self) -> bool:
         """Whether Ctrl-C ended one of the answers early."""
-        return any(is_cut(text) for text in (*self.captions.values(), *self.answers))
+        return any(is_cut(text) for text in (*self.captions.values(), *self.answers, *chain(*self.answered.values())))
 
     def as_dict(self) -> dict:
         """The same in JSON types."""
         pairs = zip(self.questions, self.answers, strict=True)
-        asked = [{"question": q.text, "answer": str(answer), "right": is_right(q, answer)} for q, answer in pairs]
+        asked: list[dict] = [
+            {"question": question.text, "answer": str(answer), "right": is_right(question, answer)}
+            for question, answer in pairs
+        ]
+        for number, one in enumerate(asked):
+            one["methods"] = {method: str(texts[number]) for method, texts in self.answered.items()}
         captions = {method: account.as_dict() for method, account in self.accounts.items()}
         about = {"seed": self.scene.seed, "picture": str(self.path), "objects": list(self.scene.names)}
         return {**about, "captions": captions, "asked": asked}
@@ -118,35 +125,32 @@ def show(vlm: VLM, world: str, seeds: Sequence[int], folder: Path, methods: Mapp
     paths = [save(scene, folder / f"scene-{number}.png") for number, scene in enumerate(scenes, 1)]
     save_row(scenes, folder / ROW)
     asked = [yes_no(scene) for scene in scenes]
-    captions, answers = ask(vlm, [picture_of(scene) for scene in scenes], asked, methods)
-    return [
-        Shown(
-            scene, path, {method: texts[number] for method, texts in captions.items()}, asked[number], answers[number]
-        )
-        for number, (scene, path) in enumerate(zip(scenes, paths, strict=True))
-    ]
+    said = ask(vlm, [picture_of(scene) for scene in scenes], asked, methods)
+    shown = []
+    for number, (scene, path) in enumerate(zip(scenes, paths, strict=True)):
+        captions = {method: texts[number][0] for method, texts in said.items()}
+        answers = {method: texts[number][1:] for method, texts in said.items()}
+        shown.append(Shown(scene, path, captions, asked[number], answers.pop(PLAIN), answers))
+    return shown
 
 
 def ask(
     vlm: VLM, pictures: Sequence[Image.Image], asked: Sequence[tuple[Question, ...]], methods: Mapping[str, EAH | CLVA]
-) -> tuple[dict[str, list[Answer]], list[tuple[Answer, ...]]]:
-    """Method -> captions of all pictures, plain first; and the plain model's answers to the questions about each.
+) -> dict[str, list[tuple[Answer, ...]]]:
+    """Method -> for each picture its caption, then the answers to the questions about it; plain comes first.
 
     One batch for each method. After Ctrl-C the remaining methods are left out.
     """
     texts = [(DESCRIBE[0], *(question.text for question in pair)) for pair in asked]
     shown = [picture for picture, about in zip(pictures, texts, strict=True) for _ in about]
-    latest = vlm.ask_many(shown, [text for about in texts for text in about], max_new_tokens=MOST)
-    plain = iter(latest)
-    grouped = [tuple(next(plain) for _ in about) for about in texts]
-    captions, answers = {PLAIN: [caption for caption, *_ in grouped]}, [tuple(rest) for _, *rest in grouped]
-    for method, mitigation in methods.items():
+    every, said = [text for about in texts for text in about], {}
+    for method, mitigation in {PLAIN: None, **methods}.items():
+        latest = vlm.ask_many(shown, every, mitigation=mitigation, max_new_tokens=MOST)
+        one = iter(latest)
+        said[method] = [tuple(next(one) for _ in about) for about in texts]
         if any(map(is_cut, latest)):
             break
-        describe = [DESCRIBE[0]] * len(pictures)
-        latest = vlm.ask_many(pictures, describe, mitigation=mitigation, max_new_tokens=MOST)
-        captions[method] = latest
-    return captions, answers
+    return said
 
 
 def totals(shown: Sequence[Shown]) -> dict[str, dict[str, int]]:

@@ -5,6 +5,7 @@ import shutil
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TextIO
 
 from minivlm.evaluation.settings import PLAIN
@@ -12,6 +13,7 @@ from minivlm.experiments.demo import Account, Shown, is_right, totals
 from minivlm.experiments.trials import WORDS
 from minivlm.inference.effect import Effect
 from minivlm.shell import quoted, shows_colors
+from minivlm.toyworld.questions import Question
 from minivlm.toyworld.scenes import Scene
 from minivlm.toyworld.themes import COMPANION_OF
 from minivlm.toyworld.words import a
@@ -82,10 +84,17 @@ def describe(shown: Shown, number: int, page: Page) -> str:
         texts = ["as plain, word for word"] if same else [mark(account.caption, shown.scene.names), verdict(account)]
         texts += [moved(account.effect)] if account.effect is not None else []
         lines += [page.paragraph(text, "" if row else method, margin=3) for row, text in enumerate(texts)]
-    for question, answer in zip(shown.questions, shown.answers, strict=True):
-        right = "right:" if is_right(question, answer) else "WRONG:"
-        lines.append(page.paragraph(f"{question.text} {right} {answer}", "asked", margin=3))
+    for number, (question, answer) in enumerate(zip(shown.questions, shown.answers, strict=True)):
+        lines.append(page.paragraph(f"{question.text} {graded(question, answer)}", "asked", margin=3))
+        for method, answers in shown.answered.items():
+            if is_right(question, answers[number]) != is_right(question, answer):
+                lines.append(page.paragraph(f"under {method} {graded(question, answers[number])}", margin=3))
     return "\n".join(lines)
+
+
+def graded(question: Question, answer: str) -> str:
+    """An answer, and before it whether it is right."""
+    return f"{'right:' if is_right(question, answer) else 'WRONG:'} {answer}"
 
 
 def mark(text: str, present: Sequence[str]) -> str:
@@ -131,10 +140,13 @@ def moved(effect: Effect) -> str:
 def summary(shown: Sequence[Shown], seconds: float, page: Page) -> str:
     """The totals of all scenes as text."""
     counts = [f"{method} {' / '.join(map(str, count.values()))}" for method, count in totals(shown).items()]
-    right = sum(is_right(*row) for one in shown for row in zip(one.questions, one.answers, strict=True))
     asked = sum(len(one.questions) for one in shown)
+    right = []
+    for method in shown[0].captions:
+        rows = (zip(one.questions, one.answered.get(method, one.answers), strict=True) for one in shown)
+        right.append(f"{method} {sum(is_right(*row) for row in chain(*rows))}")
     objects = page.paragraph(f"Objects named / of them invented / missed: {'; '.join(counts)}.")
-    return objects + "\n" + page.paragraph(f"{right} of {asked} plain answers right. {CAUTION} {seconds:.1f} s.")
+    return objects + "\n" + page.paragraph(f"Answers right, of {asked}: {'; '.join(right)}. {CAUTION} {seconds:.1f} s.")
 
 
 def try_next(
