@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import minivlm
+from minivlm.inference import decode
 from minivlm.training.recipe import Recipe
 from minivlm.training.train import train
 from support.tiny_model import picture, tiny_vlm
@@ -56,6 +57,32 @@ def test_a_conversation_keeps_its_cache(both) -> None:
         expected = on_gpu.ask(picture(0), [*talk.turns, minivlm.Turn(question)], max_new_tokens=9)
         assert talk.ask(question, max_new_tokens=9).tokens == expected.tokens
     assert talk.reused > 0
+
+
+@pytest.mark.parametrize("method", [None, minivlm.CLVA(gate=False)], ids=["plain", "CLVA"])
+def test_no_step_makes_the_host_wait(both, method, monkeypatch) -> None:
+    """From the second step on: the first finds what the plan keeps."""
+    step, taken = decode.decode_step, []
+
+    def watched(*args):
+        torch.cuda.set_sync_debug_mode("error" if taken else "default")
+        try:
+            taken.append(step(*args))
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        return taken[-1]
+
+    monkeypatch.setattr(decode, "decode_step", watched)
+    both[1].ask(picture(0), QUESTIONS[0], mitigation=method, max_new_tokens=8)
+    assert taken
+
+
+@pytest.mark.parametrize("method", [None, minivlm.CLVA(gate=False)], ids=["plain", "CLVA"])
+def test_compiled_steps_write_the_same_tokens(both, method) -> None:
+    """Over more than 128 columns, so that there are two plans."""
+    how = {"mitigation": method, "max_new_tokens": 150}
+    eager, compiled = (both[1].ask(picture(0), QUESTIONS[1], compile=way, **how).tokens for way in ("off", "on"))
+    assert compiled == eager
 
 
 def test_training_runs(tmp_path: Path) -> None:
