@@ -212,3 +212,13 @@ def test_compiled_steps_write_the_same_tokens(method):
         for way in ("off", "on")
     )
     assert compiled == eager
+
+
+@pytest.mark.slow
+def test_what_cannot_be_compiled_says_so_in_a_sentence(monkeypatch):
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "/nowhere/g++"))
+    how = {"settings": Generation(3, compile="on"), "allowed": NO_SLOT}
+    with pytest.raises(GenerationError, match="could not be compiled: .*compiler.* Or leave compile 'off'"):
+        list(steps(tiny_llava(), torch.tensor([prompt(0)]), **how))
+    torch._dynamo.reset()

@@ -226,7 +226,7 @@ def test_the_code_of_answers_is_found():
     """A file of CODE that was renamed would no longer be watched."""
     package = Path(cards.__file__).parents[1]
     found = {file.relative_to(package).as_posix() for file in cards.code_files(package, cards.CODE)}
-    assert {"model/attention.py", "inputs/prompt.py", "evaluation/asking.py"} <= found
+    assert {"model/attention.py", "inputs/prompt.py", "inference/decode.py", "evaluation/asking.py"} <= found
     for name in ("no_room", "model/no_file.py"):
         with pytest.raises(EvaluationError, match=f"counts '{name}' among the code.* Was it moved"):
             cards.code_files(package, ("model", name))

@@ -29,6 +29,7 @@ CODE = (  # the sources that an answer depends on
     "model",
     "inputs",
     "inference/generate.py",
+    "inference/decode.py",
     "inference/vlm.py",
     "inference/streaming_text.py",
     "inference/tensor_parallel.py",

@@ -8,8 +8,8 @@ reported.
     decode    seconds for each further token: the median of the steps of an answer, which has a fixed length
     memory    peak bytes of tensors beside the weights: cache, activations, maps, statistics
 
-The method "compiled" is measured if it is asked for: plain, with a compiled decode step (`Generation.compile`). Its
-first answer, which is not counted, takes half a minute with the shipped model, and longer with large ones.
+The method "compiled" is measured if it is asked for: plain, with a compiled decode step (`Generation.compile`). To
+compile takes long; that is in its first answer, which is not counted.
 
 Memory is measured in a separate round before the others, which also warms them up. On CUDA it is what torch's allocator
 counts. On a CPU it is the allocations that torch's profiler records: exact for tensors, without the internal buffers of

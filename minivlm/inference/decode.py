@@ -9,7 +9,7 @@ B samples, K columns of the cache that a step sees, H heads.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from minivlm.errors import GenerationError
 from minivlm.inference.effect import NO_EFFECT, Effect, effect_of
 from minivlm.model import NO_MITIGATION, KVCache, Layout, Llava, Mitigation, Output
 from minivlm.model.call import Call, Earlier, Watch
@@ -30,7 +31,6 @@ class StepCache(KVCache):
 
     def __init__(self, cache: KVCache, columns: int) -> None:
         self.keys, self.values = (part[:, :, :, :columns] for part in (cache.keys, cache.values))
-        self.image = cache.image[:, :columns]
         self.length = columns
         self.place = torch.tensor([cache.length], device=cache.keys.device)  # the column of the new token
         for part in (self.keys, self.values):
@@ -86,12 +86,22 @@ def decode_step(model: Llava, plan: Plan, tokens: Tensor) -> Output:
 
 
 @cache
-def compiled_step(device: str) -> Callable[[Llava, Plan, Tensor], Output]:
-    """`decode_step`, compiled at its first call; for "cuda" with CUDA graphs where torch can make them (never tried).
+def compiled_step() -> Callable[[Llava, Plan, Tensor], Output]:
+    """`decode_step`, compiled at its first call; without CUDA graphs, which nobody could try yet.
 
     It is compiled again for other shapes: batches, multiples of COLUMNS, methods. After eight, torch stops compiling.
+    What it returns raises `GenerationError` where torch cannot compile.
     """
-    return torch.compile(decode_step, dynamic=False, mode="reduce-overhead" if device == "cuda" else None)
+    compiled = torch.compile(decode_step, dynamic=False)
+
+    def step(model: Llava, plan: Plan, tokens: Tensor) -> Output:
+        try:
+            return compiled(model, plan, tokens)
+        except torch._dynamo.exc.BackendCompilerFailed as error:
+            reason = str(error).strip().splitlines()[0]
+            raise GenerationError(f"The step could not be compiled: {reason}. Or leave compile 'off'.") from error
+
+    return step
 
 
 class Forwards:
@@ -101,8 +111,7 @@ class Forwards:
         self, model: Llava, cache: KVCache | None, attention_mask: Tensor, compiled: bool = False, **watch: Any
     ) -> None:
         self.model, self.cache, self.watch = model, cache, watch  # without a cache each forward computes all anew
-        self.step = compiled_step(attention_mask.device.type) if compiled else decode_step
-        self.overwrites = compiled and attention_mask.is_cuda
+        self.step = compiled_step() if compiled else decode_step
         self.attention_mask = attention_mask  # B T, of the prompt
         self.plan: Plan | None = None
         self.planned_for: Mitigation | None = None
@@ -121,7 +130,6 @@ class Forwards:
         self.cache.require_room(len(tokens), 1)
         output = self.step(self.model, self._planned(self.cache, mitigation, changes), tokens)
         self.cache.length += 1
-        output = copied(output) if self.overwrites else output
         return cut(output, self.cache.length)
 
     def _whole(self, attention_mask: Tensor, mitigation: Any, changes: Changes | None) -> Output:
@@ -145,19 +153,6 @@ class Forwards:
             )
         self.plan, self.planned_for = plan, mitigation
         return plan
-
-
-def copied(value: Any) -> Any:
-    """A value with copies of all tensors in it: a CUDA graph writes its next results over the last ones."""
-    if isinstance(value, Tensor):
-        return value.clone()
-    if isinstance(value, tuple):
-        return tuple(copied(one) for one in value)
-    if isinstance(value, dict):
-        return {name: copied(one) for name, one in value.items()}
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{field.name: copied(getattr(value, field.name)) for field in fields(value)})
-    return value
 
 
 def cut(output: Output, length: int) -> Output:

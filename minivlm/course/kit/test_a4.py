@@ -251,6 +251,17 @@ def test_many_small_maps(draw, show):
     show(scores=scores)
 
 
+def test_all_together(draw, show):
+    """With and without a map, EAH chooses the same head and gives the same output."""
+    q, k, v, found = 2 * draw.normal(4, 6, 20, 8), draw.normal(4, 6, 20, 8), draw.normal(4, 6, 20, 8), case(draw)
+    weights = attention_weights(q, k, found.mask)
+    changed, head = broadcast_densest_head(weights, found.mask, found.layout, ResolvedEAH(threshold=0.06))
+    without = broadcast_without_map(q, k, v, found.mask, head)
+    assert torch.allclose(without, changed @ v, atol=1e-4), "The two ways differ."
+    scores = sink_scores_without_map(q, k, found.mask)
+    show(head=head, mixed=changed @ v, sinks=vision_sinks(scores, found.layout.image, 0.06).sum(dim=-1))
+
+
 def test_a_layer_led_astray_is_mended(draw, show):
     """In layer 1 of the model `planted-sinks` we led all heads but one astray, so that it answers as if it were blind.
     With your EAH it answers as one that sees; with the second densest head, which is astray as well, it stays blind.
@@ -268,14 +279,3 @@ def test_a_layer_led_astray_is_mended(draw, show):
         right[name] = sum(said)
     assert right["your_EAH"] >= right["plain"] + EACH, f"Questions answered rightly, of {len(pairs)}: {right}."
     show.named({f"{name}_right": float(count) for name, count in right.items()}, within=0.1)
-
-
-def test_all_together(draw, show):
-    """With and without a map, EAH chooses the same head and gives the same output."""
-    q, k, v, found = 2 * draw.normal(4, 6, 20, 8), draw.normal(4, 6, 20, 8), draw.normal(4, 6, 20, 8), case(draw)
-    weights = attention_weights(q, k, found.mask)
-    changed, head = broadcast_densest_head(weights, found.mask, found.layout, ResolvedEAH(threshold=0.06))
-    without = broadcast_without_map(q, k, v, found.mask, head)
-    assert torch.allclose(without, changed @ v, atol=1e-4), "The two ways differ."
-    scores = sink_scores_without_map(q, k, found.mask)
-    show(head=head, mixed=changed @ v, sinks=vision_sinks(scores, found.layout.image, 0.06).sum(dim=-1))

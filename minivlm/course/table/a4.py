@@ -62,12 +62,12 @@ A4 = Assignment(
             "Which function of `attention.py` never holds the weights?",
             megabytes=300,
         ),
+        Task("test_all_together", 2, "all of them", "Each part is right by itself: which of them differ in shape?"),
         Task(
             "test_a_layer_led_astray_is_mended",
             2,
             "the functions of sinks.py and eah.py",
             "Which task above is not green? It decides which head's map all heads get.",
         ),
-        Task("test_all_together", 2, "all of them", "Each part is right by itself: which of them differ in shape?"),
     ),
 )
