@@ -39,16 +39,16 @@ tests="$python -m pytest -q -p no:cacheprovider -o addopts= -m cuda"
         $python -c \"import torch, transformers; print('torch', torch.__version__, 'transformers', transformers.__version__)\""
     if [ -n "$dry" ]; then
         part tests 100 bash -c "$tests --collect-only \$(grep -l mark.cuda tests/test_*.py)"
-        bench tiny 60 tiny --new 16 --repeats 1
-        peers tiny 200 weights/tiny --new 16 --repeats 1 --kinds sdpa,eager
+        bench tiny 60 tiny --new 16 --repeats 1 --pictures 2
+        peers tiny 200 weights/tiny --new 16 --repeats 1 --kinds sdpa,eager,eah
     else
         part tests 80 bash -c "$tests \$(grep -l mark.cuda tests/test_*.py)"
         bench tiny 40 tiny --new 64 --repeats 5
-        part "make 7B" 100 $python -m support.large_llava "$made/7b"
-        bench 7B 80 "$made/7b" --prompt 700 --new 64 --repeats 3 --clva gate=off
-        bench 7B-compiled 100 "$made/7b" --prompt 700 --new 64 --repeats 3 --methods compiled
+        part "make 7B" 100 $python -m minivlm make-random "$made/7b"
+        bench 7B 90 "$made/7b" --prompt 700 --new 64 --repeats 3 --clva gate=off --pictures 32
+        bench 7B-compiled 90 "$made/7b" --prompt 700 --new 64 --repeats 3 --methods compiled,batch,compiled-batch --rows none
         peers 7B 60 "$made/7b" --prompt 700
-        part "make 0.5B" 20 $python -m support.true_size "$made/0.5b"
+        part "make 0.5B" 20 $python -m minivlm make-random "$made/0.5b" --like llava-interleave-qwen-0.5b
         bench 0.5B 20 "$made/0.5b" --new 64 --repeats 3 --clva gate=off
     fi
     part table 20 $python tests/support/gpu_table.py "$out"

@@ -11,7 +11,7 @@ import torch
 
 from minivlm import CLVA, EAH
 from minivlm.errors import ConfigError, PromptError
-from minivlm.experiments import bench
+from minivlm.experiments import bench, bench_table, cost
 from minivlm.experiments.peers import measure_peers, require_script
 from support.tiny_model import PATCHES, tiny_vlm
 
@@ -69,7 +69,7 @@ def test_what_a_device_does_not_count_is_reported_as_none():
     rounds = [{"plain": bench.Timing(1.0, 1.0, None)}]
     found = bench.figures("plain", rounds, {"plain": None})
     assert found["memory"] == {"bytes": None, "extra": None, "ratio": None}
-    assert bench.row("plain", found).endswith("-")
+    assert bench_table.row("plain", found).endswith("-")
 
 
 # --- the methods ran --------------------------------------------------------------------------------------------------
@@ -123,11 +123,11 @@ def test_peak_memory_counts_what_is_alive_at_a_time():
         torch.ones(250_000)
 
     # Python frees a tensor as soon as nobody names it, so the peak is exact but for a scalar or two.
-    assert bench.peak_memory(work, torch.device("cpu")) == pytest.approx(4_000_000, abs=1000)
-    assert bench.peak_memory(lambda: kept.append(torch.ones(10_000)), torch.device("cpu")) == pytest.approx(
+    assert cost.peak_memory(work, torch.device("cpu")) == pytest.approx(4_000_000, abs=1000)
+    assert cost.peak_memory(lambda: kept.append(torch.ones(10_000)), torch.device("cpu")) == pytest.approx(
         40_000, abs=1000
     )
-    assert bench.peak_memory(lambda: None, torch.device("cpu")) == 0
+    assert cost.peak_memory(lambda: None, torch.device("cpu")) == 0
 
 
 def test_a_whole_map_shows_in_the_memory(vlm):
@@ -164,7 +164,7 @@ def test_what_cannot_be_measured_is_refused_in_a_sentence(vlm):
 
 
 def test_the_table_has_a_line_for_each_method_and_the_effects_below(facts):
-    lines = bench.as_text(facts).splitlines()
+    lines = bench_table.as_text(facts).splitlines()
     assert f"{LENGTH} tokens of prompt, {PATCHES} of them patches" in lines[1]
     table = lines[4:9]
     assert tuple(line.split()[0] for line in table) == bench.BENCHED
@@ -188,7 +188,7 @@ def test_peers_are_measured_by_a_script_and_stand_below_the_table(tmp_path, vlm)
     (tmp_path / "peer.py").write_text(PEER)
     facts = bench.measure(vlm, ["plain"], new=3, repeats=1)
     facts["peers"] = measure_peers(tmp_path / "peer.py", vlm, facts)
-    *_, half, broken = bench.as_text(facts).splitlines()
+    *_, half, broken = bench_table.as_text(facts).splitlines()
     assert half.startswith("half: first token 0.00 ms, of which plain takes ")
     assert broken == "broken: no"
 

@@ -541,6 +541,16 @@ def test_a_random_siglip_checkpoint_gets_what_it_takes_to_be_asked(picture, tmp_
     assert "template chatml; picture stretch" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("siglip", [False, True])
+def test_a_random_checkpoint_without_a_tokenizer_gets_stand_ins(checkpoint, picture, tmp_path, capsys, siglip):
+    theirs, made = tmp_path / "theirs" if siglip else checkpoint, tmp_path / "made"
+    if siglip:
+        write_interleave(theirs)
+    assert cli.main(["make-random", str(made), "--like", str(theirs), "--dtype", "float32"]) == 0
+    assert cli.main(["ask", str(picture), "What is it?", "--model", str(made), *SHORT]) == 0
+    assert capsys.readouterr().err.count("template hf") == 1
+
+
 def test_a_tokenizer_that_does_not_fit_is_refused_before_anything_is_written(checkpoint, tmp_path, capsys):
     made = tmp_path / "made"
     assert cli.main(["make-random", str(made), "--like", "llava-1.5-70b"]) == 1

@@ -42,6 +42,8 @@ def test_all_parts_run_dry(tmp_path):
     command = ["bash", "tests/on_gpu.sh", "--dry", str(tmp_path)]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
     assert ran.returncode == 0, ran.stdout
-    assert set(json.loads((tmp_path / "tiny-peers.json").read_text())["kinds"]) == {"sdpa", "eager"}
+    assert set(json.loads((tmp_path / "tiny-peers.json").read_text())["kinds"]) == {"sdpa", "eager", "eah"}
     table = (tmp_path / "table.txt").read_text()
-    assert all(f"tiny {name}" in table for name in ("plain", "eah", "clva", "both", "trace", "HF sdpa", "HF eager"))
+    assert all(
+        f"tiny {name}" in table for name in ("plain", "eah", "clva", "both", "trace", "HF sdpa", "HF eager", "HF eah")
+    )

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from minivlm import __version__
-from minivlm.cli import arguments, ask, course, evaluate, train
+from minivlm.cli import arguments, ask, bench, course, evaluate, train
 from minivlm.cli.arguments import Command
 from minivlm.cli.options import Request
 from minivlm.cli.terminal import allow_any_text, forget_stdout, is_closed_pipe, remark, short_warnings
@@ -155,7 +155,7 @@ def make_random_options(parser: argparse.ArgumentParser) -> None:
     dtypes = ("bfloat16", "float16", "float32")
     parser.add_argument("--dtype", choices=dtypes, help=f"of the weights in the file (default: {usual.dtype})")
     parser.add_argument("--seed", type=arguments.whole_number(0), help=f"of the weights (default: {usual.seed})")
-    tokenizer = "copy its small files: tokenizer, template, preprocessor (default: none; to be checked, not asked)"
+    tokenizer = "copy its small files: tokenizer, template, preprocessor (default: stand-ins with made-up words)"
     parser.add_argument("--tokenizer", metavar="FOLDER", help=tokenizer)
 
 
@@ -187,23 +187,6 @@ def exam_options(parser: argparse.ArgumentParser) -> None:
     out += "(default: no files)"
     parser.add_argument("--out", metavar="FOLDER", help=out)
     arguments.add_model(parser)
-    arguments.add_json(parser)
-
-
-def bench_options(parser: argparse.ArgumentParser) -> None:
-    usual = train.BenchRequest
-    prompt = "length of the prompt in tokens, with its picture (default: a short question)"
-    parser.add_argument("--prompt", type=arguments.whole_number(1), metavar="TOKENS", help=prompt)
-    new = f"length of an answer in tokens (default: {usual.new})"
-    parser.add_argument("--new", type=arguments.whole_number(2), metavar="N", help=new)
-    methods = f"of {usual.methods} and compiled, separated by commas; plain is always there (default: all but compiled)"
-    parser.add_argument("--methods", metavar="LIST", help=methods)
-    repeats = f"how often everything is measured (default: {usual.repeats})"
-    parser.add_argument("--repeats", type=arguments.whole_number(1), metavar="R", help=repeats)
-    peers = "a script that measures others beside it, such as tests/peers.py (transformers)"
-    parser.add_argument("--peers", metavar="FILE", help=peers)
-    arguments.add_model(parser)
-    arguments.add_methods(parser)
     arguments.add_json(parser)
 
 
@@ -264,10 +247,10 @@ COMMANDS: dict[str, Command[Any]] = {
         "measure how much a model sees and how much it invents, on new scenes",
     ),
     "bench": Command(
-        train.bench,
-        train.BenchRequest,
-        bench_options,
-        "measure what EAH, CLVA and a trace cost, as ratios to plain in one run",
+        bench.bench,
+        bench.BenchRequest,
+        bench.bench_options,
+        "measure what EAH, CLVA and a trace cost, as ratios to plain in one run, and how fast this machine is",
     ),
     "evaluate": Command(
         evaluate.evaluate,

@@ -1,4 +1,4 @@
-"""The commands that make models and measure them: make-random, train, exam, bench.
+"""The commands that make models and measure what they see: make-random, train, exam.
 
 torch is imported inside the commands, so that `minivlm --help` answers at once.
 """
@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minivlm import __version__
-from minivlm.cli.options import MethodRequest, ModelRequest, Request, load_vlm, method_settings
+from minivlm.cli.options import ModelRequest, Request, load_vlm
 from minivlm.cli.terminal import print_json, remark
 from minivlm.errors import CheckpointError, ConfigError
-from minivlm.evaluation.settings import BENCHED
 from minivlm.files import write_json
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ TOKENIZER_FILES = (  # and what else it takes to ask a model
 
 @dataclass(frozen=True, kw_only=True)
 class RandomRequest(Request):
-    """The new checkpoint's folder, whose sizes it has, and a folder with tokenizer files (None: without)."""
+    """The new checkpoint's folder, whose sizes it has, and a folder with tokenizer files (None: stand-ins for them)."""
 
     folder: str
     like: str = "llava-1.5-7b"
@@ -81,26 +80,19 @@ class ExamRequest(ModelRequest):
     json: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class BenchRequest(ModelRequest, MethodRequest):
-    """Tokens of the `prompt` (None: a short question) and of an answer (`new`), methods as a list, and rounds."""
-
-    prompt: int | None = None
-    new: int = 16
-    methods: str = ",".join(BENCHED)
-    repeats: int = 5
-    peers: str | None = None
-    json: bool = False
-
-
 def make_random(request: RandomRequest) -> None:
     """Write a checkpoint with random weights, and print its folder. Raises `CheckpointError` if it holds weights."""
     from minivlm.checkpoints.devices import DTYPES
     from minivlm.checkpoints.maker import make_random_checkpoint
+    from minivlm.checkpoints.stand_in import make_random_model
 
     config = config_like(request.like)
-    files = [] if request.tokenizer is None else tokenizer_files(Path(request.tokenizer).expanduser(), config)
-    folder = make_random_checkpoint(request.folder, config, dtype=DTYPES[request.dtype], seed=request.seed)
+    how: dict[str, Any] = {"dtype": DTYPES[request.dtype], "seed": request.seed}
+    if request.tokenizer is None:
+        print(make_random_model(request.folder, config, **how))
+        return
+    files = tokenizer_files(Path(request.tokenizer).expanduser(), config)
+    folder = make_random_checkpoint(request.folder, config, **how)
     for file in files:
         shutil.copy(file, folder)
     print(folder)
@@ -254,24 +246,6 @@ def exam_gates(planted: VLM, healthy: VLM, scenes: int) -> tuple[dict[str, Any],
 
 EXAMS = {"exam": exam_captions, "methods": exam_methods, "layers": exam_layers}
 SCENES = {"exam": 1000, "methods": 1000, "gates": 1000, "layers": 200}  # by default, of each world
-
-
-def bench(request: BenchRequest) -> None:
-    """Measure the time and memory of each method, and print them with their ratios to plain."""
-    from minivlm.experiments import bench, peers
-
-    peers.require_script(request.peers)
-    vlm = load_vlm(request)
-    facts = bench.measure(
-        vlm,
-        request.methods.split(","),
-        prompt=request.prompt,
-        new=request.new,
-        repeats=request.repeats,
-        **method_settings(request),
-    )
-    facts |= {"peers": peers.measure_peers(request.peers, vlm, facts)} if request.peers else {}
-    print_json(facts) if request.json else print(bench.as_text(facts))
 
 
 def config_like(like: str) -> LlavaConfig:

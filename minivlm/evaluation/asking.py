@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from minivlm.inference.answer import Answer
+from minivlm.inference.decode import whole_columns
 from minivlm.inference.generate import Generation, fitting_steps, new_cache
 from minivlm.inference.vlm import VLM
 from minivlm.inputs.prompt import Prompt, pad_batch
@@ -66,7 +67,7 @@ class Asker:
         inputs = self.vlm.inputs(pad_batch(prompts, self.vlm.tokenizer.pad, shared), None)
         new = replace(inputs, tokens=inputs.tokens[:, shared:])
         prompt = inputs.attention_mask.shape[1]
-        capacity = prompt + fitting_steps(self.vlm.model, prompt, self.settings.max_new_tokens)
+        capacity = whole_columns(prompt + fitting_steps(self.vlm.model, prompt, self.settings.max_new_tokens))
         return self.vlm.write(new, self.settings, mitigation=mitigation, cache=encoded.cache.branch(pictures, capacity))
 
 

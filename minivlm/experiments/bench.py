@@ -8,53 +8,52 @@ reported.
     decode    seconds for each further token: the median of the steps of an answer, which has a fixed length
     memory    peak bytes of tensors beside the weights: cache, activations, maps, statistics
 
-The method "compiled" is measured if it is asked for: plain, with a compiled decode step (`Generation.compile`). To
-compile takes long; that is in its first answer, which is not counted.
+MORE are measured if they are asked for: plain, with a compiled decode step (`Generation.compile`), for eight questions
+at once, and both. To compile takes long; that is in the first answer, which is not counted.
 
 Memory is measured in a separate round before the others, which also warms them up. On CUDA it is what torch's allocator
 counts. On a CPU it is the allocations that torch's profiler records: exact for tensors, without the internal buffers of
 the mathematical libraries. On other devices there is no count, and None is reported.
+
+Other files measure what has no methods: `first_token.py`, `evaluation_rate.py`, `roofline.py`, `peers.py`.
 """
 
 import os
 import platform
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate, pairwise
-from pathlib import Path
+from itertools import pairwise
 from statistics import median
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile
 
 from minivlm import __version__
 from minivlm.errors import ConfigError, PromptError
 from minivlm.evaluation.settings import BENCHED, PLAIN
-from minivlm.experiments.peers import peers_text
-from minivlm.files import parse_json
+from minivlm.experiments.cost import now, peak_memory, spread
 from minivlm.inference.answer import Inputs
 from minivlm.inference.effect import Effect
 from minivlm.inference.generate import Generation, fitting_steps, steps
 from minivlm.inference.trace import Tracer
 from minivlm.inference.vlm import VLM
-from minivlm.model import CLVA, EAH, Mitigation
+from minivlm.model import CLVA, EAH, NO_MITIGATION, Mitigation
 from minivlm.toyworld import HELD_OUT
 
 QUESTION = "What is in the image?"
-COMPILED = "compiled"
 FILLING = (" and", " a")  # words that lengthen a question by one token; at least one of them is a single token
+BATCH = 8  # questions at once in a "batch"
+MORE = ("compiled", "batch", "compiled-batch")
+ALL = (*BENCHED, *MORE)
 
 
 @dataclass(frozen=True)
 class Timing:
-    """The times of one answer by one method."""
+    """The times of one answer, or of a batch of them, by one method."""
 
     prefill: float  # seconds
-    decode: float  # seconds a token
+    decode: float  # seconds a step
     effect: Effect | None  # None without mitigation
 
 
@@ -68,7 +67,7 @@ def measure(
     eah: EAH | None = None,
     clva: CLVA | None = None,
 ) -> dict[str, Any]:
-    """The figures of the `methods`, in JSON types; "plain" is always included.
+    """The figures of the `methods`, of ALL, in JSON types; "plain" is always included.
 
     `prompt`: tokens of the prompt with its picture, by default those of a short question, which are the minimum; `new`:
     tokens of an answer; `repeats`: measured rounds. `eah` and `clva` replace the methods' default settings. Raises
@@ -78,15 +77,8 @@ def measure(
     if new < 2 or repeats < 1:
         raise ConfigError(f"A bench needs at least 2 new tokens and 1 round, found new={new} and repeats={repeats}.")
     inputs = prepared(vlm, prompt, new)
-    kinds = {"eah": Mitigation(eah or EAH()), "clva": Mitigation(clva=clva or CLVA())}
-    kinds["both"] = Mitigation(kinds["eah"].eah, kinds["clva"].clva)
-    common = {"settings": Generation(max_new_tokens=new), "allowed": vlm.allowed.to(vlm.device)}
-    run = {
-        method: partial(answer, vlm, inputs, method == "trace", mitigation=kinds.get(method), **common)
-        for method in methods
-    }
-    if COMPILED in run:
-        run[COMPILED] = partial(run[COMPILED], settings=Generation(max_new_tokens=new, compile="on"))
+    both = Mitigation(eah or EAH(), clva or CLVA())
+    run = {method: work(vlm, method, inputs, new, both) for method in methods}
     memory = {method: peak_memory(run[method], vlm.device) for method in methods}  # and the warm-up
     rounds = [{method: run[method]() for method in methods} for _ in range(repeats)]
     return {
@@ -96,19 +88,41 @@ def measure(
         "patches": vlm.model.config.num_image_tokens,
         "new": new,
         "repeats": repeats,
+        "settings": {name: as_lists(own) for name, own in vlm.resolve(both).as_dict().items()},
         "methods": {method: figures(method, rounds, memory) for method in methods},
     }
 
 
 def ordered(methods: Sequence[str]) -> tuple[str, ...]:
-    """The methods and plain, in the order of BENCHED. Raises `ConfigError` for unknown ones."""
-    known = (*BENCHED, COMPILED)
-    if unknown := set(methods) - set(known):
-        raise ConfigError(f"A bench knows the methods {', '.join(known)}, found {', '.join(sorted(unknown))}.")
-    return tuple(method for method in known if method in {PLAIN, *methods})
+    """The methods and plain, in the order of ALL. Raises `ConfigError` for unknown ones."""
+    if unknown := set(methods) - set(ALL):
+        raise ConfigError(f"A bench knows the methods {', '.join(ALL)}, found {', '.join(sorted(unknown))}.")
+    return tuple(method for method in ALL if method in {PLAIN, *methods})
 
 
 # --- one answer -----------------------------------------------------------------------------------------------------
+
+
+def work(vlm: VLM, method: str, inputs: Inputs, new: int, both: Mitigation) -> Callable[[], Timing]:
+    """A function that generates and measures one answer by a method; a batch repeats the `inputs`."""
+    mitigations = {"eah": Mitigation(both.eah), "clva": Mitigation(clva=both.clva), "both": both}
+    settings = Generation(max_new_tokens=new, compile="on" if method.startswith("compiled") else "off")
+    return partial(
+        answer,
+        vlm,
+        repeated(inputs, BATCH) if method.endswith("batch") else inputs,
+        traced=method == "trace",
+        mitigation=mitigations.get(method, NO_MITIGATION),
+        settings=settings,
+        allowed=vlm.allowed.to(vlm.device),
+    )
+
+
+def repeated(inputs: Inputs, rows: int) -> Inputs:
+    """The inputs of one question as those of a batch of `rows`."""
+    assert inputs.pixels is not None  # each question has its picture
+    tokens, mask = (part.repeat(rows, 1) for part in (inputs.tokens, inputs.attention_mask))
+    return Inputs(tokens, inputs.pixels.repeat(rows, 1, 1, 1), mask, inputs.spans * rows)
 
 
 def prepared(vlm: VLM, length: int | None, new: int) -> Inputs:
@@ -147,7 +161,7 @@ def tokens_of(vlm: VLM, text: str) -> int:
 
 
 def answer(vlm: VLM, inputs: Inputs, traced: bool, **how: Any) -> Timing:
-    """Generate an answer that no stop token ends, and measure the time of every token; `how` goes to `steps`."""
+    """Generate an answer that no stop token ends, and measure the time of every step; `how` goes to `steps`."""
     tracer = Tracer(vlm.model, inputs, maps=(), lens=()) if traced else None
     watch = tracer.watch if tracer else {}
     times = [now(vlm.device)]
@@ -159,34 +173,6 @@ def answer(vlm: VLM, inputs: Inputs, traced: bool, **how: Any) -> Timing:
     return Timing(prefill, median(decode), step.effect)
 
 
-def now(device: torch.device) -> float:
-    """The time in seconds, after all work queued on the device is done."""
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
-    return time.perf_counter()
-
-
-def peak_memory(work: Callable[[], Any], device: torch.device) -> int | None:
-    """Peak bytes of torch's allocator during `work`, minus those before; None for a device without a count."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        work()
-        return torch.cuda.max_memory_allocated(device) - before
-    if device.type != "cpu":
-        work()
-        return None
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # otherwise the profiler's library writes to stderr
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
-        work()
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / "profile.json"
-        profiled.export_chrome_trace(str(file))
-        events = parse_json(file.read_bytes())["traceEvents"]
-    changes = sorted((event for event in events if event["name"] == "[memory]"), key=lambda event: event["ts"])
-    return max(accumulate((event["args"]["Bytes"] for event in changes), initial=0))
-
-
 # --- figures --------------------------------------------------------------------------------------------------------
 
 
@@ -194,16 +180,24 @@ def machine(vlm: VLM) -> dict[str, Any]:
     """What the figures depend on besides the code: versions, model, dtype, device, threads."""
     cuda = vlm.device.type == "cuda"
     return {
+        "python": platform.python_version(),
         "torch": torch.__version__,
+        "cuda": torch.version.cuda if cuda else None,
         "model": vlm.name,
         "dtype": str(vlm.dtype).removeprefix("torch."),
         "device": torch.cuda.get_device_name(vlm.device) if cuda else f"{vlm.device.type} {platform.machine()}",
         "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
     }
 
 
-def figures(method: str, rounds: Sequence[dict[str, Timing]], memory: dict[str, int | None]) -> dict[str, Any]:
-    """Times and memory of one method, and their ratios to plain."""
+def as_lists(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The same settings with lists for tuples, as JSON has them."""
+    return {name: [*value] if isinstance(value, tuple) else value for name, value in settings.items()}
+
+
+def figures(method: str, rounds: Sequence[Mapping[str, Timing]], memory: Mapping[str, int | None]) -> dict[str, Any]:
+    """Times and memory of one method, and their ratios to plain; tokens a second of all its answers together."""
     times: dict[str, Any] = {}
     for phase in ("prefill", "decode"):
         mine, plain = ([getattr(one[name], phase) for one in rounds] for name in (method, PLAIN))
@@ -211,41 +205,12 @@ def figures(method: str, rounds: Sequence[dict[str, Timing]], memory: dict[str, 
     used, base = memory[method], memory[PLAIN]
     extra, ratio = (None, None) if used is None or base is None else (used - base, used / base)
     effect = rounds[0][method].effect
+    answers = BATCH if method.endswith("batch") else 1
     return {
         **times,
+        "answers": answers,
+        "tokens/s": answers / times["decode"]["seconds"]["median"],
         "memory": {"bytes": used, "extra": extra, "ratio": ratio},
         "nothing": None if effect is None else effect.nothing,
         "effect": None if effect is None else str(effect),
     }
-
-
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, least and most of some values."""
-    return {"median": median(values), "least": min(values), "most": max(values)}
-
-
-def as_text(facts: dict[str, Any]) -> str:
-    """What `measure` returned, as a table for the terminal, and below it what each mitigation did."""
-    head = (
-        f"{facts['model']}, {facts['dtype']} on {facts['device']}, {facts['threads']} threads, torch {facts['torch']}\n"
-        f"{facts['prompt']} tokens of prompt, {facts['patches']} of them patches; {facts['new']} new tokens; "
-        f"median (least-most) of {facts['repeats']} rounds\n\n"
-        f"{'':<9}{'prefill ms':>11}{'of plain':>21}{'ms a token':>12}{'of plain':>21}{'memory MB':>11}{'of plain':>10}"
-    )
-    rows = [row(method, own) for method, own in facts["methods"].items()]
-    effects = [f"{method}: {own['effect']}" for method, own in facts["methods"].items() if own["effect"]]
-    peers = ["", *peers_text(facts)] if "peers" in facts else []
-    return "\n".join([head, *rows, *([""] if effects else []), *effects, *peers])
-
-
-def row(method: str, figures: dict[str, Any]) -> str:
-    """The line of one method: milliseconds and ratios (median, least-most) of both phases, and memory."""
-    line = f"{method:<9}"
-    for phase, width in (("prefill", 11), ("decode", 12)):
-        ratio = figures[phase]["ratio"]
-        band = f"{ratio['median']:.3f} ({ratio['least']:.3f}-{ratio['most']:.3f})"
-        line += f"{figures[phase]['seconds']['median'] * 1e3:>{width}.2f}{band:>21}"
-    memory = figures["memory"]
-    return line + (
-        f"{'-':>11}" if memory["bytes"] is None else f"{memory['bytes'] / 1e6:>11.2f}{memory['ratio']:>10.3f}"
-    )

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from minivlm.errors import GenerationError
+from minivlm.inference.decode import whole_columns
 from minivlm.inference.generate import Generation, new_cache
 from minivlm.inference.vlm import VLM, Answer, as_pictures
 from minivlm.inputs.prompt import Turn, pad_batch
@@ -54,10 +55,11 @@ class Conversation:
         return answer
 
     def _make_room(self, tokens: int) -> None:
-        """Replace the cache by a larger, empty one if `tokens` do not fit, but never one larger than the context."""
+        """Replace the cache by a larger, empty one if `tokens` do not fit, but none much larger than the context."""
         context = self.vlm.model.config.text_config.context_length
         if self._cache.capacity < min(tokens, context):
-            self._cache, self._cached = new_cache(self.vlm.model, 1, min(max(2 * tokens, ROOM), context)), []
+            capacity = whole_columns(min(max(2 * tokens, ROOM), context))
+            self._cache, self._cached = new_cache(self.vlm.model, 1, capacity), []
 
     def _keep(self, tokens: tuple[int, ...], mitigation: Mitigation) -> int:
         """Cut the cache to the common beginning with `tokens`, and return its length.

@@ -26,6 +26,11 @@ from minivlm.model.effect import NO_CHANGES, Changes
 COLUMNS = 128  # a step sees the columns of the cache up to a multiple of this
 
 
+def whole_columns(tokens: int) -> int:
+    """The capacity of a cache for so many `tokens`: a multiple of COLUMNS, so that every step sees as many."""
+    return -(-tokens // COLUMNS) * COLUMNS
+
+
 class StepCache(KVCache):
     """A cache as decode steps see it: the first `columns` columns, always all of them; new tokens go to `place`."""
 

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from minivlm.errors import GenerationError
-from minivlm.inference.decode import COLUMNS, DecodeSession, Forwards, changes_by_step
+from minivlm.inference.decode import DecodeSession, Forwards, changes_by_step, whole_columns
 from minivlm.inference.effect import Effect
 from minivlm.model import NO_MITIGATION, KVCache, Llava, Mitigation, Output
 from minivlm.model.llava import no_padding
@@ -189,7 +189,7 @@ def ready_cache(model: Llava, cache: KVCache | None, mitigation: Any, attention_
     """
     if cache is None:
         needed = attention_mask.shape[1] + steps
-        return new_cache(model, len(attention_mask), -(-needed // COLUMNS) * COLUMNS)  # so steps see whole multiples
+        return new_cache(model, len(attention_mask), whole_columns(needed))
     image = cache.image[:, : cache.length]
     text = attention_mask[:, : cache.length] & ~image & (image.cumsum(dim=1) > 0)  # after a patch, see `Layout.text`
     fixed = None if changes_by_step(mitigation) else Mitigation.of(mitigation)

@@ -7,7 +7,7 @@ for matrices, blue for less and yellow for more in differences. Curves have the 
 differ in dashes and markers too. Layers and heads count from 0.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
@@ -279,3 +279,17 @@ def colour_bar(figure: Figure, drawn: ScalarMappable, label: str, **where: Any) 
     bar = figure.colorbar(drawn, label=label, format=PercentFormatter(1, symbol=""), ticks=MaxNLocator(4), **where)
     bar.ax.tick_params(labelsize=SMALL)
     bar.ax.set_facecolor(str((BLACK + WHITE) / 2))
+
+
+def time_bars(panels: Mapping[str, Mapping[str, tuple[float, float, float]]], *, made_by: str) -> Figure:
+    """Axis label -> name -> (least, median, most) of some times: a panel of bars with whiskers for each label."""
+    rows = max(map(len, panels.values()))
+    figure = Figure(figsize=(9, 1 + 0.32 * rows), layout="constrained")
+    for axes, (label, times) in zip(figure.subplots(1, len(panels), sharey=True), panels.items(), strict=True):
+        for name, (least, middle, most) in times.items():
+            axes.barh(name, middle, xerr=[[middle - least], [most - middle]], color=OKABE_ITO[0], capsize=2)
+        axes.set_xlabel(label)
+        axes.spines[["top", "right"]].set_visible(False)
+    axes.invert_yaxis()  # the panels share it
+    figure.suptitle(made_by, size=TITLE)
+    return figure
