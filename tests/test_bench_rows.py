@@ -93,6 +93,13 @@ def test_what_is_compiled_says_so_to_the_generation(vlm, monkeypatch, method, ro
     assert settings.compile == compiled
 
 
+def test_an_answer_is_compared_with_plains_up_to_the_first_other_token(facts):
+    assert bench.same_tokens((1, 2, 3, 4), (1, 2, 5, 4)) == 2
+    assert bench.same_tokens((1, 2), (1, 2)) == 2
+    assert facts["methods"]["plain"]["same"] == facts["new"] == 3
+    assert "batch: the first 3 of 3 tokens are those of plain" in bench_table.as_text(facts)
+
+
 # --- the roofline -----------------------------------------------------------------------------------------------------
 
 
@@ -168,6 +175,7 @@ def test_random_weights_like_a_folders_are_measured_and_leave_nothing(vlm, tmp_p
     assert cli.main(["bench", *like, *rows]) == 0
     found = json.loads(capsys.readouterr().out)
     assert set(found["methods"]) == {"plain"}
+    assert found["model"] == f"random weights like {vlm.report.path}"
     assert found["patches"] == vlm.model.config.num_image_tokens
     assert {"roofline", "load"} <= set(found)
     assert not {"evaluation", "first token"} & set(found)

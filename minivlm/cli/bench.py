@@ -69,6 +69,8 @@ def measured(request: BenchRequest, rows: frozenset[str]) -> dict[str, Any]:
 
     device = parse_device(request.device or default_device())
     vlm, load = first_token.measure_load(lambda: load_vlm(request), device)
+    if request.like:
+        vlm = replace(vlm, name=f"random weights like {request.like}")  # not the temporary folder's
     facts = bench.measure(
         vlm,
         bench.ALL if request.methods == "all" else [name.strip() for name in request.methods.split(",")],

@@ -23,7 +23,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from statistics import median
 from typing import Any
 
@@ -55,6 +55,7 @@ class Timing:
     prefill: float  # seconds
     decode: float  # seconds a step
     effect: Effect | None  # None without mitigation
+    tokens: tuple[int, ...] = ()  # of the answer, in a batch of the first one
 
 
 def measure(
@@ -164,13 +165,14 @@ def answer(vlm: VLM, inputs: Inputs, traced: bool, **how: Any) -> Timing:
     """Generate an answer that no stop token ends, and measure the time of every step; `how` goes to `steps`."""
     tracer = Tracer(vlm.model, inputs, maps=(), lens=()) if traced else None
     watch = tracer.watch if tracer else {}
-    times = [now(vlm.device)]
+    times, tokens = [now(vlm.device)], []
     for step in steps(vlm.model, **inputs, **how, **watch):
         if tracer:
             tracer.record(step)
+        tokens.append(step.chosen[0])
         times.append(now(vlm.device))
     prefill, *decode = [end - start for start, end in pairwise(times)]
-    return Timing(prefill, median(decode), step.effect)
+    return Timing(prefill, median(decode), step.effect, tuple(tokens))
 
 
 # --- figures --------------------------------------------------------------------------------------------------------
@@ -191,13 +193,20 @@ def machine(vlm: VLM) -> dict[str, Any]:
     }
 
 
+def same_tokens(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two answers begin with alike."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
 def as_lists(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The same settings with lists for tuples, as JSON has them."""
     return {name: [*value] if isinstance(value, tuple) else value for name, value in settings.items()}
 
 
 def figures(method: str, rounds: Sequence[Mapping[str, Timing]], memory: Mapping[str, int | None]) -> dict[str, Any]:
-    """Times and memory of one method, and their ratios to plain; tokens a second of all its answers together."""
+    """Times and memory of one method, and their ratios to plain; tokens a second of all its answers together; and how
+    many tokens are the `same` as plain's before the first that is not.
+    """
     times: dict[str, Any] = {}
     for phase in ("prefill", "decode"):
         mine, plain = ([getattr(one[name], phase) for one in rounds] for name in (method, PLAIN))
@@ -209,6 +218,7 @@ def figures(method: str, rounds: Sequence[Mapping[str, Timing]], memory: Mapping
     return {
         **times,
         "answers": answers,
+        "same": same_tokens(rounds[0][method].tokens, rounds[0][PLAIN].tokens),
         "tokens/s": answers / times["decode"]["seconds"]["median"],
         "memory": {"bytes": used, "extra": extra, "ratio": ratio},
         "nothing": None if effect is None else effect.nothing,

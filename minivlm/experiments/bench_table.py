@@ -19,6 +19,11 @@ def as_text(facts: Facts) -> str:
     )
     rows = [row(method, own) for method, own in facts["methods"].items()]
     effects = [f"{method}: {own['effect']}" for method, own in facts["methods"].items() if own["effect"]]
+    effects += [
+        f"{method}: the first {own['same']} of {facts['new']} tokens are those of plain"
+        for method, own in facts["methods"].items()
+        if "compiled" in method or "batch" in method
+    ]
     more = [line for name, lines in SECTIONS.items() if name in facts for line in lines(facts)]
     return "\n".join([head, *rows, *([""] if effects else []), *effects, *([""] if more else []), *more])
 

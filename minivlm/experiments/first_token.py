@@ -53,7 +53,7 @@ def seconds(vlm: VLM, asked: str) -> dict[str, float]:
 
 
 def measure_load(load: Callable[[], VLM], device: torch.device) -> tuple[VLM, dict[str, Any]]:
-    """What `load` returns, and the cost of this one call: seconds, bytes of the weights, and bytes more that are held.
+    """What `load` returns, and its cost: seconds with what it imports, bytes of weights, and bytes more that are held.
 
     On a CPU weights stay in their files until they are used, where their dtype allows it; their pages are not counted.
     """
