@@ -10,9 +10,11 @@ from safetensors.torch import save_file
 from minivlm import CheckpointError, ConfigError
 from minivlm.checkpoints import download, load_checkpoint
 from minivlm.checkpoints.configs import parse_config
-from minivlm.checkpoints.known import KNOWN_MODELS, hub_name
+from minivlm.checkpoints.known import BYTES, KNOWN_MODELS, hub_name
 from minivlm.checkpoints.maker import KNOWN_SIZES, known_config
 from minivlm.checkpoints.plan import blank_model
+from minivlm.checkpoints.quantised import quantisable
+from minivlm.cli import doctor
 from minivlm.cli import main as cli
 from minivlm.model import CLVA, EAH
 from support.tiny_hf import tiny_hf_checkpoint
@@ -30,6 +32,26 @@ def test_parameters_are_those_of_the_models_of_known_sizes():
     listed = {model.name: model.parameters for model in KNOWN_MODELS}
     for name in KNOWN_SIZES:
         assert listed[name] == sum(part.numel() for part in blank_model(known_config(name)).parameters())
+
+
+def test_what_can_be_quantised_is_counted_and_memory_follows():
+    for model in KNOWN_MODELS:
+        sizes = [model.memory(kind) for kind in BYTES]
+        assert sizes == sorted(sizes, reverse=True)
+        if model.name in KNOWN_SIZES:
+            layers = dict(quantisable(blank_model(known_config(model.name))))
+            assert model.matrices == sum(layer.weight.numel() for layer in layers.values())
+    seven = next(model for model in KNOWN_MODELS if model.name == "llava-1.5-7b")
+    assert seven.memory("int4") < 8e9 < seven.memory("int8") < 12e9 < seven.memory("bfloat16")
+
+
+def test_doctor_names_the_largest_model_that_fits_and_in_which_weights():
+    assert doctor.largest(int(1e9)) == {}
+    assert doctor.largest(int(8e9)) == {"tiny-llava-v1": "bfloat16", "llava-1.5-7b": "int4"}
+    assert doctor.largest(int(200e9)) == {"llava-1.5-13b": "bfloat16"}
+    facts = {"problems": [], "shipped_model": "here", "gpus": [], "memory": {"free": int(8e9)}}
+    cached = {"models": ["llava-1.5-7b"], "offline": True}
+    assert doctor.what_next(facts | {"cache": cached})[-1].endswith("--model llava-1.5-7b --weights int4")
 
 
 def test_a_short_name_is_fetched_by_its_name_on_the_hub(monkeypatch, tmp_path):

@@ -47,6 +47,7 @@ class CheckpointReport:
     dtype: str | None = None  # of the loaded model; None where nothing was loaded
     device: str | None = None
     seconds: float | None = None
+    weights: str | None = None  # how the decoder's matrices are quantised; None where they are not
 
     def card(self) -> str:
         """The whole report as text, with one line for each group."""
@@ -74,6 +75,8 @@ class CheckpointReport:
         ]
         if self.dtype:
             lines.append(f"computed in {self.dtype} on {self.device}, loaded in {self.seconds:.2f} s")
+        if self.weights:
+            lines.append(f"the matrices of the decoder's blocks quantised to {self.weights}, all else in {self.dtype}")
         return "\n".join(lines)
 
 
@@ -85,6 +88,7 @@ def report_of(
     dtype: str | None = None,
     device: str | None = None,
     seconds: float | None = None,
+    weights: str | None = None,
 ) -> CheckpointReport:
     """The report of a plan. `times`: canonical name -> seconds to load its tensor; others: fields of the report."""
     return CheckpointReport(
@@ -103,6 +107,7 @@ def report_of(
         dtype=dtype,
         device=device,
         seconds=seconds,
+        weights=weights,
     )
 
 

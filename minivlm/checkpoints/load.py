@@ -9,7 +9,7 @@ when it is first used and private to this process. Weights are frozen (`requires
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,16 @@ import torch
 from torch import Tensor
 
 from minivlm.checkpoints.checkpoint_report import CheckpointReport, report_of
-from minivlm.checkpoints.devices import FILE_DTYPES, choose_dtype, parse_device
-from minivlm.checkpoints.plan import Plan, make_plan
+from minivlm.checkpoints.devices import FILE_DTYPES, choose_dtype, file_dtype, parse_device
+from minivlm.checkpoints.plan import Plan, blank_model, make_plan
+from minivlm.checkpoints.quantised import (
+    WEIGHTS,
+    quantisable,
+    quantise,
+    quantised_state,
+    require_kind,
+    with_quantised_layers,
+)
 from minivlm.checkpoints.shards import open_shard
 from minivlm.errors import CheckpointError
 from minivlm.model.config import LlavaConfig
@@ -45,25 +53,27 @@ def load_checkpoint(
     vision_tower: str | Path | None = None,
     allow_nonfinite: bool = False,
     bound_for: str | torch.device | None = None,
+    weights: str | None = None,
 ) -> Loaded:
     """Load the checkpoint in the folder `path`; every tensor is used once, or dropped for a reason in the report.
 
     `dtype`: see `devices.py`; the copying of tensors: see the module's docstring. `vision_tower`: for the original
     LLaVA 1.5 files, see `tower_from_open_clip`. Tensors with NaN or Inf are refused unless `allow_nonfinite`; models
     of more than 2 GB that stay in their mapped files are not checked for them (`inspect_checkpoint` does). `bound_for`:
-    the device that will compute, if the weights are loaded on another one first: it decides the dtype. Raises
-    CheckpointError, ConfigError.
+    the device that will compute, if the weights are loaded on another one first: it decides the dtype. `weights`:
+    "int8" or "int4" to quantise the decoder's matrices as they are read, see `quantised.py`; the rest, and what is
+    computed, then has 16 bits unless `dtype` says otherwise. Raises CheckpointError, ConfigError.
     """
     start = time.perf_counter()
     plan = make_plan(path, vision_tower)
     device = parse_device(device)
-    dtype, notes = choose_dtype(plan, device if bound_for is None else parse_device(bound_for), dtype)
-    require_memory(plan, device, dtype)
-    check = not allow_nonfinite and (
-        device.type != "cpu" or copied_bytes(plan, dtype) > 0 or plan.bytes < SMALL_TO_READ
-    )
-    state, seconds = take_tensors(plan, device, dtype, check)
-    model = fill_model(plan.model, state)
+    dtype, notes = dtype_of(plan, device if bound_for is None else parse_device(bound_for), dtype, weights)
+    require_memory(plan, device, dtype, weights)
+    read = weights is not None or device.type != "cpu" or copied_bytes(plan, dtype) > 0 or plan.bytes < SMALL_TO_READ
+    check = read and not allow_nonfinite
+    state, seconds = take_tensors(plan, device, dtype, check, weights)
+    model = plan.model if weights is None else with_quantised_layers(blank_model(plan.reading.config), weights)
+    model = fill_model(model, state)
     report = report_of(
         plan,
         seconds,
@@ -71,6 +81,7 @@ def load_checkpoint(
         dtype=str(dtype).removeprefix("torch."),
         device=str(device),
         seconds=time.perf_counter() - start,
+        weights=weights,
     )
     return Loaded(model, plan.reading.config, report, plan.folder.path)
 
@@ -91,15 +102,28 @@ def inspect_checkpoint(
     return report_of(plan, seconds if check_finite else None)
 
 
-def require_memory(plan: Plan, device: torch.device, dtype: torch.dtype) -> None:
+def require_memory(plan: Plan, device: torch.device, dtype: torch.dtype, weights: str | None = None) -> None:
     """Raise CheckpointError, before any memory is taken, if the weights do not fit on the device."""
-    needed = copied_bytes(plan, dtype) if device.type == "cpu" else plan.parameters * dtype.itemsize
-    free = free_memory(device)
-    if free is not None and needed > free:
-        raise CheckpointError(
-            f"{plan.folder.path} needs {needed / 1e9:.1f} GB as {dtype} on {device}, and {free / 1e9:.1f} GB are free. "
-            "Choose a dtype of two bytes, another device or a smaller model."
-        )
+    needed, free = bytes_taken(plan, device, dtype, weights), free_memory(device)
+    if free is None or needed <= free:
+        return
+    smaller = [kind for kind in WEIGHTS if bytes_taken(plan, device, dtype, kind) <= min(needed - 1, free)]
+    advice = f"weights={smaller[0]!r}" if smaller else "a dtype of two bytes"
+    raise CheckpointError(
+        f"{plan.folder.path} needs {needed / 1e9:.1f} GB as {weights or dtype} on {device}, and {free / 1e9:.1f} GB "
+        f"are free. Choose {advice}, another device or a smaller model."
+    )
+
+
+def bytes_taken(plan: Plan, device: torch.device, dtype: torch.dtype, weights: str | None) -> int:
+    """Bytes of memory that loading takes; on a CPU without the weights that stay in their files."""
+    layers = dict(quantisable(plan.model)) if weights else {}
+    blanks = [quantise(layer.weight.to(dtype), weights) for layer in layers.values()] if weights else []
+    quantised = sum(tensor.nbytes for blank in blanks for tensor in blank.values())
+    if device.type == "cpu":
+        return quantised + copied_bytes(plan, dtype, {f"{name}.weight" for name in layers})
+    others = plan.parameters - sum(layer.weight.numel() for layer in layers.values())
+    return quantised + others * dtype.itemsize
 
 
 def free_memory(device: torch.device) -> int | None:
@@ -121,24 +145,46 @@ def free_host_memory() -> int | None:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if "SC_AVPHYS_PAGES" in names else None
 
 
-def copied_bytes(plan: Plan, dtype: torch.dtype) -> int:
-    """Bytes of memory that loading on the CPU takes: those of tensors that must change their dtype."""
-    sizes = [math.prod(h.shape) for h in plan.taken.values() if FILE_DTYPES[h.dtype] != dtype]
+def copied_bytes(plan: Plan, dtype: torch.dtype, without: Collection[str] = ()) -> int:
+    """Bytes of memory that loading on the CPU takes: those of tensors that must change their dtype.
+
+    `without`: canonical names of tensors that do not count.
+    """
+    headers = [header for name, header in plan.taken.items() if name not in without]
+    sizes = [math.prod(header.shape) for header in headers if FILE_DTYPES[header.dtype] != dtype]
     sizes += [tensor.numel() for tensor in plan.tower.values() if tensor.dtype != dtype]
     return sum(sizes) * dtype.itemsize
 
 
 def take_tensors(
-    plan: Plan, device: torch.device, dtype: torch.dtype, check: bool
+    plan: Plan, device: torch.device, dtype: torch.dtype, check: bool, weights: str | None = None
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Every tensor by its canonical name, on its device and in its dtype; and the seconds that each took."""
-    state, seconds = {}, {}
+    """The state of the model, on its device and in its dtype; and the seconds that each tensor took.
+
+    With `weights` the matrices of the decoder are quantised one by one, so that never more than one is held in full.
+    """
+    state: dict[str, Tensor] = {}
+    seconds = {}
+    layers = {f"{name}.weight" for name, _ in quantisable(plan.model)} if weights else set()
     for name, tensor, started in mapped_tensors(plan):
-        state[name] = moved_to(tensor, device, dtype)
+        moved = moved_to(tensor, device, dtype)
         if check:
-            require_finite(name, state[name])
+            require_finite(name, moved)
+        state |= quantised_state(name, moved, weights) if weights and name in layers else {name: moved}
         seconds[name] = time.perf_counter() - started
     return state, seconds
+
+
+def dtype_of(
+    plan: Plan, device: torch.device, asked: str | torch.dtype | None, weights: str | None
+) -> tuple[torch.dtype, tuple[str, ...]]:
+    """As `choose_dtype`; beside quantised weights, unless another is asked for, 16 bits: the files' own, or bf16."""
+    if weights is None:
+        return choose_dtype(plan, device, asked)
+    own = file_dtype(plan)
+    dtype, notes = choose_dtype(plan, device, asked or (own if own.itemsize == 2 else torch.bfloat16))
+    require_kind(weights, dtype)
+    return dtype, notes
 
 
 def moved_to(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from minivlm.checkpoints.folder import SINGLE_FILE
 from minivlm.checkpoints.names import scheme_named
 from minivlm.checkpoints.plan import expected_shapes
+from minivlm.checkpoints.quantised import kind_of
 from minivlm.errors import CheckpointError, ConfigError
 from minivlm.files import replace_file, write_json
 from minivlm.model.config import LlavaConfig, TextConfig, VisionConfig
@@ -33,6 +34,8 @@ def save_checkpoint(
     original LLaVA, transformers loads the result but needs that row to embed a prompt with a picture. Raises
     CheckpointError if the folder cannot be written.
     """
+    if kind := kind_of(model):
+        raise CheckpointError(f"A model with weights in {kind} is not saved: load it without `weights`, and save that.")
     folder = Path(folder).expanduser()
     config = hub_config(model.config, dtype or next(model.parameters()).dtype) | dict(extra or {})
     state = model.state_dict()

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from minivlm import __version__
-from minivlm.checkpoints.known import KNOWN_MODELS
+from minivlm.checkpoints.known import KNOWN_MODELS, KnownModel
 
 PACKAGES = ("torch", "einops", "tokenizers", "safetensors", "huggingface_hub", "pillow", "open_clip_torch", "tqdm")
 MODULES = {"pillow": "PIL", "open_clip_torch": "open_clip"}
+KINDS = ("bfloat16", "int8", "int4")  # of weights, the most exact first
 SLOW = ("open_clip_torch",)  # slow to import: only its installed version is looked up
 FIRST_WITH_BF16 = (8, 0)  # Ampere; torch says that older GPUs support bf16, too, but they only emulate it
 
@@ -38,6 +39,7 @@ def examine() -> dict[str, Any]:
     if "torch" not in problems:
         facts |= {"torch": torch_build(), "gpus": gpus(), "mps": mps(), "memory": memory()}
         facts["device"] = default_device(facts)
+        facts["largest"] = largest(most_free_memory(facts)[0])
     facts["shipped_model"] = shipped_model() if not problems else None
     facts["cache"] = cache() if "huggingface_hub" not in problems else None
     facts["problems"] = list(problems.values())
@@ -162,13 +164,25 @@ def what_next(facts: dict[str, Any]) -> list[str]:
         return ["minivlm train"]
     commands = ["minivlm demo", 'minivlm ask photo.jpg "What is in the image?"']
     free, option = most_free_memory(facts)
-    fitting = [model.name for model in KNOWN_MODELS if model.memory(2) <= free]
+    fitting = {model.name: kind for model in KNOWN_MODELS if (kind := best_kind(model, free))}
     cached = [name for name in fitting if name in facts["cache"]["models"]]
     if cached:
-        commands.append(f'minivlm ask photo.jpg "What is in the image?" --model {cached[-1]}{option}')
+        weights = "" if fitting[cached[-1]] == KINDS[0] else f" --weights {fitting[cached[-1]]}"
+        commands.append(f'minivlm ask photo.jpg "What is in the image?" --model {cached[-1]}{option}{weights}')
     elif fitting and not facts["cache"]["offline"]:
-        commands.append(f"minivlm download {fitting[0]}")
+        commands.append(f"minivlm download {next(iter(fitting))}")
     return commands
+
+
+def largest(free: int) -> dict[str, str]:
+    """Of the known models the largest that fits in each of KINDS, by name, and the most exact kind in which it does."""
+    fits = {kind: [model for model in KNOWN_MODELS if model.memory(kind) <= free] for kind in KINDS}
+    return {models[-1].name: best_kind(models[-1], free) or kind for kind, models in fits.items() if models}
+
+
+def best_kind(model: KnownModel, free: int) -> str | None:
+    """The first of KINDS in which a model fits into the `free` bytes; None if it does in none."""
+    return next((kind for kind in KINDS if model.memory(kind) <= free), None)
 
 
 def most_free_memory(facts: dict[str, Any]) -> tuple[int, str]:
@@ -199,6 +213,8 @@ def as_text(facts: dict[str, Any]) -> str:
         rows.append(("computes on", "{name}: {why}; in {dtype}".format(**facts["device"])))
     if facts["memory"]:
         rows.append(("memory", f"{gigabytes(facts['memory']['free'])} free, {facts['torch']['threads']} CPU threads"))
+        largest = [f"{name} in {kind}" for name, kind in facts["largest"].items()]
+        rows.append(("fits here", "; ".join(largest) or "none of `minivlm models`"))
     rows.append(("shipped model", facts["shipped_model"] or "not found"))
     if facts["cache"]:
         rows.append(("hub's cache", describe_cache(facts["cache"])))

@@ -2,14 +2,13 @@
 
 from typing import Any
 
-from minivlm.checkpoints.known import KNOWN_MODELS
+from minivlm.checkpoints.known import BYTES, KNOWN_MODELS
 from minivlm.cli import doctor
 
 COME_ALONG = (
     "With minivlm come tiny, the default, and two positive controls: healthy-reader and planted-drift for CLVA,",
     "healthy-sinks and planted-sinks for EAH. Where those look was planted by us.",
 )
-DTYPES = {"float32": 4, "bfloat16": 2}  # bytes of a number
 
 
 def examine() -> dict[str, Any]:
@@ -22,8 +21,8 @@ def examine() -> dict[str, Any]:
             "hub": model.hub,
             "parameters": model.parameters,
             "disk": model.bytes,
-            "memory": {dtype: model.memory(size) for dtype, size in DTYPES.items()},
-            "fits in": [dtype for dtype, size in DTYPES.items() if model.memory(size) <= room],
+            "memory": {kind: model.memory(kind) for kind in BYTES},
+            "fits in": [kind for kind in BYTES if model.memory(kind) <= room],
             "licence": model.licence,
             "downloaded": model.name in cached,
         }
@@ -33,7 +32,7 @@ def examine() -> dict[str, Any]:
 
 def as_text(models: dict[str, Any]) -> str:
     """A table, and what to type next."""
-    head = ("name", "parameters", "on disk", "in float32", "in bfloat16", "fits here", "licence")
+    head = ("name", "parameters", "on disk", *(f"in {kind}" for kind in BYTES), "fits here", "licence")
     rows = [head, *(row(name, model) for name, model in models.items())]
     widths = [max(len(line[column]) for line in rows) for column in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in rows]
@@ -41,7 +40,7 @@ def as_text(models: dict[str, Any]) -> str:
         "",
         *COME_ALONG,
         "",
-        "* is on this machine. Memory is a rough estimate, with one picture in the prompt.",
+        "* is on this machine. Memory is a rough estimate, with one picture in the prompt; int8, int4: with --weights.",
         "",
     ]
     return "\n".join([*lines, f"minivlm download {next(iter(models))}"])
@@ -49,7 +48,7 @@ def as_text(models: dict[str, Any]) -> str:
 
 def row(name: str, model: dict[str, Any]) -> tuple[str, ...]:
     """The cells of one model."""
-    memory = (doctor.gigabytes(model["memory"][dtype]) for dtype in DTYPES)
+    memory = (doctor.gigabytes(model["memory"][kind]) for kind in BYTES)
     size = f"{model['parameters'] / 1e9:.2f} billion"
     star = "*" if model["downloaded"] else ""
     fits = ", ".join(model["fits in"]) or "no"

@@ -40,6 +40,7 @@ class ModelRequest(Request):
     template: str | None = None
     image_mode: str | None = None
     vision_tower: str | None = None
+    weights: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +92,11 @@ def load_vlm(request: ModelRequest, *, bound_for: torch.device | None = None) ->
         image_mode=request.image_mode,
         vision_tower=request.vision_tower,
         revision=request.revision,
+        weights=request.weights,
         bound_for=bound_for,
     )
     dtype = str(vlm.dtype).removeprefix("torch.")
+    dtype += f", decoder in {request.weights}" if request.weights else ""
     remark(f"{vlm.name}: {dtype} on {vlm.device}; template {vlm.template}; picture {vlm.preprocessing.describe()}")
     for note in vlm.report.notes if vlm.report else ():
         remark(f"minivlm: {note}")

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from minivlm.checkpoints.quantised import kind_of
 from minivlm.errors import EvaluationError
 from minivlm.evaluation.datasets import Dataset
 from minivlm.evaluation.items import Item
@@ -28,6 +29,7 @@ LIBRARIES = ("torch", "numpy", "pillow", "tokenizers")  # those that change an a
 CODE = (  # the sources that an answer depends on
     "model",
     "inputs",
+    "checkpoints/quantised.py",
     "inference/generate.py",
     "inference/decode.py",
     "inference/vlm.py",
@@ -74,6 +76,7 @@ def card(
             "device": vlm.device.type,
             "batch": batch,
             "tensor parallel": tensor_parallel,
+            **({} if kind_of(vlm.model) is None else {"weights": kind_of(vlm.model)}),
         },
         "versions": {"minivlm": version, "code": code_fingerprint(), **versions()},
     }

@@ -30,6 +30,7 @@ from typing import Any
 import torch
 
 from minivlm import __version__
+from minivlm.checkpoints.quantised import kind_of
 from minivlm.errors import ConfigError, PromptError
 from minivlm.evaluation.settings import BENCHED, PLAIN
 from minivlm.experiments.cost import now, peak_memory, spread
@@ -187,6 +188,7 @@ def machine(vlm: VLM) -> dict[str, Any]:
         "cuda": torch.version.cuda if cuda else None,
         "model": vlm.name,
         "dtype": str(vlm.dtype).removeprefix("torch."),
+        "weights": kind_of(vlm.model),
         "device": torch.cuda.get_device_name(vlm.device) if cuda else f"{vlm.device.type} {platform.machine()}",
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),

@@ -10,8 +10,10 @@ Facts = Mapping[str, Any]
 
 def as_text(facts: Facts) -> str:
     """What `bench.measure` returned, and whatever else was measured with it."""
+    weights = f" in {facts['weights']}" if facts["weights"] else ""
     head = (
-        f"{facts['model']}, {facts['dtype']} on {facts['device']}, {facts['threads']} threads, torch {facts['torch']}\n"
+        f"{facts['model']}{weights}, {facts['dtype']} on {facts['device']}, {facts['threads']} threads, "
+        f"torch {facts['torch']}\n"
         f"{facts['prompt']} tokens of prompt, {facts['patches']} of them patches; {facts['new']} new tokens; "
         f"median (least-most) of {facts['repeats']} rounds\n\n"
         f"{'':<15}{'prefill ms':>11}{'of plain':>24}{'ms a step':>11}{'of plain':>24}{'tokens/s':>10}"

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from minivlm.checkpoints.quantised import QuantisedLinear
 from minivlm.experiments.cost import now
 from minivlm.inference.vlm import VLM
 from minivlm.model import Llava
@@ -57,7 +58,8 @@ def operations_of_tower(model: Llava) -> int:
 
 def products(module: nn.Module) -> int:
     """Numbers in the matrices of the linear layers of a module."""
-    return sum(part.weight.numel() for part in module.modules() if isinstance(part, nn.Linear))
+    layers = (part for part in module.modules() if isinstance(part, (nn.Linear, QuantisedLinear)))
+    return sum(layer.in_features * layer.out_features for layer in layers)
 
 
 def measure_roofline(vlm: VLM, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, parallelize_module
 
+from minivlm.checkpoints.quantised import kind_of
 from minivlm.errors import ConfigError
 from minivlm.files import torchrun
 from minivlm.model import Llava
@@ -137,6 +138,8 @@ def require_fitting(model: Llava, mesh: DeviceMesh) -> None:
         )
     if any(isinstance(parameter, DTensor) for parameter in model.parameters()):
         raise ConfigError("This model is split already. Load it once more to split it in another way.")
+    if kind := kind_of(model):
+        raise ConfigError(f"A model with weights in {kind} cannot be split: load it without `weights`.")
     if any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError(
             "A model is split for inference only, and this one is being trained: freeze it first with "
