@@ -1,10 +1,11 @@
-"""Weights in int8 and int4: the products against their formulas, what is quantised, and that all else runs as before.
+"""Weights in int8 and int4: products against their formulas, what is quantised, all else as before; where weights are.
 
 Tolerances: a product is held against the formula in fp64. In fp32 it may be off by 1e-5 of the largest value (sums of a
 few hundred products); bf16 keeps 8 bits, and int4's product rounds each weight to it, so 2 % of the largest value.
 """
 
 import json
+import os
 
 import pytest
 import torch
@@ -20,9 +21,11 @@ from minivlm.checkpoints.quantised import (
     group_of,
     kind_of,
     multiplied_out,
+    quantisable,
     quantise,
     two_in_a_byte,
 )
+from minivlm.checkpoints.resident import MEMORY, choose_memory
 from minivlm.cli import main as cli
 from minivlm.inference.generate import generate
 from minivlm.inference.tensor_parallel import require_fitting
@@ -217,10 +220,12 @@ def test_damaged_weights_are_found_before_they_are_rounded_away(tmp_path, monkey
             load_checkpoint(tmp_path, weights=kind, dtype="float32")
 
 
+CPU = torch.device("cpu")
+
+
 def test_too_little_memory_names_the_next_smaller_kind(folder, monkeypatch):
-    whole, eight, four = (
-        load.bytes_taken(load.make_plan(folder), torch.device("cpu"), torch.float32, kind) for kind in (None, *WEIGHTS)
-    )
+    plan = load.make_plan(folder)
+    whole, eight, four = (load.bytes_taken(plan, CPU, torch.float32, kind, "mapped") for kind in (None, *WEIGHTS))
     assert four < eight < whole
     for free, kind, advice in ((whole - 1, None, "int8"), (eight - 1, None, "int4"), (eight - 1, "int8", "int4")):
         monkeypatch.setattr(load, "free_memory", lambda device, free=free: free)
@@ -231,12 +236,66 @@ def test_too_little_memory_names_the_next_smaller_kind(folder, monkeypatch):
         load_checkpoint(folder, dtype="float32", weights="int4")
 
 
-def test_what_is_counted_is_what_is_held(folder):
-    """On a CPU the tensors of another dtype are copied; those of the same stay in their files."""
-    for kind in WEIGHTS:
-        model = load_checkpoint(folder, weights=kind, dtype="float32").model
-        held = sum(part.nbytes for part in model.state_dict().values())
-        assert load.bytes_taken(load.make_plan(folder), torch.device("cpu"), torch.float32, kind) == held
+@pytest.mark.parametrize("memory", MEMORY)
+@pytest.mark.parametrize("kind", [None, *WEIGHTS])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_counted_is_what_is_held(folder, kind, memory, dtype):
+    """Mapped tensors are those that were neither quantised nor converted: in fp32 none, since the file is in bf16."""
+    model = load_checkpoint(folder, weights=kind, dtype=dtype, memory=memory).model
+    parts = model.state_dict().items()
+    own = {key for name, _ in quantisable(load.make_plan(folder).model) for key in (f"{name}.weight", f"{name}.scale")}
+    taken = [part for name, part in parts if memory == "resident" or dtype == torch.float32 or (kind and name in own)]
+    counted = load.bytes_taken(load.make_plan(folder), CPU, dtype, kind, memory)
+    assert counted == sum(part.nbytes for part in taken)
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def test_resident_weights_outlive_their_file(tmp_path):
+    wide = tiny_config(text={"hidden_size": 1024, "intermediate_size": 1088, "head_dim": 256})
+    held = tiny_llava(wide)  # matrices of 4 MB: larger than a large page
+    save_checkpoint(held, tmp_path)
+    loaded = load_checkpoint(tmp_path, memory="resident", dtype="float32")
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(b"\0" * file.stat().st_size)
+    for name, part in held.state_dict().items():
+        assert torch.equal(loaded.model.state_dict()[name], part), name
+    assert "weights in memory" in loaded.report.card()
+
+
+def test_mapped_weights_are_where_the_file_is(folder):
+    """One mapping holds them all; what is resident lies elsewhere."""
+    size = (folder / "model.safetensors").stat().st_size
+    for memory, together in (("mapped", True), ("resident", False)):
+        model = load_checkpoint(folder, memory=memory, dtype="bfloat16").model
+        places = sorted(part.data_ptr() for part in model.parameters())
+        assert (places[-1] - places[0] < size) == together
+
+
+def test_memory_is_chosen_by_what_is_free():
+    assert choose_memory(None, CPU, 100, 200) == "resident"
+    assert choose_memory(None, CPU, 100, 199) == choose_memory(None, CPU, 100, None) == "mapped"
+    assert choose_memory("mapped", CPU, 100, 200) == "mapped"
+    assert choose_memory("resident", CPU, 100, 199) == choose_memory(None, torch.device("cuda"), 1, 1) == "resident"
+    with pytest.raises(CheckpointError, match="memory must be mapped, resident or None, by what is free, found 'ram'"):
+        choose_memory("ram", CPU, 1, 1)
+    with pytest.raises(CheckpointError, match="is for a CPU: cuda"):
+        choose_memory("mapped", torch.device("cuda"), 1, 1)
+
+
+def test_a_file_that_shrinks_while_it_is_mapped_is_said_before_it_is_used(tmp_path, monkeypatch):
+    save_checkpoint(tiny_llava(), tmp_path)
+    file = tmp_path / "model.safetensors"
+    size = file.stat().st_size
+
+    def cut_short(*_, **__):
+        os.truncate(file, size - 4096)
+        return 0.0
+
+    monkeypatch.setattr(load, "fill_model", cut_short)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors lost 4,096 bytes while it was loaded"):
+        load_checkpoint(tmp_path, memory="mapped", dtype="float32")
 
 
 def test_a_quantised_model_is_neither_saved_nor_split_nor_moved_wrongly(quantised, tmp_path):

@@ -47,6 +47,7 @@ class CheckpointReport:
     dtype: str | None = None  # of the loaded model; None where nothing was loaded
     device: str | None = None
     seconds: float | None = None
+    memory: str | None = None  # on a CPU: "mapped" or "resident"
     weights: str | None = None  # how the decoder's matrices are quantised; None where they are not
 
     def card(self) -> str:
@@ -74,7 +75,8 @@ class CheckpointReport:
             f"in {len(self.shards)} {files}: {', '.join(self.shards)}",
         ]
         if self.dtype:
-            lines.append(f"computed in {self.dtype} on {self.device}, loaded in {self.seconds:.2f} s")
+            where = {"mapped": ", weights in their files", "resident": ", weights in memory"}.get(self.memory or "", "")
+            lines.append(f"computed in {self.dtype} on {self.device}{where}, loaded in {self.seconds:.2f} s")
         if self.weights:
             lines.append(f"the matrices of the decoder's blocks quantised to {self.weights}, all else in {self.dtype}")
         return "\n".join(lines)
@@ -89,6 +91,7 @@ def report_of(
     device: str | None = None,
     seconds: float | None = None,
     weights: str | None = None,
+    memory: str | None = None,
 ) -> CheckpointReport:
     """The report of a plan. `times`: canonical name -> seconds to load its tensor; others: fields of the report."""
     return CheckpointReport(
@@ -108,6 +111,7 @@ def report_of(
         device=device,
         seconds=seconds,
         weights=weights,
+        memory=memory,
     )
 
 

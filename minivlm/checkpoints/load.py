@@ -2,8 +2,8 @@
 
 `devices.py` says which dtype is chosen if none is given; if it is not the one that was asked for, the report says so.
 
-On a CPU, a tensor that has the right dtype already is not copied: the mapped file is the model's memory, read from disk
-when it is first used and private to this process. Weights are frozen (`requires_grad` is False).
+On a CPU, a tensor that has the right dtype already may stay in its mapped file, see `resident.py`. Weights are frozen
+(`requires_grad` is False).
 """
 
 import math
@@ -15,19 +15,21 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from minivlm.checkpoints.checkpoint_report import CheckpointReport, report_of
 from minivlm.checkpoints.devices import FILE_DTYPES, choose_dtype, file_dtype, parse_device
-from minivlm.checkpoints.plan import Plan, blank_model, make_plan
+from minivlm.checkpoints.plan import Plan, make_plan
 from minivlm.checkpoints.quantised import (
     WEIGHTS,
     quantisable,
     quantise,
+    quantised_blank,
     quantised_state,
     require_kind,
-    with_quantised_layers,
 )
-from minivlm.checkpoints.shards import open_shard
+from minivlm.checkpoints.resident import choose_memory, resident
+from minivlm.checkpoints.shards import missing_bytes, open_shard
 from minivlm.errors import CheckpointError
 from minivlm.model.config import LlavaConfig
 from minivlm.model.llava import Llava
@@ -54,6 +56,7 @@ def load_checkpoint(
     allow_nonfinite: bool = False,
     bound_for: str | torch.device | None = None,
     weights: str | None = None,
+    memory: str | None = None,
 ) -> Loaded:
     """Load the checkpoint in the folder `path`; every tensor is used once, or dropped for a reason in the report.
 
@@ -62,27 +65,21 @@ def load_checkpoint(
     of more than 2 GB that stay in their mapped files are not checked for them (`inspect_checkpoint` does). `bound_for`:
     the device that will compute, if the weights are loaded on another one first: it decides the dtype. `weights`:
     "int8" or "int4" to quantise the decoder's matrices as they are read, see `quantised.py`; the rest, and what is
-    computed, then has 16 bits unless `dtype` says otherwise. Raises CheckpointError, ConfigError.
+    computed, then has 16 bits unless `dtype` says otherwise. `memory`: "mapped" or "resident", see `resident.py`.
+    Raises CheckpointError, ConfigError.
     """
     start = time.perf_counter()
     plan = make_plan(path, vision_tower)
     device = parse_device(device)
     dtype, notes = dtype_of(plan, device if bound_for is None else parse_device(bound_for), dtype, weights)
-    require_memory(plan, device, dtype, weights)
-    read = weights is not None or device.type != "cpu" or copied_bytes(plan, dtype) > 0 or plan.bytes < SMALL_TO_READ
-    check = read and not allow_nonfinite
-    state, seconds = take_tensors(plan, device, dtype, check, weights)
-    model = plan.model if weights is None else with_quantised_layers(blank_model(plan.reading.config), weights)
-    model = fill_model(model, state)
-    report = report_of(
-        plan,
-        seconds,
-        notes=notes,
-        dtype=str(dtype).removeprefix("torch."),
-        device=str(device),
-        seconds=time.perf_counter() - start,
-        weights=weights,
-    )
+    memory = choose_memory(memory, device, bytes_taken(plan, device, dtype, weights, "resident"), free_memory(device))
+    require_memory(plan, device, dtype, weights, memory)
+    check = not allow_nonfinite and are_read(plan, dtype, weights, memory)
+    state, seconds = take_tensors(plan, device, dtype, check, weights, memory)
+    model = fill_model(plan.model if weights is None else quantised_blank(plan.reading.config, weights), state)
+    how = {"dtype": str(dtype).removeprefix("torch."), "device": str(device), "weights": weights, "memory": memory}
+    report = report_of(plan, seconds, notes=notes, seconds=time.perf_counter() - start, **how)
+    require_unchanged(plan)
     return Loaded(model, plan.reading.config, report, plan.folder.path)
 
 
@@ -102,12 +99,14 @@ def inspect_checkpoint(
     return report_of(plan, seconds if check_finite else None)
 
 
-def require_memory(plan: Plan, device: torch.device, dtype: torch.dtype, weights: str | None = None) -> None:
+def require_memory(
+    plan: Plan, device: torch.device, dtype: torch.dtype, weights: str | None = None, memory: str = "mapped"
+) -> None:
     """Raise CheckpointError, before any memory is taken, if the weights do not fit on the device."""
-    needed, free = bytes_taken(plan, device, dtype, weights), free_memory(device)
+    needed, free = bytes_taken(plan, device, dtype, weights, memory), free_memory(device)
     if free is None or needed <= free:
         return
-    smaller = [kind for kind in WEIGHTS if bytes_taken(plan, device, dtype, kind) <= min(needed - 1, free)]
+    smaller = [kind for kind in WEIGHTS if fits(plan, device, dtype, kind, memory, min(needed - 1, free))]
     advice = f"weights={smaller[0]!r}" if smaller else "a dtype of two bytes"
     raise CheckpointError(
         f"{plan.folder.path} needs {needed / 1e9:.1f} GB as {weights or dtype} on {device}, and {free / 1e9:.1f} GB "
@@ -115,15 +114,28 @@ def require_memory(plan: Plan, device: torch.device, dtype: torch.dtype, weights
     )
 
 
-def bytes_taken(plan: Plan, device: torch.device, dtype: torch.dtype, weights: str | None) -> int:
-    """Bytes of memory that loading takes; on a CPU without the weights that stay in their files."""
+def fits(plan: Plan, device: torch.device, dtype: torch.dtype, weights: str, memory: str, free: int) -> bool:
+    """Whether the model can be quantised so, and then takes at most `free` bytes."""
+    try:
+        return bytes_taken(plan, device, dtype, weights, memory) <= free
+    except CheckpointError:  # no group of weights divides its layers
+        return False
+
+
+def bytes_taken(plan: Plan, device: torch.device, dtype: torch.dtype, weights: str | None, memory: str) -> int:
+    """Bytes of memory that loading takes; mapped, on a CPU, without the weights that stay in their files."""
     layers = dict(quantisable(plan.model)) if weights else {}
     blanks = [quantise(layer.weight.to(dtype), weights) for layer in layers.values()] if weights else []
     quantised = sum(tensor.nbytes for blank in blanks for tensor in blank.values())
-    if device.type == "cpu":
+    if device.type == "cpu" and memory == "mapped":
         return quantised + copied_bytes(plan, dtype, {f"{name}.weight" for name in layers})
     others = plan.parameters - sum(layer.weight.numel() for layer in layers.values())
     return quantised + others * dtype.itemsize
+
+
+def are_read(plan: Plan, dtype: torch.dtype, weights: str | None, memory: str) -> bool:
+    """Whether loading reads every number of the files: large ones that stay mapped are not read just to be checked."""
+    return bool(weights) or memory == "resident" or copied_bytes(plan, dtype) > 0 or plan.bytes < SMALL_TO_READ
 
 
 def free_memory(device: torch.device) -> int | None:
@@ -157,22 +169,36 @@ def copied_bytes(plan: Plan, dtype: torch.dtype, without: Collection[str] = ()) 
 
 
 def take_tensors(
-    plan: Plan, device: torch.device, dtype: torch.dtype, check: bool, weights: str | None = None
+    plan: Plan, device: torch.device, dtype: torch.dtype, check: bool, weights: str | None, memory: str
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """The state of the model, on its device and in its dtype; and the seconds that each tensor took.
 
-    With `weights` the matrices of the decoder are quantised one by one, so that never more than one is held in full.
+    With `weights` the matrices of the decoder are quantised one by one, so that never more than one is held in full. A
+    bar shows the progress of large files that are read now.
     """
     state: dict[str, Tensor] = {}
     seconds = {}
     layers = {f"{name}.weight" for name, _ in quantisable(plan.model)} if weights else set()
-    for name, tensor, started in mapped_tensors(plan):
-        moved = moved_to(tensor, device, dtype)
-        if check:
-            require_finite(name, moved)
-        state |= quantised_state(name, moved, weights) if weights and name in layers else {name: moved}
-        seconds[name] = time.perf_counter() - started
+    with tqdm(
+        total=plan.bytes, unit="B", unit_scale=True, leave=False, disable=not check or plan.bytes < SMALL_TO_READ
+    ) as bar:
+        for name, tensor, started in mapped_tensors(plan):
+            moved = moved_to(tensor, device, dtype)
+            if check:
+                require_finite(name, moved)
+            parts = quantised_state(name, moved, weights) if weights and name in layers else {name: moved}
+            own = memory == "resident" and device.type == "cpu"
+            state |= {key: resident(part) if own else part for key, part in parts.items()}
+            seconds[name] = time.perf_counter() - started
+            bar.update(tensor.nbytes)
     return state, seconds
+
+
+def require_unchanged(plan: Plan) -> None:
+    """Raise `CheckpointError` if a shard was cut short while it was loaded: its next use would end the process."""
+    for path in (plan.folder.path / file for file in plan.folder.shards):
+        if short := missing_bytes(path):
+            raise CheckpointError(f"{path} lost {short:,} bytes while it was loaded: fetch it again.")
 
 
 def dtype_of(

@@ -17,7 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from minivlm.checkpoints.plan import blank_model
 from minivlm.errors import CheckpointError, ConfigError
+from minivlm.model.config import LlavaConfig
 from minivlm.model.llava import Llava
 
 WEIGHTS = ("int8", "int4")
@@ -127,8 +129,9 @@ def quantisable(model: Llava) -> Iterator[tuple[str, nn.Linear]]:
             yield name, module
 
 
-def with_quantised_layers(model: Llava, kind: str) -> Llava:
-    """The blank `model` (on the meta device), changed so that it has room for quantised weights."""
+def quantised_blank(config: LlavaConfig, kind: str) -> Llava:
+    """The model without memory (on the meta device), with room for quantised weights."""
+    model = blank_model(config)
     for name, linear in [*quantisable(model)]:
         model.set_submodule(name, QuantisedLinear(linear, kind))
     return model

@@ -14,6 +14,7 @@ from minivlm.inputs.templates import TEMPLATES
 VISION_TOWER = "for original LLaVA files, which lack it: a .safetensors file, or 'openai' (default: none)"
 DTYPES = ("float32", "bfloat16", "float16", "float64", "fp32", "bf16", "fp16")
 WEIGHTS = ("int8", "int4")  # of checkpoints/quantised.py, which imports torch
+MEMORY = ("mapped", "resident")  # of checkpoints/resident.py
 IMAGE_MODES = ("crop", "pad", "stretch")  # of inputs/image.py, which imports torch
 
 AnyRequest = TypeVar("AnyRequest", bound=Request)
@@ -67,6 +68,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--vision-tower", metavar="FILE", help=VISION_TOWER)
     weights = "quantise the decoder, which then takes a half or a quarter of the memory (default: no)"
     group.add_argument("--weights", choices=WEIGHTS, help=weights)
+    memory = "of weights on a CPU: in their mapped files, or held (default: held if there is room for them twice)"
+    group.add_argument("--memory", choices=MEMORY, help=memory)
 
 
 def add_generation(parser: argparse.ArgumentParser, longest: str = "256") -> None:

@@ -41,6 +41,7 @@ class ModelRequest(Request):
     image_mode: str | None = None
     vision_tower: str | None = None
     weights: str | None = None
+    memory: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +94,7 @@ def load_vlm(request: ModelRequest, *, bound_for: torch.device | None = None) ->
         vision_tower=request.vision_tower,
         revision=request.revision,
         weights=request.weights,
+        memory=request.memory,
         bound_for=bound_for,
     )
     dtype = str(vlm.dtype).removeprefix("torch.")

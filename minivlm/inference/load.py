@@ -3,6 +3,7 @@
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,7 +20,8 @@ from minivlm.inputs.templates import TEMPLATES
 from minivlm.inputs.tokenizer import Tokenizer
 from minivlm.model.config import LlavaConfig, VisionConfig
 
-LOADING = ("device", "dtype", "template", "image_mode", "vision_tower", "revision", "weights")  # options of `load`
+# The options of `load`.
+LOADING = ("device", "dtype", "template", "image_mode", "vision_tower", "revision", "weights", "memory")
 
 
 def load(
@@ -32,26 +34,25 @@ def load(
     vision_tower: str | Path | None = None,
     revision: str | None = None,
     weights: str | None = None,
+    memory: str | None = None,
     bound_for: str | torch.device | None = None,
 ) -> VLM:
     """Load a LLaVA checkpoint: the shipped model (no name), another of `SHIPPED`, a folder, or a name on the hub.
 
     A hub name is looked up in the hub's cache and downloaded if it is not there; otherwise nothing touches the network.
-    `device`: "cuda" where there is one, else "cpu". `dtype`: see `minivlm.checkpoints.devices`. `template`: a name of
-    `minivlm.inputs.templates.TEMPLATES`; by default the checkpoint's own, or, if it brings none, "hf" and for original
-    checkpoints "llava_v1". `image_mode`: "crop", "pad" or "stretch", by default as `minivlm.inputs.image.default_mode`
-    decides. `vision_tower`: for original files without a tower. `weights`: "int8" or "int4" for a decoder that takes a
-    half or a quarter of the memory, see `minivlm.checkpoints.quantised`. `bound_for`: the device that will compute, if
-    the weights are loaded on another one first. Raises `CheckpointError` or `ConfigError` for whatever is missing,
-    unexpected, damaged or not supported, and `PromptError` for an unknown template.
+    `device`: "cuda" where there is one, else "cpu". `dtype`, `weights` ("int8", "int4": a decoder half or a quarter
+    as large) and `memory` ("mapped", "resident"): see `devices`, `quantised` and `resident` in
+    `minivlm.checkpoints`. `template`: a name of `minivlm.inputs.templates.TEMPLATES`; by default the checkpoint's own,
+    or "hf", or "llava_v1" for original files. `image_mode`: "crop", "pad" or "stretch", by default as
+    `minivlm.inputs.image.default_mode` decides. `vision_tower`: for original files without a tower. `bound_for`: the
+    device that will compute, if the weights are loaded on another one first. Raises `CheckpointError` or `ConfigError`
+    for whatever is missing, damaged or not supported, and `PromptError` for an unknown template.
     """
     if template is not None and template not in TEMPLATES:
         raise PromptError(f"There is no template {template!r}; known are {', '.join(TEMPLATES)}.")
     folder = model_folder(name_or_path, revision)
-    device = device or default_device()
-    loaded = load_checkpoint(
-        folder, device=device, dtype=dtype, vision_tower=vision_tower, bound_for=bound_for, weights=weights
-    )
+    rest: dict[str, Any] = {"vision_tower": vision_tower, "bound_for": bound_for, "weights": weights, "memory": memory}
+    loaded = load_checkpoint(folder, device=device or default_device(), dtype=dtype, **rest)
     config, folder = loaded.config, loaded.folder
     template = template or own_template(folder, "hf" if loaded.report.style == "hub" else "llava_v1")
     return VLM(

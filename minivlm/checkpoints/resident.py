@@ -1,0 +1,43 @@
+"""Weights on a CPU: where their bytes are.
+
+mapped     in their files, which the system maps into memory and reads when they are used: loading takes no time and
+           no memory of the process, and several processes share one copy. But whoever cuts or rewrites a file while
+           it is in use changes the model, or ends the process (SIGBUS), and nobody can catch that
+resident   in memory of the process, in large pages where the system grants them (`madvise`), which memory is read
+           from faster. What becomes of the files does not matter any more
+"""
+
+import mmap
+from contextlib import suppress
+
+import torch
+from torch import Tensor
+
+from minivlm.errors import CheckpointError
+
+MEMORY = ("mapped", "resident")
+LARGE = 2 * 2**20  # bytes of a large page; smaller tensors lie in ordinary memory
+
+
+def resident(tensor: Tensor) -> Tensor:
+    """A copy of a CPU tensor in the process's own memory."""
+    if tensor.nbytes < LARGE:
+        return tensor.clone()
+    memory = mmap.mmap(-1, tensor.nbytes)
+    with suppress(AttributeError, OSError):  # not on Linux, or a kernel without large pages
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=tensor.dtype).view(tensor.shape).copy_(tensor)  # it keeps `memory` alive
+
+
+def choose_memory(asked: str | None, device: torch.device, size: int, free: int | None) -> str:
+    """One of MEMORY: the `asked` one, else resident where the weights take at most half of what is `free` (bytes).
+
+    Raises `CheckpointError` for an unknown one, and for "mapped" on a device that cannot compute on files.
+    """
+    if asked not in (None, *MEMORY):
+        raise CheckpointError(f"memory must be {', '.join(MEMORY)} or None, by what is free, found {asked!r}.")
+    if asked == "mapped" and device.type != "cpu":
+        raise CheckpointError(f"memory='mapped' is for a CPU: {device} needs the weights in its own memory.")
+    if device.type != "cpu":
+        return "resident"
+    return asked or ("resident" if free is not None and 2 * size <= free else "mapped")
