@@ -234,11 +234,50 @@ def test_names_of_no_layout(tmp_path, reference):
         load_checkpoint(folder)
 
 
-def test_a_tied_head_in_the_files_is_dropped(tmp_path, reference):
-    config = hub_config(reference) | {"tie_word_embeddings": True}
-    loaded = load_checkpoint(write_checkpoint(tmp_path / "model", in_layout("A", reference), config))
-    assert loaded.model.lm_head.weight is loaded.model.text.embed_tokens.weight
-    assert "language_model.lm_head.weight" in loaded.report.dropped
+# As a config.json says that the head is the embedding, and where transformers looks for it.
+TIED = {
+    "top": lambda config: config | {"tie_word_embeddings": True},
+    "text": lambda config: config | {"text_config": config["text_config"] | {"tie_word_embeddings": True}},
+}
+HEAD, EMBEDDING = "language_model.lm_head.weight", "language_model.model.embed_tokens.weight"
+
+
+@pytest.mark.parametrize("where", TIED)
+@pytest.mark.parametrize("files", ["another head", "the same head", "a head alone"])
+def test_a_tied_head_in_the_files_is_what_transformers_makes_of_it(tmp_path, reference, where, files):
+    tensors = in_layout("A", reference)
+    if files == "the same head":
+        tensors[HEAD] = tensors[EMBEDDING].clone()
+    if files == "a head alone":
+        del tensors[EMBEDDING]
+    folder = write_checkpoint(tmp_path / "model", tensors, TIED[where](hub_config(reference)))
+    loaded = load_checkpoint(folder)
+    tokens, pixels = prompt_and_pictures()
+    with torch.no_grad():
+        theirs = type(reference).from_pretrained(folder)(input_ids=tokens, pixel_values=pixels).logits
+    assert (logits_of(loaded.model, tokens, pixels) - theirs).abs().max() < 1e-5 * theirs.abs().max()
+    own = files == "another head"
+    assert loaded.config.tie_word_embeddings is not own
+    assert (loaded.model.lm_head.weight is loaded.model.text.embed_tokens.weight) is not own
+    assert (HEAD in loaded.report.dropped) == (files == "the same head")
+    assert ("the files hold another head" in loaded.report.card()) is own
+
+
+def test_a_tied_head_in_original_files_is_kept_where_it_differs(tmp_path, reference):
+    config = original_config(reference) | {"tie_word_embeddings": True}
+    loaded = load_checkpoint(write_checkpoint(tmp_path / "model", in_layout("F", reference), config))
+    assert torch.equal(loaded.model.lm_head.weight, reference.lm_head.weight)
+    assert "the files hold another head" in inspect_checkpoint(tmp_path / "model").card()
+
+
+def test_a_tied_head_of_another_shape_or_dtype_is_a_sentence_or_kept(tmp_path, reference):
+    config = TIED["top"](hub_config(reference))
+    tensors = in_layout("A", reference)
+    wide = write_checkpoint(tmp_path / "wide", tensors | {HEAD: torch.zeros(65, 32)}, config)
+    with pytest.raises(CheckpointError, match=r"lm_head.weight has \(65, 32\), expected \(64, 32\)"):
+        load_checkpoint(wide)
+    half = write_checkpoint(tmp_path / "half", tensors | {HEAD: tensors[HEAD].half()}, config)
+    assert torch.equal(load_checkpoint(half, dtype="float32").model.lm_head.weight, tensors[HEAD].half().float())
 
 
 @pytest.mark.parametrize("key", ["a\x1b]0;x\x07", "a\r\x9b2J", "a\u202eb"], ids=["title", "C1", "right to left"])
