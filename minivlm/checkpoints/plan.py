@@ -19,7 +19,6 @@ from minivlm.files import listed, shown
 from minivlm.model.config import LlavaConfig
 from minivlm.model.llava import Llava
 
-
 HEAD, EMBEDDING = "lm_head.weight", "text.embed_tokens.weight"
 OWN_HEAD = (
     "config.json ties the head to the embedding (tie_word_embeddings), but the files hold another head: it is the one "
