@@ -56,9 +56,91 @@ def test_the_recipe_is_the_checkpoints_unless_another_is_asked_for(tmp_path):
     merged = {"image_processor": {"size": {"shortest_edge": SIZE}, "do_pad": True}}
     (folder / "processor_config.json").write_text(json.dumps(merged))
     assert minivlm.load(folder, device="cpu").preprocessing.mode == "pad"
+    (folder / "processor_config.json").unlink()
     (folder / "preprocessor_config.json").write_text(json.dumps({"size": SIZE + 4, "crop_size": SIZE + 4}))
     with pytest.raises(ConfigError, match=rf"{SIZE + 4}.*{SIZE}"):
         minivlm.load(folder, device="cpu")
+
+
+BOTH_SIDES, SHORT_SIDE = {"height": SIZE, "width": SIZE}, {"shortest_edge": SIZE}
+CLIP = {"image_processor_type": "CLIPImageProcessor", "size": SHORT_SIDE, "crop_size": BOTH_SIDES}
+PREPROCESSORS = {  # preprocessor_config.json, and the mode in which it is done
+    "as CLIP": (CLIP, "crop"),
+    "both sides": (CLIP | {"size": BOTH_SIDES}, "stretch"),
+    "both sides, no crop": (CLIP | {"size": BOTH_SIDES, "do_center_crop": False}, "stretch"),
+    "SigLIP without a mean": ({"image_processor_type": "SiglipImageProcessor", "size": BOTH_SIDES}, "stretch"),
+    "LLaVA's padding": (CLIP | {"image_processor_type": "LlavaImageProcessor", "do_pad": True}, "pad"),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny_folder(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def files(folder):
+    """The folder's small files as they were, once more after the test."""
+    before = {file: file.read_bytes() for file in folder.glob("*.json")}
+    yield folder
+    for file in folder.glob("*.json"):
+        file.unlink()
+    for file, content in before.items():
+        file.write_bytes(content)
+
+
+def write(folder, name, content):
+    (folder / name).write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("kind", PREPROCESSORS)
+@pytest.mark.parametrize("base", ["lmsys/vicuna-7b-v1.5", "another"])
+def test_pictures_are_prepared_as_the_file_says(files, kind, base):
+    import transformers
+
+    settings, mode = PREPROCESSORS[kind]
+    config = json.loads((files / "config.json").read_text())
+    config["text_config"]["_name_or_path"] = base
+    write(files, "config.json", config)
+    write(files, "preprocessor_config.json", settings)
+    vlm = minivlm.load(files, device="cpu")
+    if kind == "as CLIP" and base != "another":  # LLaVA 1.5 was trained otherwise than its file on the hub says
+        mode = "pad"
+    assert vlm.preprocessing.mode == mode
+    theirs = getattr(transformers, settings["image_processor_type"] + "Pil").from_pretrained(files)
+    if mode == "pad":
+        theirs = transformers.LlavaImageProcessorPil(**{**settings, "do_pad": True})
+    for size in ((20, 14), (9, 31)):
+        expected = theirs(picture(0, *size), return_tensors="pt")["pixel_values"][0]
+        assert torch.equal(vlm.pixels(picture(0, *size)), expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"do_center_crop": False}, r"crops none \(do_center_crop: false\).*choose an image_mode: crop, pad, stretch"),
+        ({"size": {"shortest_edge": SIZE, "longest_edge": 2 * SIZE}}, r"is not implemented \(longest_edge"),
+        ({"size": {"longest_edge": SIZE}}, r"is not implemented \(longest_edge"),
+        ({"size": {"max_pixels": SIZE}}, r"is not implemented \(max_pixels"),
+        ({"do_resize": 0}, "do_resize: 0 in the preprocessor file is not implemented"),
+        ({"do_normalize": "no"}, 'do_normalize: "no" in the preprocessor file'),
+    ],
+)
+def test_preprocessors_that_make_something_else_are_refused(files, changes, words):
+    write(files, "preprocessor_config.json", CLIP | changes)
+    with pytest.raises(ConfigError, match=words):
+        minivlm.load(files, device="cpu")
+
+
+def test_the_image_processor_within_processor_config_comes_first(files):
+    import transformers
+
+    write(files, "preprocessor_config.json", CLIP)
+    write(files, "processor_config.json", {"image_processor": CLIP | {"size": BOTH_SIDES}})
+    with pytest.warns(UserWarning, match=r"preprocessor_config.json is not read: processor_config.json beside it has"):
+        vlm = minivlm.load(files, device="cpu")
+    theirs = transformers.CLIPImageProcessorPil.from_pretrained(files)
+    assert torch.equal(vlm.pixels(picture(0)), theirs(picture(0), return_tensors="pt")["pixel_values"][0])
 
 
 @pytest.mark.parametrize(
