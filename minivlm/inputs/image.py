@@ -230,7 +230,8 @@ def refuse_unknown(settings: Settings) -> None:
     for switch in ("do_resize", "do_rescale", "do_normalize"):
         if (value := settings.get(switch)) is not None and value is not True:
             raise ConfigError(
-                f"{switch}: {printable(json.dumps(value))} in the preprocessor file is not implemented; true was expected."
+                f"{switch}: {printable(json.dumps(value))} in the preprocessor file is not implemented; true was "
+                "expected."
             )
     if settings.get("resample") not in (None, int(Image.Resampling.BICUBIC)):
         raise ConfigError(f"resample {settings['resample']!r} is not implemented; 3 (bicubic) was expected.")
