@@ -275,6 +275,12 @@ def test_a_bos_starts_prompts_where_the_reference_puts_it(tmp_path, placed, said
     assert [str(one.message).startswith(sentence) for one in told] == [True] * (not agree)
 
 
+def test_special_tokens_that_only_the_post_processor_knows_are_said(tmp_path):
+    write_small_tokenizer(tmp_path, {**DEFINITION, "post_processor": post_processor("</s>")})
+    with pytest.warns(UserWarning, match="post_processor of tokenizer.json puts </s> around a text"):
+        assert from_folder(tmp_path).bos is None
+
+
 def test_without_a_generation_config_answers_end_where_config_json_says(tmp_path):
     write_small_tokenizer(tmp_path)
     (tmp_path / "config.json").write_text('{"text_config": {"eos_token_id": [7, 8]}}')

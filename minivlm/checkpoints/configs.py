@@ -216,6 +216,7 @@ def read_sliding_window(text: Fields, family: str) -> int | None:
     if family == "llama":
         return None
     if family == "qwen2" and not text.flag("use_sliding_window", False):
+        text.require("layer_types", (None, "full_attention"), None, "use_sliding_window is false: each layer sees all")
         return None
     if text.data.get("sliding_window", text.defaults["sliding_window"]) is None:
         return None

@@ -14,6 +14,7 @@ from minivlm.checkpoints.folder import BYTES_OF, CheckpointFolder, TensorHeader,
 from minivlm.checkpoints.names import NAMING_SCHEMES, NamingScheme, reason_to_drop, recognise
 from minivlm.checkpoints.openclip import OPENAI_HUB_NAME, OPENAI_TOWER, tower_from_open_clip
 from minivlm.checkpoints.shards import open_shard
+from minivlm.checkpoints.small_files import check_small_files
 from minivlm.errors import CheckpointError, ConfigError
 from minivlm.files import listed, shown
 from minivlm.model.config import LlavaConfig
@@ -70,6 +71,7 @@ def make_plan(path: str | Path, vision_tower: str | Path | None = None) -> Plan:
         return own_tower or {name: tuple(tensor.shape) for name, tensor in tower.items()}
 
     reading = read_config(folder.path, tower_shapes)
+    check_small_files(folder.path)
     if layout is None:
         raise CheckpointError(not_recognised(folder))
     if reading.config.tie_word_embeddings and HEAD in taken:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from minivlm.errors import ConfigError
-from minivlm.files import read_json_file
+from minivlm.files import listed, read_json_file
 
 MOST_BYTES = 64 * 2**20  # of a tokenizer.json; the largest in use have a few dozen million bytes
 OTHERS = ("cls_token", "sep_token", "mask_token", "additional_special_tokens", "extra_special_tokens")
@@ -31,7 +31,8 @@ def special_names(folder: Path, definition: dict[str, Any]) -> dict[str, Any]:
         unnamed = not names if name == "bos" else f"{name}_token" not in names or name == "pad"
         fallback = ids.get(f"{name}_token_id") if unnamed else None
         special[name] = word if word is not None else fallback if is_id(fallback) else None
-    if isinstance(special["bos"], str) and not starts_prompts(special["bos"], config, definition):
+    bos = special["bos"] if isinstance(special["bos"], str) else None
+    if not starts_prompts(bos, config, definition) and bos is not None:
         special["bos"] = None
     return special
 
@@ -47,33 +48,38 @@ def generation_ids(folder: Path) -> dict[str, Any]:
     return {name: within.get(name) if config.get(name) is None else config[name] for name in names}
 
 
-def starts_prompts(bos: str, config: dict[str, Any], definition: dict[str, Any]) -> bool:
+def starts_prompts(bos: str | None, config: dict[str, Any], definition: dict[str, Any]) -> bool:
     """Whether the token named `bos` stands in front of prompts: as the post-processor of tokenizer.json does it, as in
     transformers. Where there is none, as `add_bos_token` says, or else as LLaMA's class of tokenizers does it.
     """
     steps, said = definition.get("post_processor"), config.get("add_bos_token")
     if steps is None:
         kind = config.get("tokenizer_class")
-        return said is True or (said is not False and (kind is None or "Llama" in str(kind)))
-    placed = is_placed(bos, steps)
-    if isinstance(said, bool) and said != placed:
+        return bos is not None and (said is True or (said is not False and (kind is None or "Llama" in str(kind))))
+    around = placed(steps)
+    if bos is not None and isinstance(said, bool) and said != (bos in around):
         warnings.warn(
             f"tokenizer_config.json says add_bos_token: {str(said).lower()}, but the post_processor of tokenizer.json "
-            f"{'puts' if placed else 'does not put'} {bos} before a text. It is done as there, as in transformers.",
+            f"{'puts' if bos in around else 'does not put'} {bos} before a text. It is done as there, as in "
+            "transformers.",
             stacklevel=2,
         )
-    return placed
+    if others := [name for name in around if name != bos]:
+        warnings.warn(
+            f"The post_processor of tokenizer.json puts {listed(others)} around a text. Prompts here have no special "
+            "tokens but those of their template, and a bos_token that tokenizer_config.json names.",
+            stacklevel=2,
+        )
+    return bos in around
 
 
-def is_placed(name: str, steps: Any) -> bool:
-    """Whether the post-processor of a tokenizer.json, or one of its steps, puts a special token into single texts."""
+def placed(steps: Any) -> list[str]:
+    """The special tokens that the post-processor of a tokenizer.json, or one of its steps, puts around single texts."""
     if not isinstance(steps, dict):
-        return False
-    if any(is_placed(name, step) for step in steps.get("processors") or ()):
-        return True
-    pieces = steps.get("single")
-    placed = [piece.get("SpecialToken", {}).get("id") for piece in pieces or () if isinstance(piece, dict)]
-    return name in placed
+        return []
+    pieces = [piece for piece in steps.get("single") or () if isinstance(piece, dict)]
+    own = [str(piece["SpecialToken"].get("id")) for piece in pieces if isinstance(piece.get("SpecialToken"), dict)]
+    return own + [name for step in steps.get("processors") or () for name in placed(step)]
 
 
 def words(value: Any) -> list[str]:
