@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from minivlm.errors import CheckpointError, ConfigError, MinivlmError
+from minivlm.errors import CheckpointError, ConfigError, MinivlmError, brief
 
 LARGEST_JSON = 50_000_000  # bytes; the index of a model of 100 billion parameters has fewer than 1 MB
 PIECE = 2**22  # bytes that are read at a time
@@ -175,8 +175,7 @@ def listed(names: Sequence[str], limit: int = 10) -> str:
 
 def shown(value: object, limit: int = 80) -> str:
     """A value from a file as an error message shows it: its `repr`, at most `limit` characters of it."""
-    text = repr(value)
-    return text if len(text) <= limit else text[:limit] + "..."
+    return brief(value, limit)
 
 
 # --- torchrun -------------------------------------------------------------------------------------------------------

@@ -532,7 +532,15 @@ def test_newer_and_older_spellings():
         ({"text_config": {"hidden_size": True}}, "a whole number"),
         ({"text_config": {"hidden_size": None}}, "a whole number"),
         ({"text_config": {"rope_theta": 10**310}}, "rope_theta must be a number between"),
-        ({"text_config": {"num_attention_heads": 0}}, "num_attention_heads"),
+        ({"text_config": {"num_attention_heads": 0}}, "num_attention_heads must be a positive whole number, found 0"),
+        ({"text_config": {"num_attention_heads": 0, "head_dim": 64}}, "num_attention_heads must be a positive whole"),
+        ({"text_config": {"rms_norm_eps": -1}}, "rms_norm_eps must be a number above 0 and at most 1, found -1"),
+        ({"text_config": {"rms_norm_eps": 1e308}}, "rms_norm_eps must be a number between"),
+        ({"text_config": {"rope_theta": 1e308}}, "rope_theta must be a number between"),
+        ({"vision_config": {"layer_norm_eps": -1}}, "layer_norm_eps must be a number above 0 and at most 1, found -1"),
+        ({"vision_config": {"layer_norm_eps": 2}}, "layer_norm_eps must be a number above 0 and at most 1, found 2"),
+        ({"vision_config": {"num_attention_heads": 0}}, "VisionConfig.num_attention_heads must be a positive"),
+        ({"vision_config": {"patch_size": 0}}, "VisionConfig.patch_size must be a positive number, found 0"),
         ({"text_config": {"num_hidden_layers": -1}}, "positive"),
         ({"text_config": {"num_key_value_heads": 5}}, "num_key_value_heads"),
         ({"text_config": {"head_dim": 7}}, "even"),
@@ -551,8 +559,9 @@ def test_newer_and_older_spellings():
     ],
 )
 def test_configs_that_are_refused(config, words):
-    with pytest.raises(ConfigError, match=words):
+    with pytest.raises(ConfigError, match=words) as told:
         shape_from(**config)
+    assert str(told.value).startswith("config.json: ")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from minivlm.errors import ConfigError
 from minivlm.files import listed, printable, shown
 
 ASK_THE_FAMILY = object()
-LARGEST = 2**40  # of whole numbers: more than any model counts, and torch and floats can still hold it
+LARGEST = 2**40  # of numbers: more than any model counts, and torch and floats can still hold it
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,13 @@ class Fields:
         return self._typed(key, default, (int,), "a whole number")
 
     def number(self, key: str, default: Any = ASK_THE_FAMILY) -> float:
-        """A number; a whole one, within the bounds of `whole`, is converted."""
+        """A number within the bounds of `whole`; a whole one is converted."""
         return float(self._typed(key, default, (int, float), "a number"))
+
+    def small(self, key: str) -> float:
+        """A number above 0 and at most 1, such as the epsilon of a norm."""
+        value = self.number(key)
+        return value if 0 < value <= 1 else self.refuse(key, "a number above 0 and at most 1")
 
     def text(self, key: str, default: Any = ASK_THE_FAMILY) -> str:
         """A string."""
@@ -90,7 +95,7 @@ class Fields:
         value = self.data[key]
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
             self.refuse(key, expected)
-        if isinstance(value, int) and abs(value) > LARGEST:
+        if isinstance(value, (int, float)) and abs(value) > LARGEST:
             self.refuse(key, f"{expected} between -{LARGEST:,} and {LARGEST:,}")
         return value
 
