@@ -1,14 +1,22 @@
 """Loading a VLM: which template, which image recipe, which dtype; and what cannot be loaded."""
 
 import json
+import os
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 import minivlm
-from minivlm import CheckpointError, ConfigError, PromptError
+from minivlm import CheckpointError, ConfigError, EvaluationError, ImageError, PromptError
+from minivlm.checkpoints import inspect_checkpoint
+from minivlm.checkpoints.download import find_or_download
 from minivlm.checkpoints.names import scheme_named
+from minivlm.checkpoints.openclip import tower_from_open_clip
+from minivlm.evaluation.chair import read_captions
+from minivlm.evaluation.datasets import open_dataset
+from minivlm.evaluation.lexicon import Lexicon
+from minivlm.inputs.pictures import load_image
 from support.tiny_model import SIZE, picture, tiny_folder, tiny_vlm
 
 ASK = {"max_new_tokens": 16}
@@ -166,6 +174,50 @@ def test_folders_that_cannot_be_loaded(tmp_path):
     (folder / "tokenizer.json").unlink()
     with pytest.raises(ConfigError, match=r"has no tokenizer\.json"):
         minivlm.load(folder)
+
+
+NAMES = {
+    "too long": ("a" * 300, "cannot be looked up: File name too long"),
+    "a path too long": ("x/" + "b" * 5000, "cannot be looked up: File name too long"),
+    "of an unknown user": ("~nosuchuser/model", "'~nosuchuser', but this machine knows no such user"),
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other limits")
+@pytest.mark.parametrize("kind", NAMES)
+def test_names_that_the_system_cannot_look_up_are_sentences(tmp_path, kind):
+    name, words = NAMES[kind]
+    for error, look in (
+        (CheckpointError, minivlm.load),
+        (CheckpointError, tower_from_open_clip),
+        (CheckpointError, inspect_checkpoint),
+        (CheckpointError, lambda name: find_or_download(name, revision="main")),
+        (EvaluationError, open_dataset),
+        (EvaluationError, lambda name: open_dataset(f"coco:{name}")),
+        (EvaluationError, read_captions),
+        (EvaluationError, Lexicon.from_file),
+    ):
+        with pytest.raises(error, match=words) as told:
+            look(name)
+        assert len(str(told.value)) < 250
+    with pytest.raises(ImageError) as told:
+        load_image(name)
+    assert len(str(told.value)) < 400
+
+
+def test_a_folder_that_may_not_be_read_is_a_sentence(folder, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, rights: False)  # who runs these tests may read everything
+    with pytest.raises(CheckpointError, match="may not be read: its rights do not allow it. Ask its owner"):
+        minivlm.load(folder, device="cpu")
+
+
+def test_what_the_system_refuses_to_look_up_is_a_sentence(tmp_path, monkeypatch):
+    def closed(path, **how):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.stat", closed)
+    with pytest.raises(CheckpointError, match="cannot be looked up: Permission denied. Check the path and its rights"):
+        minivlm.load(tmp_path / "model")
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", torch.float32])

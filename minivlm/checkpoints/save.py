@@ -12,7 +12,7 @@ from minivlm.checkpoints.folder import SINGLE_FILE
 from minivlm.checkpoints.names import scheme_named
 from minivlm.checkpoints.plan import expected_shapes
 from minivlm.errors import CheckpointError, ConfigError
-from minivlm.files import replace_file, write_json
+from minivlm.files import path_of, replace_file, write_json
 from minivlm.model.config import LlavaConfig, TextConfig, VisionConfig
 from minivlm.model.llava import Llava
 
@@ -33,7 +33,7 @@ def save_checkpoint(
     original LLaVA, transformers loads the result but needs that row to embed a prompt with a picture. Raises
     CheckpointError if the folder cannot be written.
     """
-    folder = Path(folder).expanduser()
+    folder = path_of(folder)
     config = hub_config(model.config, dtype or next(model.parameters()).dtype) | dict(extra or {})
     state = model.state_dict()
     tensors = {HUB.key(name): state[name].detach().to("cpu", dtype).contiguous() for name in expected_shapes(model)}

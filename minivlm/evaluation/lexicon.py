@@ -20,7 +20,7 @@ from typing import Protocol
 
 from minivlm.errors import EvaluationError
 from minivlm.evaluation.lemmas import TOKEN, VERBAL, lemma, words
-from minivlm.files import digest
+from minivlm.files import digest, path_of
 
 RULES = 1  # increase it with every change of a rule, here or in lemmas.py: scores by different rules do not compare
 SURROGATES = re.compile("[\ud800-\udfff]")  # halves of a character, from programs that cut texts in UTF-16
@@ -95,7 +95,7 @@ class Lexicon:
     @classmethod
     def from_file(cls, path: str | Path) -> "Lexicon":
         """Read the original program's list, or one in its format; a `faithful` lexicon. Errors: see `read_list`."""
-        return cls(Path(path).name, read_list(Path(path).expanduser()), faithful=True)
+        return cls(Path(path).name, read_list(path_of(path, EvaluationError)), faithful=True)
 
     @cached_property
     def objects(self) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from minivlm.errors import ImageError
+from minivlm.errors import ImageError, brief
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
@@ -53,7 +53,7 @@ def load_image(source: Any, *, upright: bool = True, background: Colour | None =
 def description_of(source: Any) -> str:
     """The picture in the words of error messages."""
     if isinstance(source, (str, os.PathLike)):
-        return repr(os.fspath(source))
+        return brief(os.fspath(source), 200)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return f"the picture given as {memoryview(source).nbytes} bytes"
     if isinstance(source, (np.ndarray, torch.Tensor)):
@@ -79,7 +79,8 @@ def read_bytes(path: str | os.PathLike, name: str) -> bytes:
     except FileNotFoundError as error:
         raise ImageError(f"{name} does not exist. Check the path; it is read relative to {Path.cwd()}.") from error
     except (OSError, ValueError) as error:  # no permission; a zero byte in the name
-        raise ImageError(f"{name} could not be read: {error}.") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"{name} could not be read: {reason}. Check the path and its rights.") from error
 
 
 def decode_picture(data: bytes, name: str) -> Image.Image:
