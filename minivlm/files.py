@@ -83,6 +83,12 @@ def read_json_file(
     return data
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines of a text that are not empty, without white space around them. Only the line breaks of files end one:
+    U+2028 and the like, at which `str.splitlines` cuts, may stand in a name or a sentence."""
+    return [line.strip() for line in re.split(r"\r\n|\r|\n", text) if line.strip()]
+
+
 def require_regular_file(path: Path, error: type[MinivlmError] = CheckpointError) -> None:
     """Raise `error` unless `path` is a regular file or a link to one: no folder, no device, no pipe."""
     try:

@@ -2,11 +2,12 @@
 
 from codecs import BOM_UTF8
 from collections.abc import Iterator
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
 from minivlm.errors import EvaluationError
-from minivlm.files import parse_json, path_of
+from minivlm.files import one_line, parse_json, path_of
 
 PICKLE = b"\x80"  # how a pickle begins; no text in UTF-8 does
 
@@ -58,7 +59,10 @@ def parsed(data: bytes, where: str) -> Any:
     try:
         return parse_json(data)
     except ValueError as error:
-        raise EvaluationError(f"{where}: this is no JSON in UTF-8 ({error}).") from error
+        kinds = {UnicodeDecodeError: "this is no text in UTF-8", JSONDecodeError: "this is no JSON"}
+        raise EvaluationError(
+            f"{where}: {kinds.get(type(error), 'this JSON is not read')}: {one_line(error)}."
+        ) from error
 
 
 def require_object(value: Any, where: str) -> dict[str, Any]:
