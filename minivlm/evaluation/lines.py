@@ -2,7 +2,6 @@
 
 from codecs import BOM_UTF8
 from collections.abc import Iterator
-from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +58,9 @@ def parsed(data: bytes, where: str) -> Any:
     try:
         return parse_json(data)
     except ValueError as error:
-        kinds = {UnicodeDecodeError: "this is no text in UTF-8", JSONDecodeError: "this is no JSON"}
-        raise EvaluationError(
-            f"{where}: {kinds.get(type(error), 'this JSON is not read')}: {one_line(error)}."
-        ) from error
+        kinds = {"UnicodeDecodeError": "this is no text in UTF-8", "JSONDecodeError": "this is no JSON"}
+        what = kinds.get(type(error).__name__, "this JSON is not read")
+        raise EvaluationError(f"{where}: {what}: {one_line(error)}.") from error
 
 
 def require_object(value: Any, where: str) -> dict[str, Any]:
