@@ -344,6 +344,11 @@ def test_sixteen_bits_that_hold_only_eight_or_twelve_are_said(source):
         load_image(Image.fromarray(np.full((2, 2), -1, dtype=np.int32)))
 
 
+def test_a_mode_that_nothing_converts_is_a_sentence():
+    with pytest.raises(ImageError, match="cannot be converted from mode La to RGB"):
+        load_image(Image.new("LA", (2, 2)).convert("La"))
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_honoured_unless_switched_off(orientation):
     upright = picture(12, 8)

@@ -157,6 +157,8 @@ def test_the_image_processor_within_processor_config_comes_first(files):
         ({"device": "gpu"}, CheckpointError, "found 'gpu'"),
         ({"device": "cpu", "dtype": "int8"}, CheckpointError, "found 'int8'"),
         ({"device": "cpu", "image_mode": "squash"}, ConfigError, "found 'squash'"),
+        ({"device": "cpu", "image_mode": ""}, ConfigError, "found ''"),
+        ({"device": "cpu", "template": ""}, PromptError, "no template ''"),
     ],
 )
 def test_arguments_of_load_that_do_not_exist(tmp_path, how, error, words):

@@ -122,6 +122,18 @@ def test_settings_in_range():
     assert drawn(torch.tensor([0.0, 9.0]), 9, top_k=10**400).sum() == 1
 
 
+@pytest.mark.parametrize("cut", [{"top_k": 3}, {"top_p": 0.5}])
+def test_a_cut_that_nothing_is_sampled_with_is_said(cut):
+    with pytest.warns(UserWarning, match="top_k and top_p are not used: with a temperature of 0 nothing is sampled"):
+        Generation(**cut)
+
+
+@pytest.mark.filterwarnings("error")
+def test_settings_that_are_used_are_not_said():
+    Generation(top_k=3, top_p=0.5, temperature=0.1)
+    Generation(seed=3)
+
+
 @pytest.mark.parametrize("method", [EAH, CLVA])
 @pytest.mark.parametrize("seed", [-1, 2**64, 10**5000], ids=["negative", "2^64", "10^5000"])
 def test_seeds_of_methods_are_those_that_torch_takes(method, seed):

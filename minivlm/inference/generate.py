@@ -47,6 +47,12 @@ class Generation:
         for name, holds, rule in checks:
             if not holds:
                 raise GenerationError(f"{name} must be {rule}, found {shown(getattr(self, name))}.")
+        if self.temperature == 0 and (self.top_k is not None or self.top_p != 1):
+            warnings.warn(
+                "top_k and top_p are not used: with a temperature of 0 nothing is sampled and the likeliest token is "
+                "taken. Give a temperature above 0, too.",
+                stacklevel=4,
+            )
 
 
 def is_count(value: object) -> bool:

@@ -106,9 +106,9 @@ def read_preprocessing(folder: Path, tower: VisionConfig, mode: str | None) -> I
     config = read_json_file(folder / "config.json")
     if (found := image_processor(folder)) is not None:
         file, settings = found
-        mode = mode or default_mode(settings, config)
+        mode = default_mode(settings, config) if mode is None else mode
         return for_tower(ImagePreprocessing.from_config(settings, mode=mode), tower, file)
-    mode = mode or default_mode({}, config)
+    mode = default_mode({}, config) if mode is None else mode
     if tower.class_token:
         return ImagePreprocessing(size=tower.image_size, mode=mode, patch=tower.patch_size)
     raise ConfigError(

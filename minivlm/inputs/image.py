@@ -84,7 +84,7 @@ class ImagePreprocessing:
             size=square_size(settings),
             mean=channels(settings, "image_mean", SIGLIP_MEAN if is_siglip(settings) else CLIP_MEAN),
             std=channels(settings, "image_std", SIGLIP_STD if is_siglip(settings) else CLIP_STD),
-            mode=mode or default_mode(settings, {}),
+            mode=default_mode(settings, {}) if mode is None else mode,
         )
 
     @property

@@ -126,11 +126,11 @@ def to_rgb(image: Image.Image, name: str, background: Colour | None) -> Image.Im
     if image.mode == "F" or image.mode.startswith("I"):  # floats, 16 and 32 bits
         array = np.asarray(image)
         image = from_array(array if array.dtype.kind == "f" else whole_numbers(array, name), name)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")  # first: otherwise Pillow warns of palettes with a list of alphas
-        if background is not None:
-            image = Image.alpha_composite(Image.new("RGBA", image.size, (*background, 255)), image)
     try:
+        if image.has_transparency_data:
+            image = image.convert("RGBA")  # first: otherwise Pillow warns of palettes with a list of alphas
+            if background is not None:
+                image = Image.alpha_composite(Image.new("RGBA", image.size, (*background, 255)), image)
         return image.convert("RGB")
     except ValueError as error:
         raise ImageError(f"{name} cannot be converted from mode {image.mode} to RGB: {error}.") from error
