@@ -3,7 +3,7 @@
 182 used       it decides something; what cannot be done is refused by the code that reads it
 67 refused     unless it has one of the values given: anything else asks for what minivlm does not do
 30 said        a warning, unless it has one of the values given: the answer may be another, and the user can ask for it
-339 harmless   it changes no answer, for the reason given
+340 harmless   it changes no answer, for the reason given
 
 A field that is in no row gives a warning with its name and value (`fields.check_fields`). Names that begin with "_" are
 notes of the program that wrote the file. Tests hold the table against the fields that transformers reads.
@@ -186,7 +186,9 @@ TOKENIZER_CONFIG = {
     **harmless("spaces_between_special_tokens split_special_tokens", "no text becomes a special token"),
     **harmless("errors vocab_file merges_file tokenizer_file", "tokenizer.json holds all of it"),
     **harmless("model_max_length max_length stride truncation_side truncation_strategy", "no prompt is cut"),
-    **harmless("padding_side pad_to_multiple_of pad_token_type_id", "batches are padded on the left and masked"),
+    **harmless(
+        "padding padding_side pad_to_multiple_of pad_token_type_id", "batches are padded on the left and masked"
+    ),
     **harmless("model_input_names model_specific_special_tokens return_token_type_ids", "what a call returns"),
     **harmless("processor_class auto_map backend is_local local_files_only name_or_path", "of other programs"),
     **harmless("trust_remote_code use_fast use_default_system_prompt", "no code of a checkpoint is run"),

@@ -40,7 +40,7 @@ def as_meant(text: str, num_images: int) -> list[Turn]:
         return turns
     if places != num_images:
         raise PromptError(
-            f"The question holds {PLACE} {places} times, each a picture's place, but {num_images} pictures were given."
+            f"The question has a place for a picture ({PLACE}) {places} times, but {num_images} pictures were given."
         )
     warnings.warn(f"{PLACE} in the question was taken as the place of the picture.", stacklevel=4)
     return [with_places(turn) for turn in turns]
@@ -100,5 +100,6 @@ def described(turns: list[Turn]) -> str:
     """What was found in a prompt, for people to read."""
     question = str(turns[-1].question)
     asked = repr(question if len(question) <= 60 else question[:60] + "...")
-    earlier = f"after {len(turns) - 1} answered ones " if len(turns) > 1 else ""
-    return f"{earlier}the question is {asked}"
+    number = len(turns) - 1
+    earlier = f"{number} earlier {'turn' if number == 1 else 'turns'}, and " if number else ""
+    return f"{earlier}the question {asked}"
