@@ -186,9 +186,7 @@ TOKENIZER_CONFIG = {
     **harmless("spaces_between_special_tokens split_special_tokens", "no text becomes a special token"),
     **harmless("errors vocab_file merges_file tokenizer_file", "tokenizer.json holds all of it"),
     **harmless("model_max_length max_length stride truncation_side truncation_strategy", "no prompt is cut"),
-    **harmless(
-        "padding padding_side pad_to_multiple_of pad_token_type_id", "batches are padded on the left and masked"
-    ),
+    **harmless("padding padding_side pad_to_multiple_of pad_token_type_id", "batches are padded on the left"),
     **harmless("model_input_names model_specific_special_tokens return_token_type_ids", "what a call returns"),
     **harmless("processor_class auto_map backend is_local local_files_only name_or_path", "of other programs"),
     **harmless("trust_remote_code use_fast use_default_system_prompt", "no code of a checkpoint is run"),
