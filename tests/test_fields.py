@@ -257,6 +257,8 @@ def test_a_field_that_is_not_done_is_said_by_load(folder, path, value, words):
     [
         ("tokenizer_config.json added_tokens_decoder", {"999": {"content": "<more>", "special": False}}),
         ("tokenizer_config.json extra_special_tokens", ["<more>"]),
+        ("tokenizer_config.json pad_token", "<more>"),
+        ("tokenizer_config.json sep_token", {"content": "<more>"}),
         ("tokenizer_config.json additional_special_tokens", [{"content": "<more>"}]),
         ("added_tokens.json <more>", 999),
     ],

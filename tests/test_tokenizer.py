@@ -291,6 +291,21 @@ def test_without_a_generation_config_answers_end_where_config_json_says(tmp_path
     assert from_folder(tmp_path).stops == (2, 6)
 
 
+@pytest.mark.parametrize("value", ["2", 2.0, -1, True, [2, "</s>"], {}])
+@pytest.mark.parametrize("file", ["generation_config.json", "config.json"])
+def test_an_end_that_is_no_id_is_an_error(tmp_path, file, value):
+    write_small_tokenizer(tmp_path)
+    (tmp_path / file).write_text(json.dumps({"eos_token_id": value}))
+    with pytest.raises(ConfigError, match=rf"{file}: eos_token_id must be the id of a token, .* found "):
+        from_folder(tmp_path)
+
+
+def test_the_first_llamas_padding_is_none(tmp_path):
+    write_small_tokenizer(tmp_path, pad_token=None)
+    (tmp_path / "config.json").write_text('{"pad_token_id": -1}')
+    assert from_folder(tmp_path).pad == 2
+
+
 def test_no_end_of_sequence_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match="names no end of sequence"):
         from_folder(write_small_tokenizer(tmp_path, eos_token=None))

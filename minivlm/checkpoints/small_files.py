@@ -21,7 +21,11 @@ from minivlm.errors import ConfigError
 from minivlm.files import listed, read_json_file
 
 LARGEST = 64 * 2**20  # bytes; tokenizer.json is the only one that has millions
-WORD_LISTS = ("added_tokens_decoder", "additional_special_tokens", "extra_special_tokens")  # of tokenizer_config.json
+# Fields of tokenizer_config.json that name words of the vocabulary.
+NAMING_WORDS = (
+    *("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token"),
+    *("added_tokens_decoder", "additional_special_tokens", "extra_special_tokens"),
+)
 
 Section = tuple[str, Mapping[str, Any], Table]  # its name, its fields, and what is done with each
 
@@ -77,7 +81,7 @@ def warn_of_lost_words(folder: Path, definition: Mapping[str, Any], config: Mapp
     added = definition.get("added_tokens")
     known = {token.get("content") for token in added if isinstance(token, dict)} if isinstance(added, list) else set()
     vocab = (definition.get("model") or {}).get("vocab")
-    lists = [value for key in WORD_LISTS if (value := config.get(key))]
+    lists = [value for key in NAMING_WORDS if (value := config.get(key))]
     if (folder / "added_tokens.json").is_file():
         lists.append(list(read_json_file(folder / "added_tokens.json", ConfigError)))
     words = sorted({word for one in lists for word in spellings(one)} - known)

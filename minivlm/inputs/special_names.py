@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from minivlm.errors import ConfigError
-from minivlm.files import listed, read_json_file
+from minivlm.files import listed, read_json_file, shown
 
 MOST_BYTES = 64 * 2**20  # of a tokenizer.json; the largest in use have a few dozen million bytes
 OTHERS = ("cls_token", "sep_token", "mask_token", "additional_special_tokens", "extra_special_tokens")
@@ -24,7 +24,7 @@ def special_names(folder: Path, definition: dict[str, Any]) -> dict[str, Any]:
     names = {**read_optional(folder / "special_tokens_map.json"), **config}
     ids = generation_ids(folder)
     stops = ids.get("eos_token_id")
-    stops = [i for i in (stops if isinstance(stops, list) else [stops]) if is_id(i)]
+    stops = [i for i in (stops if isinstance(stops, list) else [stops]) if i is not None]
     special: dict[str, Any] = {"stops": stops, "reserved": {word for name in OTHERS for word in words(names.get(name))}}
     for name in ("bos", "eos", "pad"):
         word = next(iter(words(names.get(f"{name}_token"))), None)
@@ -38,14 +38,24 @@ def special_names(folder: Path, definition: dict[str, Any]) -> dict[str, Any]:
 
 
 def generation_ids(folder: Path) -> dict[str, Any]:
-    """The special ids of generation_config.json; without that file those of config.json, as in transformers."""
-    if (folder / "generation_config.json").is_file():
-        return read_optional(folder / "generation_config.json")
-    config = read_optional(folder / "config.json")
+    """The special ids of generation_config.json; without that file those of config.json, as in transformers.
+
+    Raises `ConfigError` for what is no id.
+    """
+    file = folder / "generation_config.json"
+    if not file.is_file():
+        file = folder / "config.json"
+    config = read_optional(file)
     text = config.get("text_config")
     within = text if isinstance(text, dict) else {}
     names = ("bos_token_id", "eos_token_id", "pad_token_id")
-    return {name: within.get(name) if config.get(name) is None else config[name] for name in names}
+    ids = {name: within.get(name) if config.get(name) is None else config[name] for name in names}
+    for name, value in ids.items():
+        one_or_more = value if isinstance(value, list) and name == "eos_token_id" else [value]
+        none = (None, -1) if name == "pad_token_id" else (None,)  # the first LLaMA's files say -1
+        if not all(one in none or is_id(one) for one in one_or_more):
+            raise ConfigError(f"{file}: {name} must be the id of a token, a whole number from 0, found {shown(value)}.")
+    return ids
 
 
 def starts_prompts(bos: str | None, config: dict[str, Any], definition: dict[str, Any]) -> bool:
