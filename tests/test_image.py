@@ -171,8 +171,9 @@ VICUNA = {"text_config": {"_name_or_path": "lmsys/vicuna-7b-v1.5"}}
         (HUB, {"image_aspect_ratio": "pad"}, "pad"),
         ({**HUB, "image_aspect_ratio": "pad"}, {}, "pad"),
         ({**HUB, "image_aspect_ratio": "square"}, VICUNA, "crop"),
-        ({**HUB, "do_pad": True}, {}, "pad"),
-        ({"image_processor": {**HUB, "do_pad": True}}, {}, "pad"),
+        ({**HUB, "do_pad": True}, {}, "crop"),  # CLIP's processor pads nothing
+        ({**HUB, "do_pad": True, "image_processor_type": "LlavaImageProcessor"}, {}, "pad"),
+        ({"image_processor": {"do_pad": True}}, {}, "pad"),
         ({}, {"text_config": None}, "crop"),
     ],
 )

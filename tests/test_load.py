@@ -77,6 +77,11 @@ PREPROCESSORS = {  # preprocessor_config.json, and the mode in which it is done
     "both sides": (CLIP | {"size": BOTH_SIDES}, "stretch"),
     "both sides, no crop": (CLIP | {"size": BOTH_SIDES, "do_center_crop": False}, "stretch"),
     "SigLIP without a mean": ({"image_processor_type": "SiglipImageProcessor", "size": BOTH_SIDES}, "stretch"),
+    "CLIP pads nothing": (CLIP | {"do_pad": True}, "crop"),
+    "nor does SigLIP": (
+        {"image_processor_type": "SiglipImageProcessor", "size": BOTH_SIDES, "do_pad": True},
+        "stretch",
+    ),
     "LLaVA's padding": (CLIP | {"image_processor_type": "LlavaImageProcessor", "do_pad": True}, "pad"),
 }
 
@@ -112,7 +117,7 @@ def test_pictures_are_prepared_as_the_file_says(files, kind, base):
     write(files, "config.json", config)
     write(files, "preprocessor_config.json", settings)
     vlm = minivlm.load(files, device="cpu")
-    if kind == "as CLIP" and base != "another":  # LLaVA 1.5 was trained otherwise than its file on the hub says
+    if mode == "crop" and base != "another":  # LLaVA 1.5 was trained otherwise than its file on the hub says
         mode = "pad"
     assert vlm.preprocessing.mode == mode
     theirs = getattr(transformers, settings["image_processor_type"] + "Pil").from_pretrained(files)
@@ -130,6 +135,9 @@ def test_pictures_are_prepared_as_the_file_says(files, kind, base):
         ({"size": {"shortest_edge": SIZE, "longest_edge": 2 * SIZE}}, r"is not implemented \(longest_edge"),
         ({"size": {"longest_edge": SIZE}}, r"is not implemented \(longest_edge"),
         ({"size": {"max_pixels": SIZE}}, r"is not implemented \(max_pixels"),
+        ({"do_resize": None}, "do_resize: null in the preprocessor file is not implemented"),
+        ({"do_rescale": None}, "do_rescale: null in the preprocessor file is not implemented"),
+        ({"image_processor_type": "SiglipImageProcessor", "size": SIZE, "crop_size": SIZE}, "which scales both sides"),
         ({"do_resize": 0}, "do_resize: 0 in the preprocessor file is not implemented"),
         ({"do_normalize": "no"}, 'do_normalize: "no" in the preprocessor file'),
     ],

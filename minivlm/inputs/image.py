@@ -111,7 +111,8 @@ class ImagePreprocessing:
 def default_mode(preprocessor: Settings, model_config: Settings) -> str:
     """The mode for a checkpoint whose user did not choose. The arguments are the JSON of its files.
 
-    1. `do_pad: true` or an `image_aspect_ratio` in either file decides.
+    1. `do_pad: true` decides, except for processors of CLIP and SigLIP, which do not read it; or an
+       `image_aspect_ratio` in either file.
     2. `stretch` for SigLIP's processor, and for any whose `size` has a height and a width.
     3. LLaVA-1.5 weights get `pad`, although the hub's preprocessor file says crop: they were trained with padded
        pictures (`image_aspect_ratio: pad` in liuhaotian/llava-v1.5-7b), and the papers evaluate them so. They are
@@ -122,7 +123,7 @@ def default_mode(preprocessor: Settings, model_config: Settings) -> str:
     """
     settings = image_settings(preprocessor)
     ratio = settings.get("image_aspect_ratio") or model_config.get("image_aspect_ratio")
-    if settings.get("do_pad") is True or ratio == "pad":
+    if (settings.get("do_pad") is True and not of_a_tower(settings)) or ratio == "pad":
         return "pad"
     if ratio not in (None, "square"):
         raise ConfigError(f"image_aspect_ratio {ratio!r} is not implemented (pad and square are).")
@@ -149,8 +150,17 @@ def stretches(settings: Settings) -> bool:
 
 def is_siglip(settings: Settings) -> bool:
     """Whether the image processor is SigLIP's."""
-    kind = settings.get("image_processor_type", settings.get("feature_extractor_type"))
-    return isinstance(kind, str) and kind.startswith("Siglip")
+    return str(kind_of(settings)).startswith("Siglip")
+
+
+def of_a_tower(settings: Settings) -> bool:
+    """Whether the image processor is one of CLIP or SigLIP, which pad nothing, and not LLaVA's own."""
+    return str(kind_of(settings)).startswith(("CLIP", "Siglip"))
+
+
+def kind_of(settings: Settings) -> Any:
+    """What the file calls its image processor; None if it does not."""
+    return settings.get("image_processor_type", settings.get("feature_extractor_type"))
 
 
 def to_pixels(image: Image.Image, preprocessing: ImagePreprocessing) -> torch.Tensor:
@@ -214,7 +224,7 @@ def image_settings(preprocessor: Settings) -> Settings:
 
 def refuse_unknown(settings: Settings) -> None:
     """Raise `ConfigError` if the file asks for a step that `to_pixels` does in another way, or not at all."""
-    kind = settings.get("image_processor_type", settings.get("feature_extractor_type"))
+    kind = kind_of(settings)
     if kind is not None and not (isinstance(kind, str) and PROCESSORS.fullmatch(kind)):
         raise ConfigError(
             f"The image processor {kind!r} is not implemented; CLIPImageProcessor, LlavaImageProcessor and "
@@ -222,13 +232,13 @@ def refuse_unknown(settings: Settings) -> None:
             "Models that cut a picture into tiles (LLaVA-NeXT) are not supported."
         )
     size = settings.get("size")
-    if is_siglip(settings) and isinstance(size, dict) and "shortest_edge" in size:
+    if is_siglip(settings) and (not isinstance(size, dict) or "shortest_edge" in size):
         raise ConfigError(
             f"size {size!r} does not fit {kind}, which scales both sides: expected a height and a width, such as "
             '{"height": 384, "width": 384}. Take the preprocessor file of the same model, or correct it.'
         )
     for switch in ("do_resize", "do_rescale", "do_normalize"):
-        if (value := settings.get(switch)) is not None and value is not True:
+        if (value := settings.get(switch, True)) is not True:
             raise ConfigError(
                 f"{switch}: {printable(json.dumps(value))} in the preprocessor file is not implemented; true was "
                 "expected."
