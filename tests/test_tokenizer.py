@@ -275,6 +275,12 @@ def test_a_bos_starts_prompts_where_the_reference_puts_it(tmp_path, placed, said
     assert [str(one.message).startswith(sentence) for one in told] == [True] * (not agree)
 
 
+def test_a_bos_that_only_the_config_asks_for_is_said(tmp_path):
+    write_small_tokenizer(tmp_path, add_bos_token=True, tokenizer_class="PreTrainedTokenizerFast")
+    with pytest.warns(UserWarning, match="so prompts begin with <s>; tokenizer.json has no post_processor"):
+        assert from_folder(tmp_path).bos == 1
+
+
 def test_special_tokens_that_only_the_post_processor_knows_are_said(tmp_path):
     write_small_tokenizer(tmp_path, {**DEFINITION, "post_processor": post_processor("</s>")})
     with pytest.warns(UserWarning, match="post_processor of tokenizer.json puts </s> around a text"):

@@ -65,7 +65,14 @@ def starts_prompts(bos: str | None, config: dict[str, Any], definition: dict[str
     steps, said = definition.get("post_processor"), config.get("add_bos_token")
     if steps is None:
         kind = config.get("tokenizer_class")
-        return bos is not None and (said is True or (said is not False and (kind is None or "Llama" in str(kind))))
+        usual = kind is None or "Llama" in str(kind)
+        if said is True and bos is not None and not usual:
+            warnings.warn(
+                f"tokenizer_config.json says add_bos_token: true, so prompts begin with {bos}; tokenizer.json has no "
+                "post_processor that puts it there, and transformers does not.",
+                stacklevel=2,
+            )
+        return bos is not None and (said is True or (said is not False and usual))
     around = placed(steps)
     if bos is not None and isinstance(said, bool) and said != (bos in around):
         warnings.warn(
