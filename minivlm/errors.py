@@ -3,8 +3,11 @@
 Every message is a sentence that says what was read, where, what was expected, what was found and what to do next.
 """
 
-import math
+import sys
 from collections.abc import Iterable
+
+LARGEST_SEED = 2**64 - 1
+A_SEED = "a whole number from 0 to 2^64 - 1"
 
 
 class MinivlmError(Exception):
@@ -50,12 +53,26 @@ def check_settings(owner: str, settings: object, rules: Iterable[tuple[str, bool
     """
     for name, holds, rule in rules:
         if not holds:
-            raise ConfigError(f"{owner}.{name} must {rule}, found {getattr(settings, name)!r}.")
+            raise ConfigError(f"{owner}.{name} must {rule}, found {brief(getattr(settings, name))}.")
 
 
-def is_positive(value: object, most: float = math.inf) -> bool:
-    """Whether `value` is a finite number above 0 and at most `most`; True and False are no numbers."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= most and value < math.inf
+def brief(value: object, limit: int = 80) -> str:
+    """The `repr` of a value as a message shows it: at most `limit` characters of it."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return "a number too long to be shown"
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def is_positive(value: object, most: float = sys.float_info.max) -> bool:
+    """Whether `value` is a number above 0 and at most `most`, by default the largest float; True is no number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= most
+
+
+def is_seed(value: object) -> bool:
+    """Whether `value` is a whole number that torch takes as a seed: see A_SEED."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_SEED
 
 
 def is_share(value: object) -> bool:

@@ -1,5 +1,5 @@
-"""Files and other input: strict JSON, files that are written completely or not at all, digests, texts from files made
-safe to print, and numbers from the environment.
+"""Files and other input: what a name means, strict JSON, files that are written completely or not at all, digests,
+texts from files made safe to print, and numbers from the environment.
 """
 
 import hashlib
@@ -12,12 +12,36 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from minivlm.errors import CheckpointError, ConfigError, MinivlmError
+from minivlm.errors import CheckpointError, ConfigError, MinivlmError, brief
 
 LARGEST_JSON = 50_000_000  # bytes; the index of a model of 100 billion parameters has fewer than 1 MB
 PIECE = 2**22  # bytes that are read at a time
+NO_NAMES_ON_WINDOWS = (21, 123, 1921)  # errors that say that nothing there can be called so
 LEFTOVERS = ".*.part"  # files that were being written when a process was killed
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newline
+
+
+# --- names ----------------------------------------------------------------------------------------------------------
+
+
+def path_of(name: str | Path, error: type[MinivlmError] = CheckpointError) -> Path:
+    """The path that a name means, `~` spelt out; there need be nothing.
+
+    Raises `error` if the system cannot look it up: the name is too long, its user is unknown, a folder is closed to us.
+    """
+    try:
+        path = Path(name).expanduser()
+        path.stat()
+    except RuntimeError as cause:
+        user = Path(name).parts[0]
+        raise error(f"{brief(str(name))} begins with {brief(user)}, but this machine knows no such user.") from cause
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as cause:
+        if getattr(cause, "winerror", None) not in NO_NAMES_ON_WINDOWS:
+            reason = getattr(cause, "strerror", None) or str(cause)
+            raise error(f"{brief(str(name))} cannot be looked up: {reason}. Check the path and its rights.") from cause
+    return path
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
@@ -57,6 +81,12 @@ def read_json_file(
     if not isinstance(data, dict):
         raise error(f"{path} must hold a JSON object {{...}}, found a {type(data).__name__}.")
     return data
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a text that are not empty, without white space around them. Only the line breaks of files end one:
+    U+2028 and the like, at which `str.splitlines` cuts, may stand in a name or a sentence."""
+    return [line.strip() for line in re.split(r"\r\n|\r|\n", text) if line.strip()]
 
 
 def require_regular_file(path: Path, error: type[MinivlmError] = CheckpointError) -> None:
@@ -175,8 +205,7 @@ def listed(names: Sequence[str], limit: int = 10) -> str:
 
 def shown(value: object, limit: int = 80) -> str:
     """A value from a file as an error message shows it: its `repr`, at most `limit` characters of it."""
-    text = repr(value)
-    return text if len(text) <= limit else text[:limit] + "..."
+    return brief(value, limit)
 
 
 # --- torchrun -------------------------------------------------------------------------------------------------------

@@ -199,6 +199,29 @@ def test_two_words_are_one_object(text, expected):
     assert objects(text) == expected
 
 
+MARKED = [
+    ("a cat/dog", ["cat", "dog"]),
+    ("cats/dogs, a fire hydrant/bench", ["cat", "dog", "fire hydrant", "bench"]),
+    ("a _bus_ and __dog__", ["bus", "dog"]),
+    ("a traffic_light, hot_dogs", ["traffic light", "hot dog"]),
+    ("_traffic light_", ["traffic light"]),
+    ("a *dog*, **cat**", ["dog", "cat"]),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), MARKED)
+def test_strokes_and_underscores_hide_no_object(text, expected):
+    assert objects(text) == expected
+    for mention in OURS.mentions(text):
+        assert text[mention.start : mention.stop].replace("_", " ").rstrip("s") == mention.object.rstrip("s")
+
+
+@needs_data
+@pytest.mark.parametrize(("text", "expected"), [(text, []) for text, _ in MARKED[:1] + MARKED[2:4]])
+def test_to_the_original_they_do(text, expected):
+    assert objects(text, Lexicon.from_file(Path(DATA) / "chair" / "synonyms.txt")) == expected
+
+
 @needs_data
 @pytest.mark.parametrize(
     ("text", "expected"),
@@ -430,7 +453,7 @@ def test_a_damaged_list_names_its_entry_or_the_line(tmp_path):
         ([{"image_id": 1, "caption": "a"}, "[1]"], "line 2: a JSON object"),
         (['{"image_id": 1, "cap'], "line 1: this is no JSON"),
         (['{"image_id": NaN, "caption": "a"}'], "line 1.*NaN"),
-        (["[" * 100_000], "no JSON"),
+        (["[" * 100_000], "this JSON is not read: maximum recursion depth"),
         (['{"a": ' * 100_000], "line 1"),
         (['{"image_id": 1, "image_id": 2, "caption": "a"}'], "line 1.*'image_id' stands twice"),
     ],

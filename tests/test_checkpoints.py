@@ -234,11 +234,50 @@ def test_names_of_no_layout(tmp_path, reference):
         load_checkpoint(folder)
 
 
-def test_a_tied_head_in_the_files_is_dropped(tmp_path, reference):
-    config = hub_config(reference) | {"tie_word_embeddings": True}
-    loaded = load_checkpoint(write_checkpoint(tmp_path / "model", in_layout("A", reference), config))
-    assert loaded.model.lm_head.weight is loaded.model.text.embed_tokens.weight
-    assert "language_model.lm_head.weight" in loaded.report.dropped
+# As a config.json says that the head is the embedding, and where transformers looks for it.
+TIED = {
+    "top": lambda config: config | {"tie_word_embeddings": True},
+    "text": lambda config: config | {"text_config": config["text_config"] | {"tie_word_embeddings": True}},
+}
+HEAD, EMBEDDING = "language_model.lm_head.weight", "language_model.model.embed_tokens.weight"
+
+
+@pytest.mark.parametrize("where", TIED)
+@pytest.mark.parametrize("files", ["another head", "the same head", "a head alone"])
+def test_a_tied_head_in_the_files_is_what_transformers_makes_of_it(tmp_path, reference, where, files):
+    tensors = in_layout("A", reference)
+    if files == "the same head":
+        tensors[HEAD] = tensors[EMBEDDING].clone()
+    if files == "a head alone":
+        del tensors[EMBEDDING]
+    folder = write_checkpoint(tmp_path / "model", tensors, TIED[where](hub_config(reference)))
+    loaded = load_checkpoint(folder)
+    tokens, pixels = prompt_and_pictures()
+    with torch.no_grad():
+        theirs = type(reference).from_pretrained(folder)(input_ids=tokens, pixel_values=pixels).logits
+    assert (logits_of(loaded.model, tokens, pixels) - theirs).abs().max() < 1e-5 * theirs.abs().max()
+    own = files == "another head"
+    assert loaded.config.tie_word_embeddings is not own
+    assert (loaded.model.lm_head.weight is loaded.model.text.embed_tokens.weight) is not own
+    assert (HEAD in loaded.report.dropped) == (files == "the same head")
+    assert ("the files hold another head" in loaded.report.card()) is own
+
+
+def test_a_tied_head_in_original_files_is_kept_where_it_differs(tmp_path, reference):
+    config = original_config(reference) | {"tie_word_embeddings": True}
+    loaded = load_checkpoint(write_checkpoint(tmp_path / "model", in_layout("F", reference), config))
+    assert torch.equal(loaded.model.lm_head.weight, reference.lm_head.weight)
+    assert "the files hold another head" in inspect_checkpoint(tmp_path / "model").card()
+
+
+def test_a_tied_head_of_another_shape_or_dtype_is_a_sentence_or_kept(tmp_path, reference):
+    config = TIED["top"](hub_config(reference))
+    tensors = in_layout("A", reference)
+    wide = write_checkpoint(tmp_path / "wide", tensors | {HEAD: torch.zeros(65, 32)}, config)
+    with pytest.raises(CheckpointError, match=r"lm_head.weight has \(65, 32\), expected \(64, 32\)"):
+        load_checkpoint(wide)
+    half = write_checkpoint(tmp_path / "half", tensors | {HEAD: tensors[HEAD].half()}, config)
+    assert torch.equal(load_checkpoint(half, dtype="float32").model.lm_head.weight, tensors[HEAD].half().float())
 
 
 @pytest.mark.parametrize("key", ["a\x1b]0;x\x07", "a\r\x9b2J", "a\u202eb"], ids=["title", "C1", "right to left"])
@@ -493,7 +532,15 @@ def test_newer_and_older_spellings():
         ({"text_config": {"hidden_size": True}}, "a whole number"),
         ({"text_config": {"hidden_size": None}}, "a whole number"),
         ({"text_config": {"rope_theta": 10**310}}, "rope_theta must be a number between"),
-        ({"text_config": {"num_attention_heads": 0}}, "num_attention_heads"),
+        ({"text_config": {"num_attention_heads": 0}}, "num_attention_heads must be a positive whole number, found 0"),
+        ({"text_config": {"num_attention_heads": 0, "head_dim": 64}}, "num_attention_heads must be a positive whole"),
+        ({"text_config": {"rms_norm_eps": -1}}, "rms_norm_eps must be a number above 0 and at most 1, found -1"),
+        ({"text_config": {"rms_norm_eps": 1e308}}, "rms_norm_eps must be a number between"),
+        ({"text_config": {"rope_theta": 1e308}}, "rope_theta must be a number between"),
+        ({"vision_config": {"layer_norm_eps": -1}}, "layer_norm_eps must be a number above 0 and at most 1, found -1"),
+        ({"vision_config": {"layer_norm_eps": 2}}, "layer_norm_eps must be a number above 0 and at most 1, found 2"),
+        ({"vision_config": {"num_attention_heads": 0}}, "VisionConfig.num_attention_heads must be a positive"),
+        ({"vision_config": {"patch_size": 0}}, "VisionConfig.patch_size must be a positive number, found 0"),
         ({"text_config": {"num_hidden_layers": -1}}, "positive"),
         ({"text_config": {"num_key_value_heads": 5}}, "num_key_value_heads"),
         ({"text_config": {"head_dim": 7}}, "even"),
@@ -512,8 +559,9 @@ def test_newer_and_older_spellings():
     ],
 )
 def test_configs_that_are_refused(config, words):
-    with pytest.raises(ConfigError, match=words):
+    with pytest.raises(ConfigError, match=words) as told:
         shape_from(**config)
+    assert str(told.value).startswith("config.json: ")
 
 
 @pytest.mark.parametrize(

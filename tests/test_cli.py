@@ -24,6 +24,7 @@ from minivlm.cli import train as workshop
 from minivlm.cli.ask import AskRequest
 from minivlm.cli.evaluate import RunRequest
 from minivlm.evaluation import settings as method_settings
+from minivlm.evaluation.lexicon import coco_lexicon
 from minivlm.experiments import trials
 from minivlm.experiments.card import CAPTION_ROWS, HEAD
 from minivlm.experiments.demo import save
@@ -87,6 +88,7 @@ def test_help_and_version_exit_with_0(words, capsys):
         ["chat", "a.png", "--seed=-1"],
         ["demo", "--scenes", "0"],
         ["demo", "--seed=-1"],
+        ["demo", "--seed=18446744073709551616"],
         ["download", "https://example.org/model"],
         ["ask", "a.png", "what", "--eah", "layr=2"],
         ["ask", "a.png", "what", "--eah", "layer=two"],
@@ -403,6 +405,9 @@ def test_every_setting_can_be_typed(kind):
     [
         (("--eah", "layr=2"), "EAH has no setting 'layr'; it has layer, threshold, head, decode, seed."),
         (("--eah", "layer=2.5"), "EAH.layer takes a whole number, found '2.5'."),
+        (("--eah", "layer=2,head=random,layer=3"), "EAH.layer is given twice, in 'layer=2,head=random,layer=3'"),
+        (("--clva", "deep_layers=7-6"), "CLVA.deep_layers takes layers, such as 6 or 6-7 or 3,5-6, found '7-6'."),
+        (("--clva", "deep_layers=0-999999999"), "CLVA.deep_layers takes layers, such as"),
         (("--eah", "head=best"), "EAH.head must be one of densest, second, random, found 'best'."),
         (("--clva", "omega=much"), "CLVA.omega takes a number, found 'much'."),
         (("--clva", "gate=1"), "CLVA.gate takes on or off, found '1'."),
@@ -413,6 +418,24 @@ def test_every_setting_can_be_typed(kind):
 def test_a_setting_that_cannot_be_is_a_sentence(words, sentence):
     with pytest.raises(method_settings.UsageError) as refused:
         chosen(*words)
+    assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("dog=30:40:8:9", "A box is left:top:right:bottom, with left < right and top < bottom, found 'dog=30:40:8:9'."),
+        ("dog=1:1:1:2", "with left < right"),
+        ("dog=nan:1:2:3", "with left < right"),
+        ("dog=1:2:inf:4", "with left < right"),
+        ("dog=", "A box is left:top:right:bottom in pixels, such as dog=8:9:30:40, found 'dog='."),
+        ("cat dog", "--objects has 'cat dog', which names several objects: put commas between them."),
+        ("dog,,cat", "--objects names '', which is none of minivlm's words for COCO"),
+    ],
+)
+def test_objects_that_cannot_be_meant_are_sentences(text, sentence):
+    with pytest.raises(method_settings.UsageError) as refused:
+        options.read_objects(text, coco_lexicon())
     assert sentence in str(refused.value)
 
 

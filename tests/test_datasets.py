@@ -14,9 +14,13 @@ import pytest
 from PIL import Image
 
 from minivlm.errors import EvaluationError, ImageError, MinivlmError
+from minivlm.evaluation.chair import read_captions
 from minivlm.evaluation.coco import in_hash_order
 from minivlm.evaluation.datasets import open_dataset
+from minivlm.evaluation.ids import read_ids
 from minivlm.evaluation.items import as_question, chair_items, pope_items
+from minivlm.evaluation.lexicon import read_list
+from minivlm.evaluation.lines import read_json
 from minivlm.evaluation.pope import PopeQuestion
 from minivlm.evaluation.scenes import SceneWords
 from minivlm.experiments.exam import draw
@@ -552,3 +556,54 @@ def test_an_item_is_a_question_of_pope_again(coco, tmp_path):
     file = write_lines(tmp_path / "coco_pope_random.json", pope_rows([file_name(9)], label="no"))
     (item,) = pope_items(open_dataset(f"coco:{coco}", questions=[file]))
     assert as_question(item) == PopeQuestion("random/1", "9", "Is there a dog in the image?", False, "random")
+
+
+# --- what is in a file and not used -----------------------------------------------------------------------------------
+
+
+def test_a_category_that_is_in_no_picture_needs_no_word(coco):
+    file = coco / "annotations" / "instances_val2014.json"
+    content = json.loads(file.read_text())
+    content["categories"].append({"id": 91, "name": "hair brush"})  # as in the whole list of COCO-Stuff
+    file.write_text(json.dumps(content))
+    assert open_dataset(f"coco:{coco}").truth["74"] == {"dog", "person"}
+    content["annotations"].append({"image_id": 9, "category_id": 91})
+    file.write_text(json.dumps(content))
+    with pytest.raises(EvaluationError, match="category 'hair brush' is not one of the 80 objects"):
+        open_dataset(f"coco:{coco}")
+
+
+def test_fields_of_a_line_that_are_not_read_are_said(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    write_lines(tmp_path / "a.jsonl", [{"image": "a.png", "objects": ["cat"], "Id": 3, "question": "What?"}])
+    with pytest.warns(UserWarning, match=r"a.jsonl' has Id, question, which is not read: image, id, objects are\."):
+        assert open_dataset(str(tmp_path / "a.jsonl")).images == ("a.png",)
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c"])
+def test_only_the_line_breaks_of_files_end_a_line(tmp_path, mark):
+    name = f"a{mark}b.png"
+    (tmp_path / "ids.txt").write_bytes(f"{name}\r\nc.png\n\n d.png\re.png".encode())
+    assert read_ids(tmp_path / "ids.txt") == [name, "c.png", "d.png", "e.png"]
+    (tmp_path / "words.txt").write_bytes(f"cat, kit{mark}ten\ndog\n".encode())
+    assert read_list(tmp_path / "words.txt") == {"cat": "cat", f"kit{mark}ten": "cat", "dog": "dog"}
+    path = tmp_path / "lines.jsonl"
+    path.write_bytes(json.dumps({"image_id": 1, "caption": f"a{mark}b"}, ensure_ascii=False).encode())
+    assert read_captions(path) == {"1": f"a{mark}b"} or mark in "\x0b\x0c\x1c"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b'{"a": NaN}', "this JSON is not read: NaN is not a JSON number"),
+        (b'{"a": 1, "a": 2}', "this JSON is not read: the key 'a' stands twice in one object"),
+        (b"[" * 100_000, "this JSON is not read: maximum recursion depth"),
+        (b'{"a": 1e999}', "this JSON is not read: 1e999 is not a JSON number"),
+        (b'"\xff"', "no text in UTF-8: .*invalid start byte"),
+    ],
+    ids=["NaN", "twice", "deep", "large", "bytes"],
+)
+def test_valid_json_is_not_called_invalid(tmp_path, text, words):
+    (tmp_path / "a.json").write_bytes(text)
+    with pytest.raises(EvaluationError, match=words):
+        read_json(tmp_path / "a.json")

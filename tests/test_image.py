@@ -171,8 +171,9 @@ VICUNA = {"text_config": {"_name_or_path": "lmsys/vicuna-7b-v1.5"}}
         (HUB, {"image_aspect_ratio": "pad"}, "pad"),
         ({**HUB, "image_aspect_ratio": "pad"}, {}, "pad"),
         ({**HUB, "image_aspect_ratio": "square"}, VICUNA, "crop"),
-        ({**HUB, "do_pad": True}, {}, "pad"),
-        ({"image_processor": {**HUB, "do_pad": True}}, {}, "pad"),
+        ({**HUB, "do_pad": True}, {}, "crop"),  # CLIP's processor pads nothing
+        ({**HUB, "do_pad": True, "image_processor_type": "LlavaImageProcessor"}, {}, "pad"),
+        ({"image_processor": {"do_pad": True}}, {}, "pad"),
         ({}, {"text_config": None}, "crop"),
     ],
 )
@@ -316,6 +317,37 @@ def test_sixteen_bits_are_scaled_and_not_clipped():
     for source in (encoded(Image.fromarray(ramp)), Image.fromarray(ramp), Image.fromarray(ramp.astype(np.int32)), ramp):
         assert np.array_equal(np.asarray(load_image(source))[..., 0], expected)
     assert len(np.unique(np.asarray(Image.fromarray(ramp).convert("RGB")))) < 9  # what scaling avoids
+
+
+@pytest.mark.parametrize(("bits", "largest"), [(8, 255), (12, 4095), (16, 65535)])
+def test_a_mode_of_32_bits_holds_as_many_as_its_largest_value_needs(bits, largest):
+    shades = np.linspace(0, largest, 256).round().astype(np.int32).reshape(16, 16)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        seen = np.asarray(load_image(Image.fromarray(shades)))
+    assert Image.fromarray(shades).mode == "I"
+    assert (seen == np.arange(256).reshape(16, 16)[..., None]).all()
+    sentences = [str(one.message) for one in told]
+    assert len(sentences) == (bits < 16)
+    assert all(f"its largest value is {largest}, so {bits}." in sentence for sentence in sentences)
+
+
+@pytest.mark.parametrize("source", ["array", "picture", "file"])
+def test_sixteen_bits_that_hold_only_eight_or_twelve_are_said(source):
+    dark = np.arange(0, 4096, 64, dtype=np.uint16).reshape(8, 8)
+    image = Image.fromarray(dark)
+    given_as = {"array": dark, "picture": image, "file": encoded(image)}
+    with pytest.warns(UserWarning, match=r"has 16 bits and no value above 4032: it is nearly black"):
+        assert np.asarray(load_image(given_as[source])).max() == round(4032 / 257)
+    with pytest.raises(ImageError, match="holds numbers of type int32"):
+        load_image(Image.fromarray(np.full((2, 2), 2**16, dtype=np.int32)))
+    with pytest.raises(ImageError, match="holds numbers of type int32"):
+        load_image(Image.fromarray(np.full((2, 2), -1, dtype=np.int32)))
+
+
+def test_a_mode_that_nothing_converts_is_a_sentence():
+    with pytest.raises(ImageError, match="cannot be converted from mode La to RGB"):
+        load_image(Image.new("LA", (2, 2)).convert("La"))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

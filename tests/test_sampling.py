@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from minivlm.errors import GenerationError
+from minivlm.errors import ConfigError, GenerationError, brief
 from minivlm.inference.generate import Generation, keep_top_k, keep_top_p, sample
+from minivlm.model import CLVA, EAH
 
 DRAWS = 10_000
 
@@ -23,7 +24,7 @@ def test_top_k_keeps_the_k_likeliest(k):
         assert all(after[i] == before[i] for i in likeliest)
 
 
-@pytest.mark.parametrize("p", [1e-9, 0.3, 0.7, 0.999, 1, 1.0])
+@pytest.mark.parametrize("p", [5e-324, 1e-46, 1e-9, 0.3, 0.7, 0.999, 1, 1.0])
 def test_top_p_keeps_the_fewest_likeliest_that_reach_p(p):
     logits = 2 * torch.randn(6, 12, generator=torch.Generator().manual_seed(0))
     for before, after in zip(logits, keep_top_p(logits, p), strict=True):
@@ -65,7 +66,7 @@ def test_cuts_are_made_before_drawing():
         assert (found[:2] - expected).abs().max() < 0.02
 
 
-@pytest.mark.parametrize("temperature", [1e-3, 1e-30, 1e-45, 1e-300])
+@pytest.mark.parametrize("temperature", [1e-3, 1e-30, 1e-45, 1e-320])
 def test_towards_temperature_0_the_likeliest_is_chosen(temperature):
     logits = torch.tensor([-1.0, 4.0, 3.9, 0.0])
     assert drawn(logits, 100, temperature=temperature)[1] == 1
@@ -74,7 +75,9 @@ def test_towards_temperature_0_the_likeliest_is_chosen(temperature):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"temperature": 0.0}, {"temperature": 5.0}, {"top_k": 3}, {"top_p": 0.9}], ids=str
+    "settings",
+    [{"temperature": 0.0}, {"temperature": 5.0}, {"temperature": 1e308}, {"top_k": 3}, {"top_p": 0.9}],
+    ids=str,
 )
 def test_what_is_not_allowed_is_never_chosen(settings):
     logits = torch.tensor([9.0, 8.0, 1.0, 0.9, 7.0, 0.8])
@@ -90,24 +93,50 @@ def test_what_is_not_allowed_is_never_chosen(settings):
 
 BAD = {
     "max_new_tokens": [0, -1, 1.5, True, None, "9"],
-    "temperature": [-0.1, float("nan"), float("inf"), True, None, "hot"],
+    "temperature": [-0.1, float("nan"), float("inf"), True, None, "hot", 10**400, 10**5000],
     "top_k": [0, -1, 2.0, True],
-    "top_p": [0, 0.0, -0.1, 1.01, float("nan"), None, True],
-    "seed": [-1, 1.5, True, "7"],
+    "top_p": [0, 0.0, -0.1, 1.01, float("nan"), None, True, 10**400],
+    "seed": [-1, 1.5, True, "7", 2**64, 10**400],
     "stop": [("",), (1,), "", ("a", None)],
 }
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [(name, value) for name, values in BAD.items() for value in values], ids=str
+    ("name", "value"),
+    [(name, value) for name, values in BAD.items() for value in values],
+    ids=lambda value: brief(value, 20),
 )
 def test_settings_out_of_range(name, value):
-    with pytest.raises(GenerationError, match=f"^{name} must .*, found "):
+    with pytest.raises(GenerationError, match=f"^{name} must .*, found ") as told:
         Generation(**{name: value})
+    assert len(str(told.value)) < 200
 
 
 def test_settings_in_range():
     kept = Generation(max_new_tokens=1, temperature=0, top_k=1, top_p=1, seed=0, stop="end")
     assert kept.stop == ("end",)
     assert Generation(stop=["a", "b"]).stop == ("a", "b")
-    assert replace(kept, seed=2**63 - 1).seed == 2**63 - 1
+    for seed in (2**63, 2**64 - 1):
+        assert replace(kept, seed=seed).seed == seed
+        assert drawn(torch.zeros(3), 9, seed=seed).sum() == 1
+    assert drawn(torch.tensor([0.0, 9.0]), 9, top_k=10**400).sum() == 1
+
+
+@pytest.mark.parametrize("cut", [{"top_k": 3}, {"top_p": 0.5}])
+def test_a_cut_that_nothing_is_sampled_with_is_said(cut):
+    with pytest.warns(UserWarning, match="top_k and top_p are not used: with a temperature of 0 nothing is sampled"):
+        Generation(**cut)
+
+
+@pytest.mark.filterwarnings("error")
+def test_settings_that_are_used_are_not_said():
+    Generation(top_k=3, top_p=0.5, temperature=0.1)
+    Generation(seed=3)
+
+
+@pytest.mark.parametrize("method", [EAH, CLVA])
+@pytest.mark.parametrize("seed", [-1, 2**64, 10**5000], ids=["negative", "2^64", "10^5000"])
+def test_seeds_of_methods_are_those_that_torch_takes(method, seed):
+    assert method(seed=2**64 - 1).seed == 2**64 - 1
+    with pytest.raises(ConfigError, match=r"seed must be a whole number from 0 to 2\^64 - 1, found "):
+        method(seed=seed)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from functools import cache
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from minivlm.inputs.tokenizer import Tokenizer
 from support.small_tokenizer import added_id, bytes_definition, small_definition, write_small_tokenizer
 
 DEFINITION = small_definition()
-SPECIALS = ["<s>", "</s>", "<image>", "<pad>", "<unk>", "<act>"]
+SPECIALS = ["<s>", "</s>", "<image>", "<pad>", "<unk>"]
 IMAGE = added_id(DEFINITION, "<image>")
 ROWS = IMAGE + 20
 NAMES = {"bos": "<s>", "eos": "</s>", "pad": "<pad>"}
@@ -26,8 +27,10 @@ BYTES = Tokenizer(
 both_kinds = pytest.mark.parametrize("tokenizer", [SMALL, BYTES], ids=["byte fallback", "byte level"])
 needs_data = pytest.mark.skipif("MINIVLM_TEST_DATA" not in os.environ, reason="MINIVLM_TEST_DATA is not set")
 
-# Text with special tokens in it, byte by byte odd characters, and halves of characters.
-any_text = st.lists(st.sampled_from(SPECIALS) | st.text(st.characters(exclude_categories=()), max_size=8)).map("".join)
+# Text with special tokens and an added word in it, byte by byte odd characters, and halves of characters.
+any_text = st.lists(
+    st.sampled_from([*SPECIALS, "<act>"]) | st.text(st.characters(exclude_categories=()), max_size=8)
+).map("".join)
 
 
 @cache
@@ -54,6 +57,55 @@ def test_a_special_tokens_spelling_survives_as_text(special):
     assert SMALL.decode(ids) == f"a {special} b"
     # The same text given to the tokenizer as it comes does become special: the guard is not vacuous.
     assert added_id(DEFINITION, special) in RustTokenizer.from_str(json.dumps(DEFINITION)).encode(special).ids
+
+
+def with_words(definition: dict, *words: str, special: bool = False) -> dict:
+    """The same tokenizer.json with words added to its vocabulary."""
+    first = 1 + max([*definition["model"]["vocab"].values(), *(token["id"] for token in definition["added_tokens"])])
+    like = {**definition["added_tokens"][0], "special": special}
+    added = [{**like, "id": first + number, "content": word} for number, word in enumerate(words)]
+    return {**definition, "added_tokens": [*definition["added_tokens"], *added]}
+
+
+WORDS = ("<act>", "<box>", "redball")  # the first is in the small tokenizer already
+WITH_WORDS = {"byte fallback": with_words(DEFINITION, *WORDS[1:]), "byte level": with_words(bytes_definition(), *WORDS)}
+
+
+@pytest.mark.parametrize("kind", WITH_WORDS)
+@pytest.mark.parametrize("text", ["a <act> b", "<box><box>", "go <act>redball!", "</act> redballs", "a red ball"])
+def test_added_words_that_are_not_special_have_the_references_ids(kind, text):
+    from transformers import PreTrainedTokenizerFast
+
+    definition = WITH_WORDS[kind]
+    ours = Tokenizer(definition, image_token_id=added_id(definition, "<image>"), vocab_rows=ROWS, names=NAMES)
+    rust = RustTokenizer.from_str(json.dumps(definition))
+    theirs = PreTrainedTokenizerFast(tokenizer_object=rust, add_bos_token=False)
+    ids, offsets = ours.encode_with_offsets(text)
+    assert ids == theirs.encode(text, add_special_tokens=False)
+    assert ours.decode(ids) == theirs.decode(ids)
+    assert [text[start:stop] for i, (start, stop) in zip(ids, offsets, strict=True) if ours.token(i) in WORDS] == [
+        ours.token(i) for i in ids if ours.token(i) in WORDS
+    ]
+    assert all(ours.is_text(added_id(definition, word)) for word in WORDS)
+
+
+@pytest.mark.parametrize("name", ["<image>", "<|im_start|>", "<|eot_id|>", "<sep>", "<more>", "</s>"])
+def test_what_a_user_may_not_type_is_decided_by_its_name(tmp_path, name):
+    definition = json.loads(json.dumps(with_words(DEFINITION, "<|im_start|>", "<|eot_id|>", "<sep>", "<more>")))
+    for token in definition["added_tokens"]:
+        token["special"] = False
+    write_small_tokenizer(tmp_path, definition, sep_token="<sep>", additional_special_tokens=["<more>"])
+    tokenizer = from_folder(tmp_path)
+    assert added_id(definition, name) in tokenizer.reserved
+    assert added_id(definition, name) not in tokenizer.encode(f"a {name} b")
+    assert tokenizer.specials_in(f"a {name} <act> b") == [name]
+    assert added_id(definition, "<act>") in tokenizer.encode("a <act> b")
+
+
+def test_an_added_word_without_a_row_is_spelt_in_letters():
+    beyond = Tokenizer(DEFINITION, image_token_id=IMAGE, vocab_rows=added_id(DEFINITION, "<act>"), names=NAMES)
+    assert added_id(DEFINITION, "<act>") not in beyond.encode("a <act> b")
+    assert beyond.decode(beyond.encode("a <act> b")) == "a <act> b"
 
 
 @both_kinds
@@ -189,6 +241,75 @@ def test_a_bos_that_only_generation_config_knows_starts_no_prompt(tmp_path):
     config.write_text('{"eos_token": "</s>"}')
     (tmp_path / "generation_config.json").write_text('{"bos_token_id": 1, "eos_token_id": 2}')
     assert from_folder(tmp_path).bos is None
+
+
+def post_processor(bos: str | None) -> dict:
+    """The step of a tokenizer.json that puts the special token `bos` in front, behind another step."""
+    text = {"Sequence": {"id": "A", "type_id": 0}}
+    first = [] if bos is None else [{"SpecialToken": {"id": bos, "type_id": 0}}]
+    specials = {} if bos is None else {bos: {"id": bos, "ids": [1], "tokens": [bos]}}
+    single = {
+        "type": "TemplateProcessing",
+        "single": [*first, text],
+        "pair": [*first, text],
+        "special_tokens": specials,
+    }
+    steps = [{"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False, "use_regex": True}, single]
+    return {"type": "Sequence", "processors": steps}
+
+
+@pytest.mark.parametrize("placed", ["<s>", None])
+@pytest.mark.parametrize("said", [True, False, None])
+def test_a_bos_starts_prompts_where_the_reference_puts_it(tmp_path, placed, said):
+    from transformers import AutoTokenizer
+
+    definition = {**DEFINITION, "post_processor": post_processor(placed)}
+    config = {"tokenizer_class": "PreTrainedTokenizerFast"} | ({} if said is None else {"add_bos_token": said})
+    write_small_tokenizer(tmp_path, definition, **config)
+    theirs = AutoTokenizer.from_pretrained(tmp_path)("a")["input_ids"]
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert (from_folder(tmp_path).bos == 1) == (theirs[0] == 1) == (placed is not None)
+    agree = said in (None, placed is not None)
+    sentence = f"tokenizer_config.json says add_bos_token: {str(said).lower()}, but"
+    assert [str(one.message).startswith(sentence) for one in told] == [True] * (not agree)
+
+
+def test_a_bos_that_only_the_config_asks_for_is_said(tmp_path):
+    write_small_tokenizer(tmp_path, add_bos_token=True, tokenizer_class="PreTrainedTokenizerFast")
+    with pytest.warns(UserWarning, match="so prompts begin with <s>; tokenizer.json has no post_processor"):
+        assert from_folder(tmp_path).bos == 1
+
+
+def test_special_tokens_that_only_the_post_processor_knows_are_said(tmp_path):
+    write_small_tokenizer(tmp_path, {**DEFINITION, "post_processor": post_processor("</s>")})
+    with pytest.warns(UserWarning, match="post_processor of tokenizer.json puts </s> around a text"):
+        assert from_folder(tmp_path).bos is None
+
+
+def test_without_a_generation_config_answers_end_where_config_json_says(tmp_path):
+    write_small_tokenizer(tmp_path)
+    (tmp_path / "config.json").write_text('{"text_config": {"eos_token_id": [7, 8]}}')
+    assert from_folder(tmp_path).stops == (2, 7, 8)
+    (tmp_path / "config.json").write_text('{"eos_token_id": 9, "text_config": {"eos_token_id": 7}}')
+    assert from_folder(tmp_path).stops == (2, 9)
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": 6}')
+    assert from_folder(tmp_path).stops == (2, 6)
+
+
+@pytest.mark.parametrize("value", ["2", 2.0, -1, True, [2, "</s>"], {}])
+@pytest.mark.parametrize("file", ["generation_config.json", "config.json"])
+def test_an_end_that_is_no_id_is_an_error(tmp_path, file, value):
+    write_small_tokenizer(tmp_path)
+    (tmp_path / file).write_text(json.dumps({"eos_token_id": value}))
+    with pytest.raises(ConfigError, match=rf"{file}: eos_token_id must be the id of a token, .* found "):
+        from_folder(tmp_path)
+
+
+def test_the_first_llamas_padding_is_none(tmp_path):
+    write_small_tokenizer(tmp_path, pad_token=None)
+    (tmp_path / "config.json").write_text('{"pad_token_id": -1}')
+    assert from_folder(tmp_path).pad == 2
 
 
 def test_no_end_of_sequence_is_an_error(tmp_path):

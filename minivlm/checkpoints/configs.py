@@ -74,7 +74,10 @@ def parse_config(data: Mapping[str, Any], file: str, tower: Tower | None = None)
     top = Fields(data, file)
     original = is_original(data)
     refuse_other_models(top, original)
-    config = read_original_config(top, tower) if original else read_hub_config(top)
+    try:
+        config = read_original_config(top, tower) if original else read_hub_config(top)
+    except ConfigError as error:  # a size that no model can have names its field, but not the file
+        raise error if file in str(error) else ConfigError(f"{file}: {error}") from error
     dtype = data.get("dtype", data.get("torch_dtype"))
     style = "original" if original else "hub"
     unused = unused_window(data if original else data.get("text_config"), config.text_config)
@@ -135,7 +138,7 @@ def read_text_config(text: Fields, family: str) -> TextConfig:
         num_key_value_heads=text.whole_or("num_key_value_heads", heads),
         head_dim=read_head_width(text),
         max_position_embeddings=text.whole("max_position_embeddings"),
-        rms_norm_eps=text.number("rms_norm_eps"),
+        rms_norm_eps=text.small("rms_norm_eps"),
         rope_theta=read_rope_theta(text),
         rope_scaling=read_rope_scaling(text),
         attention_bias=bias,
@@ -159,7 +162,7 @@ def read_vision_config(vision: Fields) -> VisionConfig:
         image_size=vision.whole("image_size"),
         patch_size=vision.whole("patch_size"),
         hidden_act=vision.text("hidden_act"),
-        layer_norm_eps=vision.number("layer_norm_eps"),
+        layer_norm_eps=vision.small("layer_norm_eps"),
         class_token=is_clip,
         pre_norm=is_clip,
         patch_bias=not is_clip,
@@ -216,6 +219,7 @@ def read_sliding_window(text: Fields, family: str) -> int | None:
     if family == "llama":
         return None
     if family == "qwen2" and not text.flag("use_sliding_window", False):
+        text.require("layer_types", (None, "full_attention"), None, "use_sliding_window is false: each layer sees all")
         return None
     if text.data.get("sliding_window", text.defaults["sliding_window"]) is None:
         return None
@@ -233,7 +237,9 @@ def unused_window(text: Any, config: TextConfig) -> tuple[str, ...]:
 
 def read_head_width(text: Fields) -> int:
     hidden, heads = text.whole("hidden_size"), text.whole("num_attention_heads")
-    if text.data.get("head_dim") is None and (heads <= 0 or hidden % heads):
+    if heads <= 0:
+        text.refuse("num_attention_heads", "a positive whole number")
+    if text.data.get("head_dim") is None and hidden % heads:
         text.refuse("hidden_size", f"divisible by num_attention_heads ({heads})")
     return text.whole_or("head_dim", hidden // heads)
 

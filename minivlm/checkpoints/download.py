@@ -21,7 +21,7 @@ from huggingface_hub.errors import (
 from minivlm.checkpoints.folder import INDEX_FILE, SINGLE_FILE, read_index
 from minivlm.checkpoints.known import hub_name
 from minivlm.errors import CheckpointError
-from minivlm.files import listed
+from minivlm.files import listed, path_of
 
 SMALL = 50_000_000  # bytes; a JSON file larger than this is no configuration
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -34,7 +34,7 @@ def find_or_download(name: str | Path, *, revision: str | None = None) -> Path:
     A complete copy in the hub's cache is used without asking the hub. `revision`: a branch, tag or commit. Raises
     CheckpointError with the next step if it is neither here nor there.
     """
-    folder = Path(name).expanduser()
+    folder = path_of(name)
     if folder.exists():
         return folder
     name = hub_name(str(name))

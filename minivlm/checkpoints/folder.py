@@ -5,6 +5,7 @@ hold plain file names only (symbolic links are followed, because the hub's cache
 """
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from minivlm.checkpoints.shards import open_shard
 from minivlm.errors import CheckpointError
-from minivlm.files import listed, read_json_file, shown
+from minivlm.files import listed, path_of, read_json_file, shown
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -52,7 +53,7 @@ def open_folder(path: str | Path) -> CheckpointFolder:
     `model.safetensors` is read if it is there; otherwise `model.safetensors.index.json` names the shards. Raises
     `CheckpointError` for a folder that is incomplete, damaged or of another format.
     """
-    folder = Path(path).expanduser()
+    folder = path_of(path)
     require_folder(folder)
     if (folder / SINGLE_FILE).exists():
         both = (folder / INDEX_FILE).exists()
@@ -97,6 +98,8 @@ def require_folder(folder: Path) -> None:
         )
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is a file; a checkpoint is the folder that holds config.json and its weights.")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise CheckpointError(f"{folder} may not be read: its rights do not allow it. Ask its owner, or copy it.")
 
 
 def require_shards(folder: Path, shards: tuple[str, ...]) -> None:

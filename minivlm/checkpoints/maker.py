@@ -19,7 +19,7 @@ from minivlm.checkpoints.folder import INDEX_FILE, SINGLE_FILE
 from minivlm.checkpoints.plan import blank_model, expected_shapes
 from minivlm.checkpoints.save import HUB, hub_config
 from minivlm.errors import CheckpointError
-from minivlm.files import write_json
+from minivlm.files import path_of, write_json
 from minivlm.model.config import LlavaConfig
 
 # config.json of models whose size can be named; what is left out is the default of the family.
@@ -88,7 +88,7 @@ def make_random_checkpoint(
     `config`: a name of KNOWN_SIZES or a configuration; `shard_size` in bytes. The same seed gives the same weights.
     Raises CheckpointError before anything is written if the disk is too small.
     """
-    folder = Path(folder).expanduser()
+    folder = path_of(folder)
     config = known_config(config) if isinstance(config, str) else config
     if dtype not in SAFETENSORS_DTYPES:
         raise CheckpointError(f"A random checkpoint has one of {', '.join(map(str, SAFETENSORS_DTYPES))}, not {dtype}.")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from minivlm.checkpoints.shards import open_shard
 from minivlm.errors import CheckpointError
-from minivlm.files import listed, printable
+from minivlm.files import listed, path_of, printable
 
 OPENAI_TOWER = "openai"
 OPENAI_MODEL = "ViT-L-14-336-quickgelu"  # the name without "-quickgelu" has the same weights and another activation
@@ -51,7 +51,7 @@ def tower_from_open_clip(source: str | Path, download: bool = False) -> dict[str
     transformers' names (`vision_model.…`), or "openai" for ViT-L-14-336-quickgelu, which is looked up in the hub's
     cache and, if `download` is true, fetched. Raises CheckpointError.
     """
-    path = openai_file(download) if source == OPENAI_TOWER else Path(source).expanduser()
+    path = openai_file(download) if source == OPENAI_TOWER else path_of(source)
     if path.suffix != ".safetensors":
         raise CheckpointError(f"vision_tower must be {OPENAI_TOWER!r} or a .safetensors file, found {str(source)!r}.")
     with open_shard(path) as file:

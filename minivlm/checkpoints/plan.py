@@ -1,7 +1,7 @@
 """Which tensor goes where, decided from the headers of the files: all is checked here before memory is taken."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,18 @@ from minivlm.checkpoints.configs import ConfigReading, read_config
 from minivlm.checkpoints.folder import BYTES_OF, CheckpointFolder, TensorHeader, open_folder
 from minivlm.checkpoints.names import NAMING_SCHEMES, NamingScheme, reason_to_drop, recognise
 from minivlm.checkpoints.openclip import OPENAI_HUB_NAME, OPENAI_TOWER, tower_from_open_clip
+from minivlm.checkpoints.shards import open_shard
+from minivlm.checkpoints.small_files import check_small_files
 from minivlm.errors import CheckpointError, ConfigError
 from minivlm.files import listed, shown
 from minivlm.model.config import LlavaConfig
 from minivlm.model.llava import Llava
+
+HEAD, EMBEDDING = "lm_head.weight", "text.embed_tokens.weight"
+OWN_HEAD = (
+    "config.json ties the head to the embedding (tie_word_embeddings), but the files hold another head: it is the one "
+    "that is used, as in transformers."
+)
 
 
 @dataclass(frozen=True)
@@ -63,16 +71,41 @@ def make_plan(path: str | Path, vision_tower: str | Path | None = None) -> Plan:
         return own_tower or {name: tuple(tensor.shape) for name, tensor in tower.items()}
 
     reading = read_config(folder.path, tower_shapes)
+    check_small_files(folder.path)
     if layout is None:
         raise CheckpointError(not_recognised(folder))
-    if reading.config.tie_word_embeddings and "lm_head.weight" in taken:
-        dropped[taken.pop("lm_head.weight").key] = "the configuration ties the head to the embedding"
+    if reading.config.tie_word_embeddings and HEAD in taken:
+        reading = settle_tied_head(folder, reading, taken, dropped)
     require_plausible(folder, reading.config)
     model = blank_model(reading.config)
     plan = Plan(folder, layout, reading, model, taken, tower, dropped)
     require_fit(plan, unexpected)
     require_dtypes(plan)
     return plan
+
+
+def settle_tied_head(
+    folder: CheckpointFolder, reading: ConfigReading, taken: dict[str, TensorHeader], dropped: dict[str, str]
+) -> ConfigReading:
+    """The reading for files that hold a head although config.json ties it to the embedding; as transformers does it:
+    a head with the same values is dropped, another one is kept, and one without an embedding is the embedding.
+    """
+    if EMBEDDING not in taken:
+        taken[EMBEDDING] = taken.pop(HEAD)
+    elif is_same_tensor(folder, taken[HEAD], taken[EMBEDDING]):
+        dropped[taken.pop(HEAD).key] = "the configuration ties the head to the embedding, which has the same values"
+    else:
+        config = replace(reading.config, tie_word_embeddings=False)
+        return replace(reading, config=config, unused=(*reading.unused, OWN_HEAD))
+    return reading
+
+
+def is_same_tensor(folder: CheckpointFolder, one: TensorHeader, other: TensorHeader) -> bool:
+    """Whether two tensors of the files have the same shape, dtype and values."""
+    if one.shape != other.shape or one.dtype != other.dtype or one.dtype not in BYTES_OF:
+        return False
+    with open_shard(folder.path / one.shard) as first, open_shard(folder.path / other.shard) as second:
+        return torch.equal(first.get_tensor(one.key), second.get_tensor(other.key))
 
 
 def blank_model(config: LlavaConfig) -> Llava:

@@ -13,7 +13,7 @@ from minivlm.checkpoints.names import scheme_named
 from minivlm.checkpoints.plan import expected_shapes
 from minivlm.checkpoints.quantised import kind_of
 from minivlm.errors import CheckpointError, ConfigError
-from minivlm.files import replace_file, write_json
+from minivlm.files import path_of, replace_file, write_json
 from minivlm.model.config import LlavaConfig, TextConfig, VisionConfig
 from minivlm.model.llava import Llava
 
@@ -36,7 +36,7 @@ def save_checkpoint(
     """
     if kind := kind_of(model):
         raise CheckpointError(f"A model with weights in {kind} is not saved: load it without `weights`, and save that.")
-    folder = Path(folder).expanduser()
+    folder = path_of(folder)
     config = hub_config(model.config, dtype or next(model.parameters()).dtype) | dict(extra or {})
     state = model.state_dict()
     tensors = {HUB.key(name): state[name].detach().to("cpu", dtype).contiguous() for name in expected_shapes(model)}

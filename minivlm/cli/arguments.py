@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
 from minivlm.cli.options import Request
+from minivlm.errors import LARGEST_SEED, brief
 from minivlm.inputs.templates import TEMPLATES
 
 VISION_TOWER = "for original LLaVA files, which lack it: a .safetensors file, or 'openai' (default: none)"
@@ -134,13 +135,15 @@ def settings_text(text: str) -> str:
     return text
 
 
-def whole_number(least: int) -> Callable[[str], int]:
-    """The type of an option that is a whole number of at least `least`."""
+def whole_number(least: int, most: int = LARGEST_SEED) -> Callable[[str], int]:
+    """The type of an option that is a whole number from `least` to `most`."""
 
     def parse(text: str) -> int:
         number = int(text)
         if number < least:
-            raise argparse.ArgumentTypeError(f"must be at least {least}, found {number}")
+            raise argparse.ArgumentTypeError(f"must be at least {least}, found {brief(number)}")
+        if number > most:
+            raise argparse.ArgumentTypeError(f"must be at most {most}, found {brief(number)}")
         return number
 
     parse.__name__ = "whole number"  # argparse says "invalid whole number value"

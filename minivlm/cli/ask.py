@@ -26,8 +26,9 @@ from minivlm.cli.options import (
     retyped,
 )
 from minivlm.cli.terminal import print_json, questions, remark, say, warnings_afterwards
-from minivlm.errors import MinivlmError
+from minivlm.errors import ConfigError, MinivlmError
 from minivlm.evaluation.settings import UsageError, value_of
+from minivlm.files import path_of
 from minivlm.shell import END_OF_INPUT, FAILED, INTERRUPTED
 
 if TYPE_CHECKING:
@@ -234,7 +235,7 @@ def explore(request: ExploreRequest) -> None:
         layers_with_heads=usual_heads(vlm.model.config) if heads is None else heads,
         **settings,
     )
-    Path(request.out).expanduser().write_text(page, encoding="utf-8")
+    path_of(request.out, ConfigError).write_text(page, encoding="utf-8")
     print(request.out)
 
 

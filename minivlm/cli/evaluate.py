@@ -30,7 +30,7 @@ from minivlm.cli.options import (
 from minivlm.cli.terminal import print_json, remark
 from minivlm.errors import EvaluationError
 from minivlm.evaluation.settings import CONTROLS, GROUPS, METHODS, PLAIN, UsageError
-from minivlm.files import write_text
+from minivlm.files import path_of, write_text
 from minivlm.shell import FAILED, quoted
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def measure(request: RunRequest, folders: Mapping[str, Path]) -> int | None:
     from minivlm.experiments.model_card import require_card, require_same_model, write_evaluation
 
     methods, settings = chosen_methods(request), generation(request)
-    card = Path(request.card).expanduser() if request.card else None
+    card = path_of(request.card, EvaluationError) if request.card else None
     if card:
         require_card(card)
     dataset = requested_dataset(request)

@@ -7,6 +7,7 @@ read them. An option with an impossible value is a `UsageError`, raised before a
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
@@ -182,12 +183,14 @@ def read_objects(text: str, lexicon: Words) -> PictureObjects:
     boxes: dict[str, list[Box]] = {}
     for part in text.split(","):
         word, _, box = (piece.strip() for piece in part.partition("="))
-        mention = next(iter(lexicon.mentions(word)), None)
-        if mention is None:
+        mentions = lexicon.mentions(word)
+        if not mentions:
             raise UsageError(f"--objects names {word!r}, which is none of {lexicon.name}: no answer could name it.")
-        boxes.setdefault(mention.object, [])
-        if box:
-            boxes[mention.object].append(read_box(box, part))
+        if len(mentions) > 1:
+            raise UsageError(f"--objects has {word!r}, which names several objects: put commas between them.")
+        boxes.setdefault(mentions[0].object, [])
+        if "=" in part:
+            boxes[mentions[0].object].append(read_box(box, part))
     return PictureObjects(list(boxes), {name: places for name, places in boxes.items() if places})
 
 
@@ -197,4 +200,6 @@ def read_box(text: str, where: str) -> Box:
         left, top, right, bottom = map(float, text.split(":"))
     except ValueError:
         raise UsageError(f"A box is left:top:right:bottom in pixels, such as dog=8:9:30:40, found {where!r}.") from None
+    if not (-inf < left < right < inf and -inf < top < bottom < inf):  # false for NaN, too
+        raise UsageError(f"A box is left:top:right:bottom, with left < right and top < bottom, found {where!r}.")
     return left, top, right, bottom

@@ -19,6 +19,7 @@ from minivlm.evaluation.lexicon import Words
 from minivlm.evaluation.lines import read_json
 from minivlm.evaluation.pictures import inside, require_folder
 from minivlm.evaluation.truth import coco_objects
+from minivlm.files import path_of
 
 UNPACK = "Unpack COCO's annotations there, so that it holds annotations/instances_val2014.json and the like."
 
@@ -78,7 +79,7 @@ def find(spec: str, images: str | Path | None = None) -> Coco:
 
     Raises `EvaluationError` if a folder or its annotations are missing, or if a folder of several parts needs a PART.
     """
-    name, _, part = (spec, "", "") if Path(spec).expanduser().is_dir() else spec.rpartition(":")
+    name, _, part = (spec, "", "") if path_of(spec, EvaluationError).is_dir() else spec.rpartition(":")
     folder = require_folder(name or spec, UNPACK)
     parts = sorted(file.stem.removeprefix("instances_") for file in folder.glob("annotations/instances_*.json"))
     if not parts:

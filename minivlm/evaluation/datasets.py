@@ -21,7 +21,7 @@ from minivlm.evaluation.listing import questions_of, read_listing
 from minivlm.evaluation.pictures import PictureFolder, require_folder
 from minivlm.evaluation.pope import PopeQuestion
 from minivlm.evaluation.scenes import Scenes, SceneWords, phrase
-from minivlm.files import digest
+from minivlm.files import digest, path_of
 from minivlm.toyworld.questions import DESCRIBE
 
 DESCRIBE_PHOTO = "Please describe this image in detail."  # the usual instruction for CHAIR with chat models
@@ -190,7 +190,7 @@ def open_coco(rest: str, images: str | Path | None, lexicon: Words) -> Dataset:
 
 def open_file(spec: str, images: str | Path | None, lexicon: Words) -> Dataset:
     """The dataset of a file of JSON lines, or of a question file; it is named after the file, without the folder."""
-    path = Path(spec).expanduser()
+    path = path_of(spec, EvaluationError)
     if path.is_dir():
         raise EvaluationError(f"'{spec}' is a folder. If it is COCO's, write coco:{spec}; otherwise give a file.")
     if not path.is_file():

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from minivlm.errors import EvaluationError
-from minivlm.files import parse_json
+from minivlm.files import lines_of, parse_json
 
 FORMS = "a JSON list of ids, one id a line, captions with image_id, or a question file of POPE"
 KEYS = ("image_id", "image")
@@ -16,7 +16,7 @@ def read_ids(path: Path) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise EvaluationError(f"The list of ids '{path}' could not be read: {error}. Expected is {FORMS}.") from error
     whole = parsed(text)
-    entries = whole if isinstance(whole, list) else [parsed(line.strip()) for line in text.splitlines() if line.strip()]
+    entries = whole if isinstance(whole, list) else [parsed(line) for line in lines_of(text)]
     names = [name_in(entry, number, path) for number, entry in enumerate(entries, 1)]
     if not names:
         raise EvaluationError(f"The list of ids '{path}' is empty; expected is {FORMS}.")

@@ -9,7 +9,8 @@ import re
 
 from simplemma import lemmatize
 
-TOKEN = re.compile(r"\w+(?:(?:[-/]|['’]\w+-)\w+)*|[^\w\s]")  # one token each: snow-covered, bird's-eye (not a bird)
+TOKEN = re.compile(r"\w+(?:(?:-|['’]\w+-)\w+)*|[^\w\s]")  # one token each: snow-covered, bird's-eye (not a bird)
+ORIGINAL_TOKEN = re.compile(r"\w+(?:(?:[-/]|['’]\w+-)\w+)*|[^\w\s]")  # to the original, cat/dog is one word, too
 VERBAL = re.compile(r"\w{2,}(?:ing|ed)")
 UNKNOWN_PLURALS = {  # of objects that simplemma does not know; the last one only in releases before 2.0
     "calves": "calf",

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Protocol
 
 from minivlm.errors import EvaluationError
-from minivlm.evaluation.lemmas import TOKEN, VERBAL, lemma, words
-from minivlm.files import digest
+from minivlm.evaluation.lemmas import ORIGINAL_TOKEN, TOKEN, VERBAL, lemma, words
+from minivlm.files import digest, path_of
 
-RULES = 1  # increase it with every change of a rule, here or in lemmas.py: scores by different rules do not compare
+RULES = {False: 2, True: 1}  # by `faithful`: increase it with every change of a rule, since scores do not compare then
 SURROGATES = re.compile("[\ud800-\udfff]")  # halves of a character, from programs that cut texts in UTF-16
 OWN_LIST = Path(__file__).with_name("coco_objects.txt")
 ANIMALS = ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe")
@@ -84,8 +84,8 @@ class Lexicon:
 
     These are: WordNet has men as a lemma of its own and reduces vases to vas; the tagger calls the parking of "a row of
     parking meters" a verb; an entry behind two blanks, such as cheesecake, is never matched. The original also matches
-    verbs: "skiing" counts as skis and "seated" as a chair. To it, orange is a fruit even as a colour, and a
-    "teddy-bear" is no object.
+    verbs: "skiing" counts as skis and "seated" as a chair. To it, orange is a fruit even as a colour, a "teddy-bear" is
+    no object, and in "cat/dog", "_bus_" and "traffic_light" there is none.
     """
 
     name: str
@@ -95,7 +95,7 @@ class Lexicon:
     @classmethod
     def from_file(cls, path: str | Path) -> "Lexicon":
         """Read the original program's list, or one in its format; a `faithful` lexicon. Errors: see `read_list`."""
-        return cls(Path(path).name, read_list(Path(path).expanduser()), faithful=True)
+        return cls(Path(path).name, read_list(path_of(path, EvaluationError)), faithful=True)
 
     @cached_property
     def objects(self) -> tuple[str, ...]:
@@ -115,7 +115,7 @@ class Lexicon:
     @property
     def fingerprint(self) -> str:
         """A digest of the list, the rules and the version of simplemma."""
-        return digest([sorted(self.names.items()), self.faithful, RULES, version("simplemma")])
+        return digest([sorted(self.names.items()), self.faithful, RULES[self.faithful], version("simplemma")])
 
     def mentions(self, text: str) -> tuple[Mention, ...]:
         """Every mention of an object in `text`, in order, with repeats."""
@@ -126,7 +126,8 @@ class Lexicon:
 
     def _lemmas(self, text: str) -> list[Token]:
         """The tokens of a text, each with its lemma."""
-        matches = list(TOKEN.finditer(text))
+        rule, text = (ORIGINAL_TOKEN, text) if self.faithful else (TOKEN, text.replace("_", " "))
+        matches = list(rule.finditer(text))
         lower = ["", "", *(match[0].lower() for match in matches), ""]
         lemmas = [self._lemma(lower[place : place + 4]) for place in range(len(matches))]
         return [Token(lemma, *match.span()) for lemma, match in zip(lemmas, matches, strict=True)]
@@ -156,7 +157,7 @@ class Lexicon:
 def read_list(path: Path) -> dict[str, str]:
     """Word or phrase -> object, from a word list. Raises `EvaluationError` if the file is not one."""
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
+        lines = re.split(r"\r\n|\r|\n", path.read_text("utf-8-sig"))  # not at U+2028 and the like
     except (OSError, ValueError) as error:
         raise EvaluationError(f"The word list '{path}' could not be read: {error}.") from error
     names: dict[str, str] = {}

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from minivlm.errors import EvaluationError
-from minivlm.files import parse_json
+from minivlm.files import one_line, parse_json, path_of
 
 PICKLE = b"\x80"  # how a pickle begins; no text in UTF-8 does
 
 
 def read_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The number of each line, from 1, and its JSON object; empty lines are skipped. Raises `EvaluationError`."""
-    path = Path(path).expanduser()
+    path = path_of(path, EvaluationError)
     for number, line in enumerate(read_bytes(path).splitlines(), 1):
         if line.strip():
             where = f"'{path}', line {number}"
@@ -25,7 +25,7 @@ def read_entries(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
     Which of the two it is, is decided by the content, not by the file's name. Raises `EvaluationError`.
     """
-    path = Path(path).expanduser()
+    path = path_of(path, EvaluationError)
     if not read_bytes(path).lstrip().startswith(b"["):
         yield from ((f"'{path}', line {number}", entry) for number, entry in read_lines(path))
         return
@@ -36,7 +36,7 @@ def read_entries(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def read_json(path: str | Path) -> Any:
     """The value in a JSON file. Raises `EvaluationError` if it cannot be read."""
-    path = Path(path).expanduser()
+    path = path_of(path, EvaluationError)
     return parsed(read_bytes(path), f"'{path}'")
 
 
@@ -58,7 +58,9 @@ def parsed(data: bytes, where: str) -> Any:
     try:
         return parse_json(data)
     except ValueError as error:
-        raise EvaluationError(f"{where}: this is no JSON in UTF-8 ({error}).") from error
+        kinds = {"UnicodeDecodeError": "this is no text in UTF-8", "JSONDecodeError": "this is no JSON"}
+        what = kinds.get(type(error).__name__, "this JSON is not read")
+        raise EvaluationError(f"{where}: {what}: {one_line(error)}.") from error
 
 
 def require_object(value: Any, where: str) -> dict[str, Any]:

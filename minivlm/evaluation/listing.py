@@ -7,6 +7,7 @@ Pictures are read from the folder of the file, or from the folder that is given.
 object that it does not ask about is in the picture, so it can be used for POPE but not to judge captions.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -18,6 +19,9 @@ from minivlm.evaluation.lines import read_lines
 from minivlm.evaluation.pictures import inside
 from minivlm.evaluation.pope import SPLITS, PopeQuestion, read_questions
 from minivlm.evaluation.truth import checked
+from minivlm.files import listed
+
+FIELDS = ("image", "id", "objects")  # of a picture and its objects
 
 EXPECTED = 'lines such as {"image": "cat.jpg", "objects": ["cat"]}, or a question file of POPE'
 
@@ -49,6 +53,7 @@ def objects_of_pictures(path: Path, lexicon: Words) -> Listing:
     """Read JSON lines with a picture and its objects; images are in the order of the lines."""
     files: dict[str, str] = {}
     truth: dict[str, frozenset[str]] = {}
+    further: set[str] = set()
     for number, line in read_lines(path):
         where = f"'{path}', line {number}"
         file = inside(line.get("image"), where)
@@ -57,7 +62,12 @@ def objects_of_pictures(path: Path, lexicon: Words) -> Listing:
             raise EvaluationError(f"{where}: the id must be a text or a whole number, found {image!r}.")
         if str(image) in files:
             raise EvaluationError(f"{where}: the id {str(image)!r} occurs twice. Give each line an id of its own.")
+        further |= set(line) - {*FIELDS}
         files[str(image)], truth[str(image)] = file, checked(line.get("objects"), lexicon, where)
+    if further:
+        warnings.warn(
+            f"'{path}' has {listed(sorted(further))}, which is not read: {', '.join(FIELDS)} are.", stacklevel=2
+        )
     return Listing(files, truth)
 
 

@@ -24,6 +24,7 @@ from minivlm.inference.generate import Generation
 from minivlm.inference.load import LOADING, load, own_device
 from minivlm.inference.vlm import VLM
 from minivlm.inputs.prompt import IMAGE, Turn
+from minivlm.inputs.written_prompts import PLACE, with_places
 from minivlm.model import CLVA, EAH, Mitigation
 
 LONGEST = 1024  # tokens of an answer where the task does not say; the default of lmms-eval's own LLaVA
@@ -227,10 +228,14 @@ def conversation(messages: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list
 
 
 def question(parts: Sequence[tuple[str, Any]]) -> Turn:
-    """A turn from (kind, value) parts. Leading pictures get a line each, as in LLaVA's prompts; others stay inline."""
+    """A turn from (kind, value) parts. Leading pictures get a line each, as in LLaVA's prompts; others stay inline, as
+    do those whose places the text itself names by `<image>`.
+    """
     kinds = [kind for kind, _ in parts]
     if kinds == sorted(kinds):  # "image" before "text"
-        return Turn("\n".join(value for kind, value in parts if kind == "text"), images=kinds.count("image"))
+        text, pictures = "\n".join(value for kind, value in parts if kind == "text"), kinds.count("image")
+        turn = Turn(text, images=pictures)
+        return with_places(turn) if pictures and text.count(PLACE) == pictures else turn
     return Turn([IMAGE if kind == "image" else value for kind, value in parts])
 
 

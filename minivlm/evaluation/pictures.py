@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from minivlm.errors import EvaluationError, ImageError
+from minivlm.files import path_of
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def size(path: Path) -> int | None:
 
 def require_folder(path: str | Path, why: str) -> Path:
     """`path` as an existing folder. Raises `EvaluationError` for any other; `why` ends its message."""
-    folder = Path(path).expanduser()
+    folder = path_of(path, EvaluationError)
     if not folder.is_dir():
         raise EvaluationError(f"There is no folder '{folder}'{' but a file' if folder.exists() else ''}. {why}")
     return folder

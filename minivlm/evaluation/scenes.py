@@ -45,7 +45,7 @@ class SceneWords:
 
     def mentions(self, text: str) -> tuple[Mention, ...]:
         """Every mention of an object in `text`, in order, with repeats."""
-        return tuple(Mention(FORMS[match[0].lower()], *match.span()) for match in FORM.finditer(text))
+        return tuple(Mention(FORMS[match[0].lower()], *match.span()) for match in FORM.finditer(text.replace("_", " ")))
 
 
 @dataclass(frozen=True)

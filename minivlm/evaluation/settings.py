@@ -17,6 +17,8 @@ CONTROLS = ("eah-random-head", "clva-random-anchor", "clva-shuffled-anchor", "cl
 BENCHED = (*METHODS, "trace")  # what the bench compares: a trace is not a method, but it has a cost too
 GROUPS = {"methods": METHODS, "controls": CONTROLS, "all": METHODS + CONTROLS}
 
+MOST_LAYERS = 10_000  # more than any decoder has
+
 Method = TypeVar("Method")
 
 
@@ -27,13 +29,15 @@ class UsageError(Exception):
 def method(kind: type[Method], text: str) -> Method:
     """The settings of EAH or CLVA in `text`, such as "layer=2,head=random"; each is converted to its field's type.
 
-    Raises `UsageError` for an unknown setting or an impossible value.
+    Raises `UsageError` for an unknown setting, one that is given twice, or an impossible value.
     """
     known = get_type_hints(kind)
     given = {}
     for setting in re.split(r",(?=\s*[\w-]+=)", text) if text else ():  # "deep_layers=6,7,omega=0.5" is two settings
         name, _, value = setting.partition("=")
         name = name.strip().replace("-", "_")
+        if name in given:
+            raise UsageError(f"{kind.__name__}.{name} is given twice, in {text!r}: which one is meant?")
         if name not in known:
             raise UsageError(f"{kind.__name__} has no setting {name!r}; it has {', '.join(known)}.")
         given[name] = value_of(known[name], value.strip(), f"{kind.__name__}.{name}")
@@ -53,9 +57,12 @@ def value_of(hint: Any, text: str, name: str) -> Any:
 
 
 def layers(text: str) -> tuple[int, ...]:
-    """The layers in `6-7` or `3,5-6`, as (6, 7) or (3, 5, 6). Raises ValueError for anything else."""
-    spans = [span.partition("-") for span in text.split(",")]
-    return tuple(layer for first, _, last in spans for layer in range(int(first), int(last or first) + 1))
+    """The layers in `6-7` or `3,5-6`, as (6, 7) or (3, 5, 6). Raises ValueError for anything else, such as `7-6`."""
+    parts = [span.partition("-") for span in text.split(",")]
+    spans = [(int(first), int(last or first)) for first, _, last in parts]
+    if any(not first <= last < MOST_LAYERS for first, last in spans):
+        raise ValueError(text)
+    return tuple(layer for first, last in spans for layer in range(first, last + 1))
 
 
 SWITCH = {"on": True, "yes": True, "true": True, "off": False, "no": False, "false": False}

@@ -44,15 +44,15 @@ def coco_objects(instances: str | Path, captions: str | Path | None, lexicon: Wo
     """
     objects: dict[str, set[str]] = {}
     content = read_json(instances)
-    categories = {
-        number: category(name, lexicon, f"'{instances}'")
-        for number, name in fields(content, "categories", "id", "name", instances)
-    }
+    names = dict(fields(content, "categories", "id", "name", instances))
+    categories: dict[int, str] = {}  # of those that are in a picture: others need be in no word list
     for image, number in fields(content, "annotations", "image_id", "category_id", instances):
-        if number not in categories:
+        if number not in names:
             raise EvaluationError(
                 f"'{instances}': category {number} of an annotation is not in its list of categories."
             )
+        if number not in categories:
+            categories[number] = category(names[number], lexicon, f"'{instances}'")
         objects.setdefault(str(image), set()).add(categories[number])
     if captions is not None:
         for image, text in fields(read_json(captions), "annotations", "image_id", "caption", captions):

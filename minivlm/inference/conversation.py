@@ -9,7 +9,7 @@ from minivlm.errors import GenerationError
 from minivlm.inference.decode import whole_columns
 from minivlm.inference.generate import Generation, new_cache
 from minivlm.inference.vlm import VLM, Answer, as_pictures
-from minivlm.inputs.prompt import Turn, pad_batch
+from minivlm.inputs.prompt import Turn, as_turns, pad_batch
 from minivlm.model import Mitigation
 
 ROOM = 1024  # tokens that fit into the first cache of a conversation
@@ -40,7 +40,9 @@ class Conversation:
         settings = Generation(**generation)
         if not settings.cache:
             raise GenerationError("A conversation lives by its cache. To do without, ask the VLM with all turns.")
-        prompt = self.vlm.prompt([*self.turns, Turn(text)], len(self.pictures))
+        first = not self.turns
+        *earlier, turn = as_turns(text, len(self.pictures) if first else 0) if isinstance(text, str) else [Turn(text)]
+        prompt = self.vlm.prompt([*self.turns, *earlier, turn], len(self.pictures))
         inputs = self.vlm.inputs(pad_batch([prompt], self.vlm.tokenizer.pad), None, self._features)
         self._make_room(len(prompt.tokens) + settings.max_new_tokens)
         mitigation = Mitigation.of(mitigation)
@@ -51,7 +53,7 @@ class Conversation:
         if mitigation.empty:
             self._cached = [*prompt.tokens, *answer.tokens][: self._cache.length]
         cut = answer.finish == "stop" and answer.tokens[-1] not in self.vlm.tokenizer.stops  # by a stop text
-        self.turns.append(Turn(text, answer=answer.text if cut else list(answer.tokens)))
+        self.turns += [*earlier, replace(turn, answer=answer.text if cut else list(answer.tokens))]
         return answer
 
     def _make_room(self, tokens: int) -> None:

@@ -1,6 +1,6 @@
 """From a prompt to new tokens: prefill, then one token per step, greedy or sampled."""
 
-import math
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from minivlm.errors import GenerationError
+from minivlm.errors import A_SEED, GenerationError, is_seed
+from minivlm.files import shown
 from minivlm.inference.decode import DecodeSession, Forwards, changes_by_step, whole_columns
 from minivlm.inference.effect import Effect
 from minivlm.model import NO_MITIGATION, KVCache, Llava, Mitigation, Output
@@ -38,22 +39,28 @@ class Generation:
             ("temperature", is_number(self.temperature) and self.temperature >= 0, "a number of at least 0"),
             ("top_k", self.top_k is None or is_count(self.top_k), "a whole number of at least 1, or None"),
             ("top_p", is_number(self.top_p) and 0 < self.top_p <= 1, "above 0 and at most 1"),
-            ("seed", self.seed is None or is_count(self.seed, 0), "a whole number of at least 0, or None"),
+            ("seed", self.seed is None or is_seed(self.seed), f"{A_SEED}, or None"),
             ("compile", self.compile in COMPILE, f"one of {', '.join(COMPILE)}"),
             ("compile", self.cache or self.compile != "on", "'off' or 'auto' without a cache: there is no such step"),
             ("stop", all(isinstance(text, str) and text for text in self.stop), "texts that are not empty"),
         )
         for name, holds, rule in checks:
             if not holds:
-                raise GenerationError(f"{name} must be {rule}, found {getattr(self, name)!r}.")
+                raise GenerationError(f"{name} must be {rule}, found {shown(getattr(self, name))}.")
+        if self.temperature == 0 and (self.top_k is not None or self.top_p != 1):
+            warnings.warn(
+                "top_k and top_p are not used: with a temperature of 0 nothing is sampled and the likeliest token is "
+                "taken. Give a temperature above 0, too.",
+                stacklevel=4,
+            )
 
 
-def is_count(value: object, least: int = 1) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 GREEDY = Generation()
@@ -244,7 +251,8 @@ def chosen_from(logits: Tensor, settings: Generation, generators: list[Generator
     if settings.temperature == 0:
         return logits.argmax(dim=-1)
     logits = logits - logits.amax(dim=-1, keepdim=True)  # so that a very small temperature does not give infinities
-    logits = logits / max(settings.temperature, torch.finfo(logits.dtype).tiny)
+    number = torch.finfo(logits.dtype)
+    logits = logits / min(max(settings.temperature, number.tiny), number.max)  # by infinity, -inf would be NaN
     logits = keep_top_p(keep_top_k(logits, settings.top_k), settings.top_p)
     # argmax(p / Exp(1)) samples from p, and needs no host sync.
     noise = torch.stack(
@@ -271,4 +279,5 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     ordered, order = logits.sort(dim=-1, descending=True)
     share = ordered.softmax(dim=-1)
     needless = share.cumsum(dim=-1) - share >= p  # the more likely tokens reach p without this one
+    needless[:, 0] = False  # the likeliest stays, even for a p that a float32 takes for 0
     return logits.masked_fill(needless.scatter(-1, order, needless), float("-inf"))

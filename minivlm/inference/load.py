@@ -107,19 +107,38 @@ def read_tokenizer(folder: Path, config: LlavaConfig, template: str) -> Tokenize
 
 def read_preprocessing(folder: Path, tower: VisionConfig, mode: str | None) -> ImagePreprocessing:
     """The image preprocessing of a checkpoint folder; without a preprocessor file, CLIP's own."""
-    for name in ("preprocessor_config.json", "processor_config.json"):
-        if (folder / name).is_file():
-            settings = read_json_file(folder / name)
-            if name.startswith("pre") or "image_processor" in settings:
-                mode = mode or default_mode(settings, read_json_file(folder / "config.json"))
-                return for_tower(ImagePreprocessing.from_config(settings, mode=mode), tower, folder / name)
-    mode = mode or default_mode({}, read_json_file(folder / "config.json"))
+    config = read_json_file(folder / "config.json")
+    if (found := image_processor(folder)) is not None:
+        file, settings = found
+        mode = default_mode(settings, config) if mode is None else mode
+        return for_tower(ImagePreprocessing.from_config(settings, mode=mode), tower, file)
+    mode = default_mode({}, config) if mode is None else mode
     if tower.class_token:
         return ImagePreprocessing(size=tower.image_size, mode=mode, patch=tower.patch_size)
     raise ConfigError(
         f"{folder} has no preprocessor_config.json, and towers of SigLIP are trained with several. "
         "Copy the one of the same model."
     )
+
+
+def image_processor(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The file that says how pictures are prepared, and its settings; None if there is none.
+
+    An `image_processor` in processor_config.json comes before preprocessor_config.json, as in transformers; a warning
+    says so where the two differ.
+    """
+    old, new = folder / "preprocessor_config.json", folder / "processor_config.json"
+    former = read_json_file(old) if old.is_file() else None
+    settings = read_json_file(new).get("image_processor") if new.is_file() else None
+    if settings is None:
+        return None if former is None else (old, former)
+    if former is not None and former != settings:
+        warnings.warn(
+            f"{old} is not read: processor_config.json beside it has another image_processor, which comes first, as in "
+            "transformers.",
+            stacklevel=4,
+        )
+    return new, {"image_processor": settings}
 
 
 def for_tower(preprocessing: ImagePreprocessing, tower: VisionConfig, file: Path) -> ImagePreprocessing:

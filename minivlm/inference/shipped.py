@@ -5,6 +5,7 @@ from pathlib import Path
 from minivlm.checkpoints.download import HUB_NAME, find_in_cache
 from minivlm.checkpoints.known import hub_name
 from minivlm.errors import CheckpointError, ConfigError
+from minivlm.files import path_of
 
 TINY = "tiny"  # the model that is loaded if none is named
 HEALTHY, PLANTED = "healthy-reader", "planted-drift"  # a positive control for CLVA, see `planted_drift`
@@ -38,7 +39,7 @@ def is_shipped(name: str | Path | None) -> bool:
 
 def refuse_revision_here(name: str | Path | None, revision: str | None) -> None:
     """Raise `ConfigError` for a `revision` of a model that has none: one that comes with minivlm, or a folder."""
-    if revision is not None and (is_shipped(name) or Path(str(name)).expanduser().exists()):
+    if revision is not None and (is_shipped(name) or path_of(str(name)).exists()):
         raise ConfigError(
             f"revision must be left out for {name or 'the shipped model'}, found {revision!r}: only a name on the hub "
             "has revisions."
@@ -53,7 +54,7 @@ def folder_here(name: str, revision: str | None = None) -> Path:
     refuse_revision_here(name, revision)
     if is_shipped(name):
         return shipped_model(name)
-    folder = Path(name).expanduser()
+    folder = path_of(name)
     if folder.exists() or not HUB_NAME.fullmatch(hub_name(name)):
         return folder
     if (cached := find_in_cache(name, revision)) is None:

@@ -183,7 +183,7 @@ class VLM:
     def prompt(self, text: Any, num_images: int = 0) -> Prompt:
         """Tokens and spans of a question, or of a list of `Turn`s whose last has no answer yet."""
         return build_prompt(
-            as_turns(text),
+            as_turns(text, num_images),
             tokenizer=self.tokenizer,
             template=self.template,
             num_image_tokens=self.model.config.num_image_tokens,

@@ -10,6 +10,7 @@ There are three ways to make a square of a picture, and they decide what the mod
 names its preprocessing (`ImagePreprocessing.describe`).
 """
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ import torch
 from PIL import Image
 
 from minivlm.errors import ConfigError, ImageError
+from minivlm.files import printable
 from minivlm.inputs.pictures import load_image
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+SIGLIP_MEAN = SIGLIP_STD = (0.5, 0.5, 0.5)  # of its processor, where a file names none
 MODES = ("crop", "pad", "stretch")
 LARGEST_NUMBER = 1e30  # fits into float32; inf, nan and integers too long for a float are not below it
 MOST_PIXELS = 100_000_000  # of a scaled or padded picture; only extremely long and thin ones have more
@@ -79,9 +82,9 @@ class ImagePreprocessing:
         refuse_unknown(settings)
         return cls(
             size=square_size(settings),
-            mean=channels(settings, "image_mean", CLIP_MEAN),
-            std=channels(settings, "image_std", CLIP_STD),
-            mode=mode or default_mode(settings, {}),
+            mean=channels(settings, "image_mean", SIGLIP_MEAN if is_siglip(settings) else CLIP_MEAN),
+            std=channels(settings, "image_std", SIGLIP_STD if is_siglip(settings) else CLIP_STD),
+            mode=default_mode(settings, {}) if mode is None else mode,
         )
 
     @property
@@ -108,34 +111,56 @@ class ImagePreprocessing:
 def default_mode(preprocessor: Settings, model_config: Settings) -> str:
     """The mode for a checkpoint whose user did not choose. The arguments are the JSON of its files.
 
-    1. `do_pad: true` or an `image_aspect_ratio` in either file decides.
-    2. LLaVA-1.5 weights get `pad`, although the hub's preprocessor file says crop: they were trained with padded
+    1. `do_pad: true` decides, except for processors of CLIP and SigLIP, which do not read it; or an
+       `image_aspect_ratio` in either file.
+    2. `stretch` for SigLIP's processor, and for any whose `size` has a height and a width.
+    3. LLaVA-1.5 weights get `pad`, although the hub's preprocessor file says crop: they were trained with padded
        pictures (`image_aspect_ratio: pad` in liuhaotian/llava-v1.5-7b), and the papers evaluate them so. They are
        recognised by their language model, Vicuna 1.5.
-    3. `stretch` for SigLIP's processor, and for any whose `size` has a height and a width.
     4. Otherwise `crop`, as in CLIP.
 
-    Raises `ConfigError` for another `image_aspect_ratio`.
+    Raises `ConfigError` for another `image_aspect_ratio`, and where the file makes no square: no crop, and one side.
     """
     settings = image_settings(preprocessor)
     ratio = settings.get("image_aspect_ratio") or model_config.get("image_aspect_ratio")
-    if settings.get("do_pad") is True or ratio == "pad":
+    if (settings.get("do_pad") is True and not of_a_tower(settings)) or ratio == "pad":
         return "pad"
     if ratio not in (None, "square"):
         raise ConfigError(f"image_aspect_ratio {ratio!r} is not implemented (pad and square are).")
+    if stretches(settings):
+        return "stretch"
     text_config = model_config.get("text_config")
     base = text_config.get("_name_or_path") if isinstance(text_config, dict) else None
     is_llava_1_5 = isinstance(base, str) and re.search(r"vicuna.*v1\.5", base, re.IGNORECASE)
     if is_llava_1_5 and ratio is None:
         return "pad"
-    return "stretch" if stretches(settings) else "crop"
+    if not settings.get("do_center_crop", True):
+        raise ConfigError(
+            f"The preprocessor file scales pictures by their short side (size {settings.get('size')!r}) and crops none "
+            "(do_center_crop: false), so they are no squares, which this model needs. Correct the file, or choose an "
+            f"image_mode: {', '.join(MODES)}."
+        )
+    return "crop"
 
 
 def stretches(settings: Settings) -> bool:
     """Whether an image processor scales both sides to the square: SigLIP's does, and any that is told both sides."""
-    kind = settings.get("image_processor_type", settings.get("feature_extractor_type"))
-    both = len(edge_lengths(settings.get("size"))) == 2
-    return both or (isinstance(kind, str) and kind.startswith("Siglip"))
+    return len(edge_lengths(settings.get("size"))) == 2 or is_siglip(settings)
+
+
+def is_siglip(settings: Settings) -> bool:
+    """Whether the image processor is SigLIP's."""
+    return str(kind_of(settings)).startswith("Siglip")
+
+
+def of_a_tower(settings: Settings) -> bool:
+    """Whether the image processor is one of CLIP or SigLIP, which pad nothing, and not LLaVA's own."""
+    return str(kind_of(settings)).startswith(("CLIP", "Siglip"))
+
+
+def kind_of(settings: Settings) -> Any:
+    """What the file calls its image processor; None if it does not."""
+    return settings.get("image_processor_type", settings.get("feature_extractor_type"))
 
 
 def to_pixels(image: Image.Image, preprocessing: ImagePreprocessing) -> torch.Tensor:
@@ -199,7 +224,7 @@ def image_settings(preprocessor: Settings) -> Settings:
 
 def refuse_unknown(settings: Settings) -> None:
     """Raise `ConfigError` if the file asks for a step that `to_pixels` does in another way, or not at all."""
-    kind = settings.get("image_processor_type", settings.get("feature_extractor_type"))
+    kind = kind_of(settings)
     if kind is not None and not (isinstance(kind, str) and PROCESSORS.fullmatch(kind)):
         raise ConfigError(
             f"The image processor {kind!r} is not implemented; CLIPImageProcessor, LlavaImageProcessor and "
@@ -207,14 +232,17 @@ def refuse_unknown(settings: Settings) -> None:
             "Models that cut a picture into tiles (LLaVA-NeXT) are not supported."
         )
     size = settings.get("size")
-    if isinstance(kind, str) and kind.startswith("Siglip") and isinstance(size, dict) and "shortest_edge" in size:
+    if is_siglip(settings) and (not isinstance(size, dict) or "shortest_edge" in size):
         raise ConfigError(
             f"size {size!r} does not fit {kind}, which scales both sides: expected a height and a width, such as "
             '{"height": 384, "width": 384}. Take the preprocessor file of the same model, or correct it.'
         )
     for switch in ("do_resize", "do_rescale", "do_normalize"):
-        if settings.get(switch, True) is False:
-            raise ConfigError(f"{switch}: false in the preprocessor file is not implemented; true was expected.")
+        if (value := settings.get(switch, True)) is not True:
+            raise ConfigError(
+                f"{switch}: {printable(json.dumps(value))} in the preprocessor file is not implemented; true was "
+                "expected."
+            )
     if settings.get("resample") not in (None, int(Image.Resampling.BICUBIC)):
         raise ConfigError(f"resample {settings['resample']!r} is not implemented; 3 (bicubic) was expected.")
     factor = settings.get("rescale_factor")
@@ -234,12 +262,20 @@ def square_size(settings: Settings) -> int:
 
 
 def edge_lengths(size: Any) -> list[Any]:
-    """The lengths in `{"shortest_edge": n}`, `{"height": n, "width": n}` or `n`."""
+    """The lengths in `{"shortest_edge": n}`, `{"height": n, "width": n}` or `n`. Raises `ConfigError` for further ones,
+    such as a `longest_edge`: a limit that this preprocessing does not have.
+    """
     if not isinstance(size, dict):
         return [size]
-    if "shortest_edge" in size:
-        return [size["shortest_edge"]]
-    return [size.get("height"), size.get("width")]
+    named = {name: length for name, length in size.items() if length is not None}
+    if "shortest_edge" in named and len(named) == 1:
+        return [named["shortest_edge"]]
+    if further := set(named) - {"height", "width"}:
+        raise ConfigError(
+            f"size {size!r} is not implemented ({', '.join(sorted(map(str, further)))}); expected a shortest_edge "
+            "alone, or a height and a width."
+        )
+    return [named.get("height"), named.get("width")]
 
 
 def channels(settings: Settings, name: str, default: Channels) -> Channels:

@@ -6,7 +6,8 @@ in this field, and their decoders have had security holes. What is decided here,
 * EXIF orientation is honoured, as in transformers' `load_image`. The original LLaVA code ignores it: `upright=False`.
 * Transparency is dropped by `convert("RGB")`, as the original LLaVA code and transformers' `load_image` do, so that
   transparent pixels show their stored colour. `background=(255, 255, 255)` puts the picture on a colour instead.
-* 16 bits are scaled to 8 (Pillow alone would clip them to white). An embedded colour profile is ignored, as everywhere.
+* 16 bits are scaled to 8 (Pillow alone would clip them to white). Pillow's 32-bit mode I does not say how many bits
+  it holds: 8, 12 or 16, by its largest value, with a warning. An embedded colour profile is ignored, as everywhere.
 * Of an animation the first frame is read, with a warning.
 """
 
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from minivlm.errors import ImageError
+from minivlm.errors import ImageError, brief
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
@@ -53,7 +54,7 @@ def load_image(source: Any, *, upright: bool = True, background: Colour | None =
 def description_of(source: Any) -> str:
     """The picture in the words of error messages."""
     if isinstance(source, (str, os.PathLike)):
-        return repr(os.fspath(source))
+        return brief(os.fspath(source), 200)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return f"the picture given as {memoryview(source).nbytes} bytes"
     if isinstance(source, (np.ndarray, torch.Tensor)):
@@ -79,7 +80,8 @@ def read_bytes(path: str | os.PathLike, name: str) -> bytes:
     except FileNotFoundError as error:
         raise ImageError(f"{name} does not exist. Check the path; it is read relative to {Path.cwd()}.") from error
     except (OSError, ValueError) as error:  # no permission; a zero byte in the name
-        raise ImageError(f"{name} could not be read: {error}.") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"{name} could not be read: {reason}. Check the path and its rights.") from error
 
 
 def decode_picture(data: bytes, name: str) -> Image.Image:
@@ -123,17 +125,30 @@ def turn_upright(image: Image.Image, name: str) -> Image.Image:
 def to_rgb(image: Image.Image, name: str, background: Colour | None) -> Image.Image:
     if image.mode == "F" or image.mode.startswith("I"):  # floats, 16 and 32 bits
         array = np.asarray(image)
-        if array.dtype.kind in "iu" and array.min() >= 0 and array.max() < 2**16:
-            array = array.astype(np.uint16)  # Pillow's 32-bit mode often holds 16-bit pictures
-        image = from_array(array, name)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")  # first: otherwise Pillow warns of palettes with a list of alphas
-        if background is not None:
-            image = Image.alpha_composite(Image.new("RGBA", image.size, (*background, 255)), image)
+        image = from_array(array if array.dtype.kind == "f" else whole_numbers(array, name), name)
     try:
+        if image.has_transparency_data:
+            image = image.convert("RGBA")  # first: otherwise Pillow warns of palettes with a list of alphas
+            if background is not None:
+                image = Image.alpha_composite(Image.new("RGBA", image.size, (*background, 255)), image)
         return image.convert("RGB")
     except ValueError as error:
         raise ImageError(f"{name} cannot be converted from mode {image.mode} to RGB: {error}.") from error
+
+
+def whole_numbers(array: np.ndarray, name: str) -> np.ndarray:
+    """The numbers of Pillow's modes of 16 and 32 bits, as uint8 or uint16; others than these hold are left to fail.
+
+    Mode I, which is 32 bits wide, holds pictures of 8, 12 or 16 bits: the fewest that its largest value needs.
+    """
+    if array.dtype.itemsize == 2 or array.min() < 0 or array.max() >= 2**16:
+        return array if array.dtype.itemsize > 2 else array.astype(np.uint16)
+    largest = array.max()
+    if largest >= 2**12:
+        return array.astype(np.uint16)
+    bits = 8 if largest < 2**8 else 12
+    warnings.warn(f"{name} does not say how many bits it has: its largest value is {largest}, so {bits}.", stacklevel=4)
+    return array.astype(np.uint8) if bits == 8 else ((array * 255 + 2047) // 4095).astype(np.uint8)
 
 
 def channels_last(source: np.ndarray | torch.Tensor) -> np.ndarray:
@@ -160,6 +175,12 @@ def eight_bits(array: np.ndarray, name: str) -> np.ndarray:
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.uint16:
+        if 0 < array.max() < 2**12:
+            warnings.warn(
+                f"{name} has 16 bits and no value above {array.max()}: it is nearly black. If its numbers have fewer "
+                "bits, scale them, or give uint8.",
+                stacklevel=4,
+            )
         return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 / 255 = 257, rounded
     if array.dtype == bool:
         return array * np.uint8(255)

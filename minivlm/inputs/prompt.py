@@ -7,6 +7,7 @@ A picture is N copies of the image id, one for each vector that the projector ma
 without gaps, in order; a token that crosses a border belongs to the part that holds its last character.
 """
 
+import warnings
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,8 +17,10 @@ from typing import Any
 import torch
 
 from minivlm.errors import PromptError
+from minivlm.files import listed
 from minivlm.inputs.templates import IMAGE, TEMPLATES, Mark, Segment, Special, Template, Text, Tokens, Turn
 from minivlm.inputs.tokenizer import Tokenizer
+from minivlm.inputs.written_prompts import as_meant
 
 __all__ = [
     "IMAGE",
@@ -69,10 +72,16 @@ class Batch:
     num_images: tuple[int, ...]
 
 
-def as_turns(text: Any) -> list[Turn]:
-    """A question (a string or pieces of one), a turn, or a list of turns, as a list of turns."""
+def as_turns(text: Any, num_images: int | None = None) -> list[Turn]:
+    """A question (a string or pieces of one), a turn, or a list of turns, as a list of turns.
+
+    `num_images`: the number of pictures that it is about. With it a string that is a whole prompt, or says where its
+    pictures belong, is taken as it was meant, see `written_prompts.as_meant`.
+    """
     if isinstance(text, Turn):
         return [text]
+    if isinstance(text, str) and num_images is not None:
+        return as_meant(text, num_images)
     whole = isinstance(text, (list, tuple)) and text and all(isinstance(turn, Turn) for turn in text)
     return list(text) if whole else [Turn(text)]
 
@@ -102,6 +111,7 @@ def build_prompt(
     """
     style = template_named(template)
     turns = [checked_answer(turn, tokenizer, style) for turn in with_images(turns, num_images)]
+    warn_of_specials(turns[-1], tokenizer)
     pieces = list(encode_segments(style.segments(turns), tokenizer, num_image_tokens))
     tokens = tuple(token for _, ids in pieces for token in ids)
     if context_length is not None and len(tokens) > context_length:
@@ -145,6 +155,16 @@ def template_named(template: str | Template) -> Template:
     if template not in TEMPLATES:
         raise PromptError(f"There is no template {template!r}; known are {', '.join(TEMPLATES)}.")
     return TEMPLATES[template]
+
+
+def warn_of_specials(turn: Turn, tokenizer: Tokenizer) -> None:
+    """Warn of names of special tokens in a question, which stay text."""
+    if names := tokenizer.specials_in("\n".join(piece for piece in turn.pieces if isinstance(piece, str))):
+        warnings.warn(
+            f"The question spells {listed(names)}, which only a template may place: in the prompt these are ordinary "
+            "letters.",
+            stacklevel=4,
+        )
 
 
 def with_images(turns: Sequence[Turn], num_images: int | None) -> list[Turn]:

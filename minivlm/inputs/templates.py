@@ -66,7 +66,7 @@ class Turn:
     question  a string, or pieces such as `["Left: ", IMAGE, " right: ", IMAGE, " Which is older?"]` to place pictures
     answer    None if the model is to give it; a string; or the token ids that it gave
     images    number of pictures; they come before a question that is a string, each on a line. "<image>" in a string
-              is text
+              is text here; in a question that is no Turn, but a string, it is a picture's place
     """
 
     question: str | Sequence[str | Mark]

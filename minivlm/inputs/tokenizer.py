@@ -1,7 +1,8 @@
 """Words <-> token ids, on a checkpoint's own `tokenizer.json`.
 
 Text is encoded by a copy of the tokenizer without special tokens, so that "</s>" or "<image>" typed by a user becomes
-ordinary letters. Special tokens enter a prompt only through a template.
+ordinary letters. Special tokens enter a prompt only through a template. Words that were added to the vocabulary and are
+not special stay one token, unless a template or the checkpoint's small files give their name a meaning.
 
 Only `tokenizer.json` is read, not `tokenizer.model` nor the name of a tokenizer class: for LLaVA-1.5 its ids are those
 of the original training (with a single space token before the newline after a picture), which some classes change.
@@ -17,10 +18,14 @@ from typing import Any
 import tokenizers
 
 from minivlm.errors import ConfigError, MinivlmError, PromptError
-from minivlm.files import read_json_file
+from minivlm.inputs.special_names import read_tokenizer_file, special_names
+from minivlm.inputs.templates import TEMPLATES
 
-MOST_BYTES = 64 * 2**20  # of a tokenizer.json; the largest in use have a few dozen million bytes
 SURROGATES = re.compile("[\ud800-\udfff]")  # halves of characters, which no encoding of text can hold
+NAMED = {
+    "<image>",
+    *(name for template in TEMPLATES.values() for name in template.specials),
+}  # reserved, special or not
 RAW_BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")  # how a tokenizer with byte fallback spells a byte
 
 
@@ -35,7 +40,8 @@ class Tokenizer:
     """
 
     def __init__(self, definition: dict, *, image_token_id: int, vocab_rows: int, names: dict[str, Any]) -> None:
-        """`definition` is a parsed tokenizer.json; `names` gives bos, eos, pad (text or id or None) and stops (ids)."""
+        """`definition` is a parsed tokenizer.json; `names` gives bos, eos, pad (text or id or None), stops (ids) and
+        reserved (the spellings of further tokens that no text may become)."""
         self._rust = build(definition)
         self._rows = vocab_rows
         self.image = image_token_id
@@ -49,21 +55,30 @@ class Tokenizer:
             )
         self.eos = self.stops[0]
         self.pad = self.eos if pad is None else pad
-        self._know_specials(definition)
+        self._know_specials(definition, names.get("reserved", set()))
         self._check_ids()
 
-    def _know_specials(self, definition: dict) -> None:
+    def _know_specials(self, definition: dict, reserved: set[str]) -> None:
         """Set the ids that text must never become (`reserved`), those that are not decoded, and the text encoders."""
         unknown = definition["model"].get("unk_token")  # the one special token that stands for text
         added = self._rust.get_added_tokens_decoder()
         own = set(distinct(self.image, self.bos, self.pad, *self.stops))
+        own |= {i for i, token in added.items() if token.content in reserved}
         self._added = frozenset(added)
         self._silent = own | {i for i, token in added.items() if token.special}
-        self.reserved = frozenset((own | set(added)) - {self._rust.token_to_id(unknown) if unknown else None})
-        plain = without_specials(definition, {token.content for token in added.values()} - {unknown})
+        words = {} if isinstance(definition["model"].get("vocab"), list) else dict(self._plain_words(own))
+        self.reserved = frozenset((own | set(added)) - {*words.values(), self._rust.token_to_id(unknown or "")})
+        self._names = {added[i].content for i in self.reserved & set(added)}
+        plain = without_specials(definition, self._names - {unknown}, words)
         later = prefix_never(plain)
         self._opening = build(plain)
         self._later = self._opening if later is plain else build(later)
+
+    def _plain_words(self, own: set[int]) -> Iterator[tuple[str, int]]:
+        """The words that were added to the vocabulary and mean nothing special, and their ids."""
+        for i, token in sorted(self._rust.get_added_tokens_decoder().items()):
+            if not token.special and i not in own and i < self._rows and token.content not in NAMED:
+                yield token.content, i
 
     @classmethod
     def from_folder(cls, folder: str | Path, *, image_token_id: int, vocab_rows: int) -> "Tokenizer":
@@ -79,7 +94,8 @@ class Tokenizer:
                 f"{folder} has no tokenizer.json{hint}. Copy it from the hub's conversion of the same model, "
                 "for LLaVA-1.5 from llava-hf/llava-1.5-7b-hf."
             )
-        definition, names = read_tokenizer_file(file), special_names(folder)
+        definition = read_tokenizer_file(file)
+        names = special_names(folder, definition)
         try:
             return cls(definition, image_token_id=image_token_id, vocab_rows=vocab_rows, names=names)
         except ConfigError as error:
@@ -104,6 +120,10 @@ class Tokenizer:
         if not self.reserved.isdisjoint(encoding.ids):
             raise PromptError(f"The text {text!r:.60} encodes to a special token, which only a template may place.")
         return encoding.ids, encoding.offsets
+
+    def specials_in(self, text: str) -> list[str]:
+        """The names of special tokens that `text` spells; `encode` makes ordinary letters of them."""
+        return sorted(name for name in self._names if name in text)
 
     def special(self, name: str) -> int:
         """The id of a special token that a template places. Raises `ConfigError` if there is none of this name."""
@@ -205,15 +225,18 @@ def build(definition: dict) -> tokenizers.Tokenizer:
         return tokenizers.Tokenizer.from_str(json.dumps(definition))
 
 
-def without_specials(definition: dict, words: set[str]) -> dict:
-    """The same tokenizer without special tokens, truncation and padding: it encodes plain text."""
+def without_specials(definition: dict, names: set[str], words: dict[str, int]) -> dict:
+    """The same tokenizer without special tokens (`names`), truncation and padding: it encodes plain text.
+
+    The added `words` stay, with their ids: they stand in the vocabulary, too, or the library would count them anew.
+    """
     model = dict(definition["model"])
     if isinstance(model.get("vocab"), dict):
-        model["vocab"] = {word: i for word, i in model["vocab"].items() if word not in words}
+        model["vocab"] = {word: i for word, i in model["vocab"].items() if word not in names} | words
     return {
         **definition,
         "model": model,
-        "added_tokens": [],
+        "added_tokens": [token for token in definition.get("added_tokens") or () if token["content"] in words],
         "post_processor": None,
         "truncation": None,
         "padding": None,
@@ -226,41 +249,6 @@ def prefix_never(definition: dict) -> dict:
     if isinstance(splitter, dict) and splitter.get("prepend_scheme") == "first":
         return {**definition, "pre_tokenizer": {**splitter, "prepend_scheme": "never"}}
     return definition
-
-
-def special_names(folder: Path) -> dict[str, Any]:
-    """bos, eos and pad by name (tokenizer files) or else by id (generation_config.json), and all stopping ids.
-
-    Where the tokenizer's files name other tokens but no bos, prompts start without one, as in transformers: Qwen's
-    generation_config.json has an id for it that no prompt contains.
-    """
-    config = read_optional(folder / "tokenizer_config.json")
-    names = {**read_optional(folder / "special_tokens_map.json"), **config}
-    ids = read_optional(folder / "generation_config.json")
-    stops = ids.get("eos_token_id")
-    stops = [i for i in (stops if isinstance(stops, list) else [stops]) if is_id(i)]
-    special: dict[str, Any] = {"stops": stops}
-    for name in ("bos", "eos", "pad"):
-        word = names.get(f"{name}_token")
-        word = word.get("content") if isinstance(word, dict) else word
-        unnamed = not names if name == "bos" else f"{name}_token" not in names or name == "pad"
-        fallback = ids.get(f"{name}_token_id") if unnamed else None
-        special[name] = word if isinstance(word, str) else fallback if is_id(fallback) else None
-    if config.get("add_bos_token") is False:
-        special["bos"] = None
-    return special
-
-
-def is_id(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def read_optional(file: Path) -> dict:
-    return read_tokenizer_file(file) if file.is_file() else {}
-
-
-def read_tokenizer_file(file: Path) -> dict:
-    return read_json_file(file, ConfigError, most=MOST_BYTES)
 
 
 @contextmanager

@@ -36,7 +36,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minivlm.errors import ConfigError, check_settings, is_positive, is_share
+from minivlm.errors import A_SEED, ConfigError, check_settings, is_positive, is_seed, is_share
 from minivlm.model.config import LlavaConfig
 from minivlm.model.layout import Layout
 from minivlm.model.redistribute import MOST_KAPPA, at_least_fp32, checked_layers, normalised, redistributed
@@ -74,7 +74,7 @@ class CLVA:
             ("kappa", is_positive(self.kappa, MOST_KAPPA), f"be above 0 and at most {MOST_KAPPA:g}"),
             ("keep", is_positive(self.keep, 1), "be above 0 and at most 1"),
             ("heads", is_positive(self.heads, 1), "be above 0 and at most 1"),
-            ("seed", type(self.seed) is int, "be a whole number"),
+            ("seed", is_seed(self.seed), f"be {A_SEED}"),
             ("gate", isinstance(self.gate, bool), "be True or False"),
             ("swapped", isinstance(self.swapped, bool), "be True or False"),
             ("anchor", self.anchor in ANCHORS, f"be one of {', '.join(ANCHORS)}"),

@@ -35,9 +35,8 @@ class VisionConfig:
     patch_bias: bool = False  # on the projection of the patches
 
     def __post_init__(self) -> None:
-        check_positive(
-            self, "hidden_size intermediate_size num_hidden_layers num_attention_heads image_size patch_size"
-        )
+        sizes = "hidden_size intermediate_size num_hidden_layers num_attention_heads image_size patch_size "
+        check_positive(self, sizes + "layer_norm_eps")
         heads, size = self.num_attention_heads, self.image_size
         rules = (
             ("hidden_size", self.hidden_size % heads == 0, f"be divisible by num_attention_heads {heads}"),

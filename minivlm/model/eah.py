@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minivlm.errors import ConfigError, check_settings, is_share
+from minivlm.errors import A_SEED, ConfigError, check_settings, is_seed, is_share
 from minivlm.model.config import LlavaConfig
 from minivlm.model.layout import Layout
 from minivlm.model.sinks import sinks_per_head, vision_sink_scores, vision_sinks
@@ -48,7 +48,7 @@ class EAH:
         rules = (
             ("layer", type(self.layer) is int and self.layer >= 0, "be a whole number from 0 (layers count from 0)"),
             ("threshold", share, "be a mean weight from 0 to below 1, or None"),
-            ("seed", type(self.seed) is int, "be a whole number"),
+            ("seed", is_seed(self.seed), f"be {A_SEED}"),
             ("head", self.head in HEADS, f"be one of {', '.join(HEADS)}"),
             ("decode", self.decode in DECODE, f"be one of {', '.join(DECODE)}"),
         )

@@ -138,4 +138,4 @@ FORM = re.compile(rf"\b({'|'.join(sorted(map(re.escape, FORMS), key=len, reverse
 
 def mentions(text: str) -> list[str]:
     """The objects named in a text, each once, in the order of their first mention; plurals count as their singular."""
-    return list(dict.fromkeys(FORMS[match.lower()] for match in FORM.findall(text)))
+    return list(dict.fromkeys(FORMS[match.lower()] for match in FORM.findall(text.replace("_", " "))))

@@ -1,0 +1,124 @@
+"""Which tokens of a checkpoint start a prompt, end an answer and fill a batch: what the small files beside
+tokenizer.json say.
+"""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from minivlm.errors import ConfigError
+from minivlm.files import listed, read_json_file, shown
+
+MOST_BYTES = 64 * 2**20  # of a tokenizer.json; the largest in use have a few dozen million bytes
+OTHERS = ("cls_token", "sep_token", "mask_token", "additional_special_tokens", "extra_special_tokens")
+
+
+def special_names(folder: Path, definition: dict[str, Any]) -> dict[str, Any]:
+    """bos, eos and pad by name (tokenizer files) or else by id (generation_config.json), all stopping ids (`stops`),
+    and the names of further tokens that no text may become (`reserved`).
+
+    Where the tokenizer's files name other tokens but no bos, prompts start without one, as in transformers: Qwen's
+    generation_config.json has an id for it that no prompt contains. `definition`: the content of tokenizer.json.
+    """
+    config = read_optional(folder / "tokenizer_config.json")
+    names = {**read_optional(folder / "special_tokens_map.json"), **config}
+    ids = generation_ids(folder)
+    stops = ids.get("eos_token_id")
+    stops = [i for i in (stops if isinstance(stops, list) else [stops]) if i is not None]
+    special: dict[str, Any] = {"stops": stops, "reserved": {word for name in OTHERS for word in words(names.get(name))}}
+    for name in ("bos", "eos", "pad"):
+        word = next(iter(words(names.get(f"{name}_token"))), None)
+        unnamed = not names if name == "bos" else f"{name}_token" not in names or name == "pad"
+        fallback = ids.get(f"{name}_token_id") if unnamed else None
+        special[name] = word if word is not None else fallback if is_id(fallback) else None
+    bos = special["bos"] if isinstance(special["bos"], str) else None
+    if not starts_prompts(bos, config, definition) and bos is not None:
+        special["bos"] = None
+    return special
+
+
+def generation_ids(folder: Path) -> dict[str, Any]:
+    """The special ids of generation_config.json; without that file those of config.json, as in transformers.
+
+    Raises `ConfigError` for what is no id.
+    """
+    file = folder / "generation_config.json"
+    if not file.is_file():
+        file = folder / "config.json"
+    config = read_optional(file)
+    text = config.get("text_config")
+    within = text if isinstance(text, dict) else {}
+    names = ("bos_token_id", "eos_token_id", "pad_token_id")
+    ids = {name: within.get(name) if config.get(name) is None else config[name] for name in names}
+    for name, value in ids.items():
+        one_or_more = value if isinstance(value, list) and name == "eos_token_id" else [value]
+        none = (None, -1) if name == "pad_token_id" else (None,)  # the first LLaMA's files say -1
+        if not all(one in none or is_id(one) for one in one_or_more):
+            raise ConfigError(f"{file}: {name} must be the id of a token, a whole number from 0, found {shown(value)}.")
+    return ids
+
+
+def starts_prompts(bos: str | None, config: dict[str, Any], definition: dict[str, Any]) -> bool:
+    """Whether the token named `bos` stands in front of prompts: as the post-processor of tokenizer.json does it, as in
+    transformers. Where there is none, as `add_bos_token` says, or else as LLaMA's class of tokenizers does it.
+    """
+    steps, said = definition.get("post_processor"), config.get("add_bos_token")
+    if steps is None:
+        kind = config.get("tokenizer_class")
+        usual = kind is None or "Llama" in str(kind)
+        if said is True and bos is not None and not usual:
+            warnings.warn(
+                f"tokenizer_config.json says add_bos_token: true, so prompts begin with {bos}; tokenizer.json has no "
+                "post_processor that puts it there, and transformers does not.",
+                stacklevel=2,
+            )
+        return bos is not None and (said is True or (said is not False and usual))
+    around = placed(steps)
+    if bos is not None and isinstance(said, bool) and said != (bos in around):
+        warnings.warn(
+            f"tokenizer_config.json says add_bos_token: {str(said).lower()}, but the post_processor of tokenizer.json "
+            f"{'puts' if bos in around else 'does not put'} {bos} before a text. It is done as there, as in "
+            "transformers.",
+            stacklevel=2,
+        )
+    if others := [name for name in around if name != bos]:
+        warnings.warn(
+            f"The post_processor of tokenizer.json puts {listed(others)} around a text. Prompts here have no special "
+            "tokens but those of their template, and a bos_token that tokenizer_config.json names.",
+            stacklevel=2,
+        )
+    return bos in around
+
+
+def placed(steps: Any) -> list[str]:
+    """The special tokens that the post-processor of a tokenizer.json, or one of its steps, puts around single texts."""
+    if not isinstance(steps, dict):
+        return []
+    pieces = [piece for piece in steps.get("single") or () if isinstance(piece, dict)]
+    own = [str(piece["SpecialToken"].get("id")) for piece in pieces if isinstance(piece.get("SpecialToken"), dict)]
+    return own + [name for step in steps.get("processors") or () for name in placed(step)]
+
+
+def words(value: Any) -> list[str]:
+    """The spellings of special tokens: of one, of a list of them, or of an object with them as values."""
+    if isinstance(value, dict) and "content" not in value:
+        return [word for one in value.values() for word in words(one)]
+    if isinstance(value, list):
+        return [word for one in value for word in words(one)]
+    word = value.get("content") if isinstance(value, dict) else value
+    return [word] if isinstance(word, str) else []
+
+
+def is_id(value: Any) -> bool:
+    """Whether a value from a file can be a token's id."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def read_optional(file: Path) -> dict[str, Any]:
+    """The object in a small file; an empty one if there is no such file."""
+    return read_tokenizer_file(file) if file.is_file() else {}
+
+
+def read_tokenizer_file(file: Path) -> dict[str, Any]:
+    """The object in a tokenizer's file. Raises `ConfigError` for anything else."""
+    return read_json_file(file, ConfigError, most=MOST_BYTES)
