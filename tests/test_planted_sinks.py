@@ -58,12 +58,14 @@ def test_a_flat_map_with_all_the_mass_loses_nothing_and_unseen_patches_do_not_co
     assert_close(collecting_loss(uneven, visible, rows), torch.tensor(expected))
 
 
+@pytest.mark.slow
 def test_the_two_models_differ_in_queries_and_keys_of_one_layer_alone(folder):
     healthy, planted = (loaded(folder, name).model.state_dict() for name in (HEALTHY_SINKS, PLANTED_SINKS))
     changed = {name for name, weights in healthy.items() if not torch.equal(weights, planted[name])}
     assert changed == {f"text.layers.{QUICK.layer}.self_attn.{part}_proj.weight" for part in "qk"}
 
 
+@pytest.mark.slow
 def test_the_dense_head_hands_on_nothing_in_both(folder):
     width = 32
     for name in (HEALTHY_SINKS, PLANTED_SINKS):
@@ -82,6 +84,7 @@ def test_the_layer_is_the_one_in_which_eah_acts_and_no_random_control_draws_the_
     assert recipe.dense_head not in drawn
 
 
+@pytest.mark.slow
 def test_the_command_trains_both_examines_them_and_writes_their_cards(trained):
     out, said = trained
     planted, healthy = str(out / PLANTED_SINKS), str(out / HEALTHY_SINKS)
