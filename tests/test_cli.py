@@ -675,6 +675,7 @@ def test_exam_measures_the_layers_and_draws_the_figures(tmp_path, capsys):
     assert set(found) >= set(known)
 
 
+@pytest.mark.slow
 def test_an_exam_of_two_scenes_says_what_decided_its_figures(checkpoint):
     figures = examine(load(checkpoint, device="cpu"), scenes=2)
     told = {name: figures[name] for name in ("model", "dtype", "device", "scenes")}

@@ -282,6 +282,7 @@ def test_demo_into_a_file_is_one_sentence(checkpoint, tmp_path, capsys):
 
 
 @pytest.mark.weights
+@pytest.mark.slow
 def test_demo_of_the_shipped_model_is_mostly_right(tmp_path, capsys):
     try:
         shipped_model()

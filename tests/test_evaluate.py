@@ -144,6 +144,7 @@ def test_the_first_images_of_the_data_are_taken_and_question_and_suffix_are_aske
 
 
 @pytest.mark.weights
+@pytest.mark.slow
 def test_both_tasks_by_one_command_land_in_the_models_card(evaluate, tmp_path):
     folder, run = tmp_path / "tiny", tmp_path / "run"
     shutil.copytree(shipped_model(), folder)

@@ -1,6 +1,8 @@
 """The positive control for EAH: where rows should look, what leads heads astray, and the gates."""
 
+import io
 import json
+from contextlib import redirect_stdout
 from math import log
 
 import pytest
@@ -12,22 +14,27 @@ from minivlm.cli import main as cli
 from minivlm.experiments import sinks_control
 from minivlm.experiments.conditions import eah_controls
 from minivlm.experiments.planted_card import plants
-from minivlm.inference.shipped import HEALTHY_SINKS, PLANTED_SINKS, shipped_model
+from minivlm.inference.shipped import HEALTHY_SINKS, PLANTED_SINKS
 from minivlm.model import EAH
-from minivlm.toyworld.world import TRAINING
 from minivlm.training.attention_lessons import blind_loss
-from minivlm.training.planted_sinks import collecting_loss, plant_sinks
+from minivlm.training.planted_sinks import collecting_loss
 from minivlm.training.recipe import SinksRecipe
 
 QUICK = SinksRecipe.quick()
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Both models, after a few steps of each stage."""
-    made = tmp_path_factory.mktemp("planted")
-    plant_sinks(made, shipped_model(), QUICK, TRAINING)
-    return made
+def trained(tmp_path_factory):
+    """The folder of both models, after a few steps of each stage, and what the command that trained them printed."""
+    made, said = tmp_path_factory.mktemp("planted") / "new", io.StringIO()
+    with redirect_stdout(said):
+        assert cli.main(["train", "planted-sinks", "--quick", "--out", str(made)]) == 0
+    return made, said.getvalue()
+
+
+@pytest.fixture
+def folder(trained):
+    return trained[0]
 
 
 def loaded(folder, name: str) -> minivlm.VLM:
@@ -51,12 +58,14 @@ def test_a_flat_map_with_all_the_mass_loses_nothing_and_unseen_patches_do_not_co
     assert_close(collecting_loss(uneven, visible, rows), torch.tensor(expected))
 
 
+@pytest.mark.slow
 def test_the_two_models_differ_in_queries_and_keys_of_one_layer_alone(folder):
     healthy, planted = (loaded(folder, name).model.state_dict() for name in (HEALTHY_SINKS, PLANTED_SINKS))
     changed = {name for name, weights in healthy.items() if not torch.equal(weights, planted[name])}
     assert changed == {f"text.layers.{QUICK.layer}.self_attn.{part}_proj.weight" for part in "qk"}
 
 
+@pytest.mark.slow
 def test_the_dense_head_hands_on_nothing_in_both(folder):
     width = 32
     for name in (HEALTHY_SINKS, PLANTED_SINKS):
@@ -75,11 +84,11 @@ def test_the_layer_is_the_one_in_which_eah_acts_and_no_random_control_draws_the_
     assert recipe.dense_head not in drawn
 
 
-def test_the_command_trains_both_examines_them_and_writes_their_cards(tmp_path, capsys):
-    out = tmp_path / "new"
-    assert cli.main(["train", "planted-sinks", "--quick", "--out", str(out)]) == 0
+@pytest.mark.slow
+def test_the_command_trains_both_examines_them_and_writes_their_cards(trained):
+    out, said = trained
     planted, healthy = str(out / PLANTED_SINKS), str(out / HEALTHY_SINKS)
-    assert capsys.readouterr().out.strip() == planted
+    assert said.strip() == planted
     assert plants(loaded(out, PLANTED_SINKS)) == "sinks"
     assert cli.main(["exam", "--model", planted, "--healthy", healthy, "--scenes", "2", "--out", planted]) == 0
     figures = json.loads((out / PLANTED_SINKS / "gates.json").read_text())

@@ -77,6 +77,7 @@ for words in (["doctor"], ["demo", "--seed", "1", "--scenes", "1"], ["ask", "dem
 
 
 @pytest.mark.weights
+@pytest.mark.slow
 def test_doctor_demo_and_ask_need_nothing_that_windows_lacks(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "HF_HUB_OFFLINE": "1", "PYTHONIOENCODING": "cp1252"}
     words = [sys.executable, "-c", WITHOUT_POSIX]

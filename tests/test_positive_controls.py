@@ -123,12 +123,12 @@ def answered():
     healthy, planted = (minivlm.load(name, device="cpu", dtype="float32") for name in (HEALTHY_SINKS, PLANTED_SINKS))
     tried = {name: (planted, one) for name, one in sinks_control.conditions(planted.model.config).items()}
     tried |= {"healthy": (healthy, PLAIN_CONDITION), "healthy, EAH": (healthy, tried["EAH"][1])}
-    return {name: right(*way) for name, way in tried.items()}
-
-
-def right(vlm: minivlm.VLM, condition) -> int:
     scenes = SCENES[:20]
     sets = {split: asked for split, asked in pope_sets(scenes).items() if split in sinks_control.SPLITS}
+    return {name: right(*way, scenes, sets) for name, way in tried.items()}
+
+
+def right(vlm: minivlm.VLM, condition, scenes, sets) -> int:
     answers = answer_yes_no(vlm, scenes, sets, condition)
     truth = {(one.image, one.text): one.label for asked in sets.values() for one in asked}
     return sum(said_by_first_word(answers[question]) == answer for question, answer in truth.items())

@@ -180,6 +180,7 @@ def test_pixels_are_those_of_the_image_processor(vlm: minivlm.VLM) -> None:
     torch.testing.assert_close(pixels, vlm.pixels(drawn), rtol=0, atol=1e-6)  # fp32, once divided in fp64
 
 
+@pytest.mark.slow
 def test_training_is_the_same_again(folder: Path, tmp_path: Path) -> None:
     train(tmp_path / "again", Recipe.quick())
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()

@@ -21,6 +21,7 @@ from minivlm.course.supervise import Outcome
 from minivlm.course.verdict import RIGHT, Verdict, judge
 
 Changes = Mapping[str, str]  # new sources, by file of the package
+Limits = Mapping[str, tuple[float, int]]  # seconds of computing and megabytes, by test
 WHOLE, HOLLOW = "whole", "hollow"
 SEED = "a seed that no student knows"
 
@@ -45,6 +46,28 @@ def verdicts(
             version: {t.test: judge(t, outcome(folder, t.test), expected[t.test], t.seconds) for t in tasks[version]}
             for version, folder in folders.items()
         }
+
+
+def endings(
+    name: str, versions: Mapping[str, Changes | str], seconds: Mapping[str, Mapping[str, float]]
+) -> dict[str, dict[str, Outcome]]:
+    """What came of tests under limits, by version and test: each version runs those that it has `seconds` for, and may
+    take the memory that a student may.
+    """
+    row, runs, limits = assignment(name), [], []
+    tasks = {task.test: task for task in row.tasks}
+    with tempfile.TemporaryDirectory() as place:
+        for number, version in enumerate(versions):
+            project = write_version(row, Path(place, str(number)), versions[version])
+            for test, time in seconds[version].items():
+                out = Path(place, f"{number} {test}")
+                out.mkdir()
+                runs.append((project, out, {test: seed_of(SEED, row, tasks[test])}))
+                limits.append({test: (time, tasks[test].megabytes)})
+        run_forks(runs, KIT / row.tests, limits)
+        ended = [outcome(out, test) for _, out, (test,) in runs]
+    each = iter(ended)
+    return {version: {test: next(each) for test in seconds[version]} for version in versions}
 
 
 def states(found: Mapping[str, dict[str, Verdict]], version: str) -> dict[str, str]:
@@ -76,7 +99,8 @@ def write_version(row: Assignment, folder: Path, version: Changes | str) -> Path
     if version == HOLLOW:
         write_package(row, folder)
         return folder
-    package = Path(shutil.copytree(some_copy(), folder / PACKAGE.name, copy_function=os.link))
+    package = folder / PACKAGE.name
+    link_copy(package)
     for file, source in ({} if version == WHOLE else version).items():
         (package / file).unlink()  # a link: writing through it would change all others
         (package / file).write_text(source, encoding="utf-8")
@@ -93,15 +117,49 @@ def some_copy() -> Path:
     return copy
 
 
-def run_forks(versions: list[tuple[Path, Path, dict[str, int]]], tests: Path) -> None:
-    """Run `jobs` (tests and seeds) of the file `tests` on each (project, folder for what is shown, jobs)."""
-    lines = [{"project": str(p), "tests": str(tests), "out": str(out), "jobs": jobs} for p, out, jobs in versions]
+def link_copy(package: Path) -> None:
+    """A copy of the package, of links."""
+    copy, target = str(some_copy()), str(package)
+    for place, names in contents(copy):
+        os.mkdir(target + place)
+        for name in names:
+            os.link(f"{copy}{place}/{name}", f"{target}{place}/{name}")
+
+
+@cache
+def contents(copy: str) -> list[tuple[str, list[str]]]:
+    """The folders of a copy of the package, each as the end of its path, with the names of its files."""
+    return [(place[len(copy) :], names) for place, _, names in os.walk(copy)]
+
+
+def run_forks(
+    versions: list[tuple[Path, Path, dict[str, int]]], tests: Path, limits: Iterable[Limits] | None = None
+) -> None:
+    """Run `jobs` (tests and seeds) of the file `tests` on each (project, folder for what is shown, jobs), under the
+    limits of each, or without any.
+    """
+    lines = [
+        {"project": str(project), "tests": str(tests), "out": str(out), "jobs": jobs, "limits": bounds}
+        for (project, out, jobs), bounds in zip(versions, limits or [{}] * len(versions), strict=True)
+    ]
+    script = forking_process()
+    print(json.dumps(lines), file=script.stdin, flush=True)
+    assert script.stdout.readline() == "\n", "support/course_forks.py has ended, see what it wrote to stderr"
+
+
+@cache
+def forking_process() -> subprocess.Popen:
+    """The script that runs versions: one for all tests of this process, since it takes seconds to import torch."""
     script = Path(__file__).with_name("course_forks.py")
-    quiet = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}  # compiled files are linked, too
-    done = subprocess.run(
-        [sys.executable, script], input=json.dumps(lines), text=True, capture_output=True, env=quiet, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    quiet = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }  # compiled files are linked, too
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, script], env=quiet, **pipes)
+    atexit.register(process.communicate)  # closes its stdin: then it ends
+    return process
 
 
 def outcome(folder: Path, test: str) -> Outcome:
@@ -111,4 +169,4 @@ def outcome(folder: Path, test: str) -> Outcome:
     ended = folder / f"{test}.json"
     if not ended.is_file():
         return Outcome(test, "crashed", 0.0)
-    return Outcome(test, "raised", 0.0, **json.loads(ended.read_text()))
+    return Outcome(test, seconds=0.0, **json.loads(ended.read_text()))
