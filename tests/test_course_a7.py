@@ -268,6 +268,12 @@ import os, time
 import pytest
 from zoo_answers_of_a_student import *
 
+def test_label_ratio(draw, show):
+    assert True
+
+def test_missing_space(draw, show):
+    raise AssertionError
+
 def test_head_zero(draw, show):
     other_head_zero(draw, show)
 
@@ -282,6 +288,8 @@ def test_silent_decode(draw, show):
     raise NotImplementedError("Write a test that fails under the bug silent_decode.")
 """
 EXPECTED = {
+    "test_label_ratio": WRONG,
+    "test_missing_space": WRONG,
     "test_head_zero": RIGHT,
     "test_short_slice": WRONG,
     "test_loose_loading": RIGHT,
@@ -292,7 +300,6 @@ EXPECTED = {
 
 @pytest.mark.slow
 def test_a_student_is_judged_task_by_task(tmp_path):
-    """Tests that always pass or always fail are among the lazy answers above, which need no process of their own."""
     (tmp_path / "test_zoo.py").write_text(STUDENT)
     (tmp_path / "zoo_answers_of_a_student.py").write_text(GOOD.read_text(encoding="utf-8"))
     tasks = [task for task in ROW.tasks if task.test in EXPECTED]
