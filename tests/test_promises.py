@@ -72,8 +72,14 @@ LEFT_TO_THE_LIBRARY: dict[tuple[str, str], Callable[[], bool]] = {
 IN_WORDS = {  # what happens without the option; each is tried where its command is
     *("the clock's seconds", "the hub's main branch", "cuda where there is one, else cpu"),
     *("what suits files and device", "the checkpoint's", "as the model was trained", "none", "text", "all", "our own"),
-    *("all layers of a small model", "none; to be checked, not asked", "the complete training", "no files"),
-    *("a short question", "all but compiled", "the data's usual one", "COCO's usual question, or the toy world's"),
+    *("all layers of a small model", "stand-ins with made-up words", "the complete training", "no files"),
+    *(
+        "a short question",
+        "those of --model",
+        "held if there is room for them twice",
+        "the data's usual one",
+        "COCO's usual question, or the toy world's",
+    ),
     *("a new run", "with 1", "questions are made anew", "nothing", "no card", "all tests", "this one"),
     *("what assignment.json in their folders says", "none, text only", "not known, nothing is marked"),
 }

@@ -67,7 +67,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     mode = "make pictures square by cropping, padding or stretching them (default: as the model was trained)"
     group.add_argument("--image-mode", choices=IMAGE_MODES, help=mode)
     group.add_argument("--vision-tower", metavar="FILE", help=VISION_TOWER)
-    weights = "quantise the decoder, which then takes a half or a quarter of the memory (default: no)"
+    weights = "quantise the decoder, which then takes a half or a quarter of the memory (default: the checkpoint's)"
     group.add_argument("--weights", choices=WEIGHTS, help=weights)
     memory = "of weights on a CPU: in their mapped files, or held (default: held if there is room for them twice)"
     group.add_argument("--memory", choices=MEMORY, help=memory)

@@ -163,7 +163,7 @@ def bench_options(parser: argparse.ArgumentParser) -> None:
         "a script that measures others beside it, such as tests/peers.py, which measures transformers (default: none)"
     )
     parser.add_argument("--peers", metavar="FILE", help=peers)
-    plot = "draw the times into this file, such as bench.png (default: no picture)"
+    plot = "draw the times into this file, such as bench.png (default: none)"
     parser.add_argument("--plot", metavar="FILE", help=plot)
     arguments.add_model(parser)
     arguments.add_methods(parser)
