@@ -14,8 +14,10 @@ from torch import nn
 import minivlm
 from minivlm import CLVA, EAH, CheckpointError, ConfigError
 from minivlm.checkpoints import load, load_checkpoint, save_checkpoint
+from minivlm.checkpoints import quantised as quantised_file
 from minivlm.checkpoints.quantised import (
     FEW,
+    ROWS,
     WEIGHTS,
     QuantisedLinear,
     group_of,
@@ -115,6 +117,26 @@ def test_weights_that_are_all_alike_stay_as_they_are(kind):
     for value in (0.0, 0.5):
         layer.weight = nn.Parameter(torch.full((32, 64), value), requires_grad=False)
         torch.testing.assert_close(QuantisedLinear(layer, kind)(x), torch.full((64, 32), value), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+@pytest.mark.parametrize("outputs", [ROWS, ROWS + 16, 3 * ROWS + 48])
+def test_blocks_of_rows_make_the_same_as_the_whole(kind, outputs, monkeypatch):
+    weight = linear(outputs, 128, torch.bfloat16).weight
+    blocks = quantise(weight, kind)
+    monkeypatch.setattr(quantised_file, "ROWS", 10**6)
+    whole = quantise(weight, kind)
+    assert all(torch.equal(blocks[name], whole[name]) and blocks[name].is_contiguous() for name in whole)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_a_sum_finds_what_is_no_number_and_an_overflow_is_none(bad):
+    tensor = torch.full((3, 4), 3e38)
+    load.require_finite("large", tensor)  # its sum is infinite
+    load.require_finite("half", torch.full((300, 300), 6e4, dtype=torch.float16))
+    tensor[1, 2], tensor[2, 3] = bad, -bad
+    with pytest.raises(CheckpointError, match="small holds 2 values"):
+        load.require_finite("small", tensor)
 
 
 def test_groups_divide_the_inputs_or_the_layer_is_refused():

@@ -25,6 +25,7 @@ from minivlm.model.llava import Llava
 WEIGHTS = ("int8", "int4")
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)  # of the activations
 GROUPS = (128, 64, 32)  # inputs that share a scale in int4: the first that divides them
+ROWS = 256  # quantised at a time; torch packs int4 in blocks of 16, 32 or 64 rows, which divide it
 FEW = 16  # rows up to which the product with int8 as they are is faster than with weights multiplied out
 
 
@@ -69,17 +70,25 @@ def quantise(weight: Tensor, kind: str) -> dict[str, Tensor]:
     int8: (N, K) and (N,). int4: two numbers in a byte, (N, K/2), and scales with middles, (K/group, N, 2); on a CPU in
     the order in which torch's product reads the bytes.
     """
-    if kind == "int8":
-        scale = nonzero(weight.abs().amax(dim=1) / 127)
-        numbers = (weight / scale[:, None].float()).round_().clamp_(-127, 127)
-        return {"weight": numbers.to(torch.int8), "scale": scale}
+    rows = to_int8 if kind == "int8" else to_int4
+    weights, scales = zip(*map(rows, weight.split(ROWS)), strict=True)  # in blocks that fit into a cache
+    return {"weight": torch.cat(weights), "scale": torch.cat(scales, dim=0 if kind == "int8" else 1)}
+
+
+def to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of a matrix, (N, K), as numbers (N, K) and scales (N,)."""
+    scale = nonzero(weight.abs().amax(dim=1) / 127)
+    return (weight / scale[:, None].float()).round_().clamp_(-127, 127).to(torch.int8), scale
+
+
+def to_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of a matrix, (N, K), as packed numbers (N, K/2) and scales with middles (K/group, N, 2)."""
     groups = weight.float().unflatten(1, (-1, group_of(weight.shape[1])))  # N K/group group
     least, most = groups.aminmax(dim=2)
     scale = nonzero(((most - least) / 15).to(weight.dtype))
     middle = (least + 8 * scale.float()).to(weight.dtype)
     numbers = (groups - middle.float()[..., None]).div_(scale.float()[..., None]).add_(8).round_().clamp_(0, 15)
-    scales = torch.stack((scale, middle), dim=-1).transpose(0, 1).contiguous()
-    return {"weight": packed(numbers.flatten(1)), "scale": scales}
+    return packed(numbers.flatten(1)), torch.stack((scale, middle), dim=-1).transpose(0, 1)
 
 
 def nonzero(scale: Tensor) -> Tensor:

@@ -16,14 +16,15 @@ from torch import Tensor
 from minivlm.errors import CheckpointError
 
 MEMORY = ("mapped", "resident")
-LARGE = 2 * 2**20  # bytes of a large page; smaller tensors lie in ordinary memory
+PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}  # not on Windows
+SMALL = 2**16  # bytes; tensors below lie where torch puts them. More there would keep freed buffers from the system
 
 
 def resident(tensor: Tensor) -> Tensor:
     """A copy of a CPU tensor in the process's own memory."""
-    if tensor.nbytes < LARGE:
+    if tensor.nbytes < SMALL:
         return tensor.clone()
-    memory = mmap.mmap(-1, tensor.nbytes)
+    memory = mmap.mmap(-1, tensor.nbytes, **PRIVATE)
     with suppress(AttributeError, OSError):  # not on Linux, or a kernel without large pages
         memory.madvise(mmap.MADV_HUGEPAGE)
     return torch.frombuffer(memory, dtype=tensor.dtype).view(tensor.shape).copy_(tensor)  # it keeps `memory` alive

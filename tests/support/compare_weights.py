@@ -1,7 +1,7 @@
 """What quantised weights save and cost: memory, load, prefill, decode, and how far the next token's distribution moves.
 
     minivlm make-random FOLDER                       # 14 GB; or a real checkpoint, or weights/tiny
-    python tests/support/compare_weights.py FOLDER [none,int8,int4] [SCENES] [dtype]
+    python tests/support/compare_weights.py FOLDER [none/mapped,int8/resident,...] [SCENES] [dtype]
 
 Each kind runs in a process of its own, on drawn scenes. `memory`: the most that belongs to the process alone while it
 loads and answers, looked at every 10 ms; pages mapped from files do not count. `KL`: of the next token's distribution
@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 
 QUESTION = "Describe the image."
 NEW = 8
+KINDS = "none/mapped,none/resident,int8/resident,int4/resident"
 
 
 class Watch(threading.Thread):
@@ -49,7 +50,9 @@ def child(folder: str, kind: str, scenes: int, dtype: str, out: str) -> None:
 
     before, watch, start = held_memory(torch.device("cpu")) or 0, Watch(), time.perf_counter()
     watch.start()
-    vlm = minivlm.load(folder, device="cpu", dtype=dtype, weights=None if kind == "none" else kind)
+    weights, _, memory = kind.partition("/")
+    how = {"weights": None if weights == "none" else weights, "memory": memory or None}
+    vlm = minivlm.load(folder, device="cpu", dtype=dtype, **how)
     loaded, logits, prefill, decode = time.perf_counter() - start, [], [], []
     for scene in range(-1, scenes):
         picture, marks = HELD_OUT.draw(max(scene, 0)).picture, [time.perf_counter()]
@@ -68,24 +71,24 @@ def child(folder: str, kind: str, scenes: int, dtype: str, out: str) -> None:
     print(json.dumps({**figures, "prefill": median(prefill), "decode": median(decode)}))
 
 
-def main(folder: str, kinds: str = "none,int8,int4", scenes: str = "3", dtype: str = "bfloat16") -> None:
+def main(folder: str, kinds: str = KINDS, scenes: str = "3", dtype: str = "bfloat16") -> None:
     print(f"{folder}, {dtype}, {torch.get_num_threads()} threads, {scenes} scenes of {NEW} tokens")
-    print(f"{'':8}{'memory GB':>10}{'load s':>8}{'prefill s':>10}{'ms a token':>11}{'KL':>10}{'agree':>7}")
+    print(f"{'':15}{'memory GB':>10}{'load s':>8}{'prefill s':>10}{'ms a token':>11}{'KL':>10}{'agree':>7}")
     plain = None
     with tempfile.TemporaryDirectory() as place:
         for kind in kinds.split(","):
-            out = str(Path(place) / f"{kind}.safetensors")
+            out = str(Path(place) / "logits.safetensors")
             command = [sys.executable, __file__, "--child", folder, kind, scenes, dtype, out]
             ran = subprocess.run(command, capture_output=True, text=True)
             if ran.returncode:
-                print(f"{kind:8} failed: {ran.stderr.strip().splitlines()[-1][:200]}")
+                print(f"{kind:15} failed: {ran.stderr.strip().splitlines()[-1][:200]}")
                 continue
             own, logits = json.loads(ran.stdout.splitlines()[-1]), load_file(out)["logits"]
             plain = logits if plain is None else plain
             same = (logits.argmax(-1) == plain.argmax(-1)).float().mean()
             kl = F.kl_div(logits.log_softmax(-1), plain.log_softmax(-1), log_target=True, reduction="batchmean")
             figures = f"{own['memory'] / 1e9:10.2f}{own['load']:8.2f}{own['prefill']:10.3f}{1e3 * own['decode']:11.1f}"
-            print(f"{kind:8}{figures}{float(kl):10.5f}{float(same):7.0%}", flush=True)
+            print(f"{kind:15}{figures}{float(kl):10.5f}{float(same):7.0%}", flush=True)
 
 
 if __name__ == "__main__":
