@@ -28,7 +28,7 @@ from minivlm.checkpoints.quantised import (
     quantised_state,
     require_kind,
 )
-from minivlm.checkpoints.resident import choose_memory, resident
+from minivlm.checkpoints.resident import choose_memory, resident, return_freed_memory
 from minivlm.checkpoints.shards import missing_bytes, open_shard
 from minivlm.errors import CheckpointError
 from minivlm.model.config import LlavaConfig
@@ -189,6 +189,8 @@ def take_tensors(
             parts = quantised_state(name, moved, weights) if weights and name in layers else {name: moved}
             own = memory == "resident" and device.type == "cpu"
             state |= {key: resident(part) if own else part for key, part in parts.items()}
+            if weights and name in layers:
+                return_freed_memory()
             seconds[name] = time.perf_counter() - started
             bar.update(tensor.nbytes)
     return state, seconds

@@ -7,6 +7,7 @@ resident   in memory of the process, in large pages where the system grants them
            from faster. What becomes of the files does not matter any more
 """
 
+import ctypes
 import mmap
 from contextlib import suppress
 
@@ -28,6 +29,12 @@ def resident(tensor: Tensor) -> Tensor:
     with suppress(AttributeError, OSError):  # not on Linux, or a kernel without large pages
         memory.madvise(mmap.MADV_HUGEPAGE)
     return torch.frombuffer(memory, dtype=tensor.dtype).view(tensor.shape).copy_(tensor)  # it keeps `memory` alive
+
+
+def return_freed_memory() -> None:
+    """Give back to the system what this process has freed: glibc keeps buffers below the last small tensor."""
+    with suppress(AttributeError, OSError, TypeError):  # another C library, or another system
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def choose_memory(asked: str | None, device: torch.device, size: int, free: int | None) -> str:
