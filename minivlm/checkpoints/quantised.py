@@ -40,9 +40,13 @@ class QuantisedLinear(nn.Module):
         self.bias = linear.bias
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "QuantisedLinear":
-        """What `Module.to` calls. Raises `ConfigError` where numbers packed for one kind of device go to another."""
-        here = self.weight.device.type
-        there = fn(torch.empty(0, device=here)).device.type
+        """What `Module.to` calls. Raises `ConfigError` for a dtype that is not multiplied by whole numbers, and where
+        numbers packed for one kind of device go to another.
+        """
+        here, moved = self.weight.device.type, fn(self.scale[:0])
+        there = moved.device.type
+        if moved.dtype not in DTYPES:
+            raise ConfigError(f"{self.kind} weights compute in bfloat16, float16 or float32, found {moved.dtype}.")
         if self.kind == "int4" and here != there:
             raise ConfigError(f"int4 weights are packed for {here}, and would be wrong on {there}: load them there.")
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -50,7 +54,7 @@ class QuantisedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) to (..., out_features), in the dtype of `x`."""
-        out = self.product(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
+        out = self.product(x.flatten(0, -2).contiguous()).unflatten(0, x.shape[:-1])
         return out if self.bias is None else out + self.bias
 
     def product(self, x: Tensor) -> Tensor:
@@ -58,6 +62,8 @@ class QuantisedLinear(nn.Module):
         if self.kind == "int8":
             if x.device.type == "cpu" and len(x) <= FEW:
                 return torch._weight_int8pack_mm(x, self.weight, self.scale)
+            if x.dtype == torch.float16:  # sums of whole numbers are too large for it
+                return F.linear(x, self.weight.to(x.dtype).mul_(self.scale[:, None]))
             return F.linear(x, self.weight.to(x.dtype)) * self.scale
         if x.device.type == "cpu":
             return torch._weight_int4pack_mm_for_cpu(x, self.weight, self.in_features // len(self.scale), self.scale)
