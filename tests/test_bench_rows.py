@@ -153,6 +153,12 @@ def test_every_row_stands_below_the_table(facts):
     assert json.loads(json.dumps(facts)) == facts
 
 
+def test_peers_beside_a_quantised_model_are_said_to_have_other_weights(facts):
+    said = "the peers were not told of int8, which plain has"
+    assert said in bench_table.as_text(facts | {"weights": "int8"})
+    assert said not in bench_table.as_text(facts)
+
+
 def test_the_picture_has_a_bar_for_each_method_and_peer_that_was_measured(facts):
     names = ["plain", "eah", "batch", "peer half"]
     assert [*milliseconds(facts, "prefill")] == [*milliseconds(facts, "decode")] == names

@@ -31,6 +31,7 @@ from minivlm.checkpoints.quantised import (
 )
 from minivlm.checkpoints.resident import MEMORY, choose_memory
 from minivlm.cli import main as cli
+from minivlm.experiments.exam import circumstances
 from minivlm.inference.generate import generate
 from minivlm.inference.tensor_parallel import require_fitting
 from minivlm.lens.exhibit import made_of
@@ -167,6 +168,8 @@ def test_groups_divide_the_inputs_or_the_layer_is_refused():
     assert [group_of(inputs) for inputs in (4096, 11008, 192, 2816, 96)] == [128, 128, 64, 128, 32]
     with pytest.raises(CheckpointError, match="multiple of 32, found 48"):
         group_of(48)
+    with pytest.raises(CheckpointError, match="outputs are a multiple of 16, found 8"):
+        quantise(torch.ones(8, 64), "int4")
 
 
 # --- models -----------------------------------------------------------------------------------------------------------
@@ -393,3 +396,4 @@ def test_the_command_line_quantises_traces_and_tells(tmp_path, capsys):
     assert (trace.facts["dtype"], trace.facts["weights"]) == ("bfloat16", "int8")
     assert dict(made_of(trace))["Model"] == "minivlm/tiny, decoder in int8"
     assert minivlm.load(device="cpu").ask(picture, "What?", max_new_tokens=1).weights is None
+    assert circumstances(vlm)["weights"] == "int8"

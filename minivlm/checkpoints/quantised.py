@@ -25,6 +25,7 @@ from minivlm.model.llava import Llava
 WEIGHTS = ("int8", "int4")
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)  # of the activations
 GROUPS = (128, 64, 32)  # inputs that share a scale in int4: the first that divides them
+PACKED = 16  # outputs are packed by so many in int4, or a multiple
 ROWS = 256  # quantised at a time; torch packs int4 in blocks of 16, 32 or 64 rows, which divide it
 FEW = 16  # rows up to which the product with int8 as they are is faster than with weights multiplied out
 
@@ -74,8 +75,12 @@ def quantise(weight: Tensor, kind: str) -> dict[str, Tensor]:
     """A matrix (N, K) as whole numbers `weight`, and their `scale` in the matrix's dtype.
 
     int8: (N, K) and (N,). int4: two numbers in a byte, (N, K/2), and scales with middles, (K/group, N, 2); on a CPU in
-    the order in which torch's product reads the bytes.
+    the order in which torch's product reads the bytes. Raises `CheckpointError` for sizes that int4 cannot have.
     """
+    if kind == "int4" and weight.shape[0] % PACKED:
+        raise CheckpointError(
+            f"weights='int4' needs layers whose outputs are a multiple of {PACKED}, found {weight.shape[0]}."
+        )
     rows = to_int8 if kind == "int8" else to_int4
     weights, scales = zip(*map(rows, weight.split(ROWS)), strict=True)  # in blocks that fit into a cache
     return {"weight": torch.cat(weights), "scale": torch.cat(scales, dim=0 if kind == "int8" else 1)}

@@ -71,7 +71,7 @@ def circumstances(vlm: VLM) -> dict[str, str]:
     return {
         "model": f"minivlm/{folder.resolve().name}" if folder.exists() else vlm.name,
         "dtype": str(vlm.dtype).removeprefix("torch."),
-        **({} if kind_of(vlm.model) is None else {"weights": kind_of(vlm.model)}),
+        **({"weights": kind} if (kind := kind_of(vlm.model)) else {}),
         "device": vlm.device.type,
         "counted": COUNTED,
     }
