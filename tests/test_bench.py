@@ -153,7 +153,7 @@ def test_what_cannot_be_measured_is_refused_in_a_sentence(vlm):
         bench.measure(vlm, prompt=PATCHES)
     with pytest.raises(PromptError, match="room for 12, not for 13"):
         bench.prepared(vlm, 500, new=13)
-    with pytest.raises(ConfigError, match="found speed"):
+    with pytest.raises(ConfigError, match="found 'speed'"):
         bench.measure(vlm, ["plain", "speed"])
     for how in ({"new": 1}, {"repeats": 0}):
         with pytest.raises(ConfigError, match="at least 2 new tokens and 1 round"):

@@ -153,6 +153,12 @@ def test_every_row_stands_below_the_table(facts):
     assert json.loads(json.dumps(facts)) == facts
 
 
+def test_peers_beside_a_quantised_model_are_said_to_have_other_weights(facts):
+    said = "the peers were not told of int8, which plain has"
+    assert said in bench_table.as_text(facts | {"weights": "int8"})
+    assert said not in bench_table.as_text(facts)
+
+
 def test_the_picture_has_a_bar_for_each_method_and_peer_that_was_measured(facts):
     names = ["plain", "eah", "batch", "peer half"]
     assert [*milliseconds(facts, "prefill")] == [*milliseconds(facts, "decode")] == names
@@ -160,6 +166,9 @@ def test_the_picture_has_a_bar_for_each_method_and_peer_that_was_measured(facts)
     least, middle, most = milliseconds(facts, "decode")["batch"]
     seconds = facts["methods"]["batch"]["decode"]["seconds"]
     assert (least, middle, most) == pytest.approx([125 * seconds[which] for which in ("least", "median", "most")])
+    assert ", float32, " in bench_plot(facts).get_suptitle()
+    quantised = bench_plot(facts | {"weights": "int4"})
+    assert " in int4, float32, " in quantised.get_suptitle()
     axes = bench_plot(facts).axes
     assert [panel.get_xlabel() for panel in axes] == [*PANELS]
     assert all(len(panel.patches) == len(names) for panel in axes)
@@ -185,7 +194,7 @@ def test_random_weights_like_a_folders_are_measured_and_leave_nothing(vlm, tmp_p
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--like", "llava-2"], "There is no known size 'llava-2'"),
+        (["--like", "llava-2"], "There is no known size 'llava-2', nor such a folder"),
         (["--plot", "bench.doc"], "--plot must name a picture, such as bench.png, found 'bench.doc'."),
         (["--plot", "nowhere/bench.png"], "--plot must lie in a folder that is there"),
         (["--peers", "nowhere.py"], "--peers must name a script"),
@@ -200,14 +209,32 @@ def test_what_cannot_be_measured_is_refused_before_the_work(words, sentence, cap
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--rows", "load,speed"], "--rows takes load, first-token, evaluation, roofline or none, found speed."),
+        (["--rows", "load,speed"], "--rows takes load, first-token, evaluation, roofline or none, found 'speed'."),
+        (["--rows", ""], "or none, found ''."),
         (["--like", "llava-1.5-7b", "--model", "tiny"], "leave --model out"),
+        (["--like", "llava-1.5-7b", "--revision", "main"], "leave --revision out"),
+        (["--like", "llava-1.5-7b", "--vision-tower", "tower.pt"], "leave --vision-tower out"),
     ],
 )
 def test_words_without_a_meaning_end_the_command(words, sentence, capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main(["bench", *words])
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--methods", "nothing"], ["--eah", "layer=deep"], ["--rows", "all"], ["--device", "nowhere"]],
+)
+def test_nothing_is_written_or_loaded_for_what_will_be_refused(words, capsys, monkeypatch):
+    """Random weights of a true size are gigabytes."""
+    monkeypatch.setattr("minivlm.checkpoints.stand_in.make_random_model", None)
+    try:
+        code = cli.main(["bench", "--like", "llava-1.5-7b", *words])
+    except SystemExit as end:
+        code = end.code
+    assert code in (1, 2)
+    assert "writing random weights" not in capsys.readouterr().err
 
 
 def test_a_vocabulary_without_room_for_a_stand_in_is_refused_before_anything_is_written(vlm, tmp_path):
@@ -223,5 +250,5 @@ def test_a_vocabulary_without_room_for_a_stand_in_is_refused_before_anything_is_
 
 def test_methods_are_all_or_named():
     assert bench.ordered(["batch", "eah"]) == ("plain", "eah", "batch")
-    with pytest.raises(ConfigError, match="compiled-batch, found speed"):
+    with pytest.raises(ConfigError, match="compiled-batch, found 'speed'"):
         bench.ordered(["speed"])

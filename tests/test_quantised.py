@@ -1,9 +1,11 @@
 """Weights in int8 and int4: products against their formulas, what is quantised, all else as before; where weights are.
 
 Tolerances: a product is held against the formula in fp64. In fp32 it may be off by 1e-5 of the largest value (sums of a
-few hundred products); bf16 keeps 8 bits, and int4's product rounds each weight to it, so 2 % of the largest value.
+few hundred products); bf16 keeps 8 bits, and int4's product rounds each weight to it, so 2 % of the largest value;
+fp16 keeps 11.
 """
 
+import copy
 import json
 import os
 
@@ -29,12 +31,14 @@ from minivlm.checkpoints.quantised import (
 )
 from minivlm.checkpoints.resident import MEMORY, choose_memory
 from minivlm.cli import main as cli
+from minivlm.experiments.exam import circumstances
 from minivlm.inference.generate import generate
 from minivlm.inference.tensor_parallel import require_fitting
+from minivlm.lens.exhibit import made_of
 from minivlm.toyworld import HELD_OUT
 from support.tiny_model import padded, pixels, prompt, tiny_config, tiny_llava
 
-LOOSE = {torch.float32: 1e-5, torch.bfloat16: 0.02}
+LOOSE = {torch.float32: 1e-5, torch.bfloat16: 0.02, torch.float16: 0.0025}
 MITIGATIONS = {
     "plain": None,
     "eah": EAH(threshold=0.01),
@@ -76,6 +80,27 @@ def test_a_layer_computes_its_formula(kind, dtype, rows, outputs, inputs, bias):
     assert found.dtype == dtype
     assert found.shape == expected.shape
     assert (found - expected).abs().max() <= LOOSE[dtype] * expected.abs().max()
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+@pytest.mark.parametrize("rows", [1, FEW + 1])
+def test_a_massive_activation_does_not_overflow_in_half_precision(kind, rows):
+    """LLaMA's blocks have activations above 1000; times whole numbers up to 127 they are beyond fp16's 65504."""
+    layer = linear(48, 256, torch.float16)
+    x = torch.ones(rows, 256, dtype=torch.float16)
+    x[:, 3] = 2000
+    expected = nn.functional.linear(x.double(), formula(layer, kind))
+    found = QuantisedLinear(layer, kind)(x)
+    assert (found - expected).abs().max() <= LOOSE[torch.float16] * expected.abs().max()
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+@pytest.mark.parametrize("rows", [2, FEW + 1])
+def test_inputs_may_lie_anyhow(kind, rows):
+    layer = QuantisedLinear(linear(32, 64, torch.float32), kind)
+    wide = torch.randn(2 * rows, 128, generator=torch.Generator().manual_seed(1))
+    for x in (wide[:rows, :64], wide[::2, ::2], wide[:, :rows].repeat(64 // rows + 1, 1)[:64].T):
+        torch.testing.assert_close(layer(x), layer(x.contiguous()), atol=0, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", LOOSE)
@@ -143,6 +168,8 @@ def test_groups_divide_the_inputs_or_the_layer_is_refused():
     assert [group_of(inputs) for inputs in (4096, 11008, 192, 2816, 96)] == [128, 128, 64, 128, 32]
     with pytest.raises(CheckpointError, match="multiple of 32, found 48"):
         group_of(48)
+    with pytest.raises(CheckpointError, match="outputs are a multiple of 16, found 8"):
+        quantise(torch.ones(8, 64), "int4")
 
 
 # --- models -----------------------------------------------------------------------------------------------------------
@@ -327,6 +354,8 @@ def test_a_quantised_model_is_neither_saved_nor_split_nor_moved_wrongly(quantise
     mesh = type("Mesh", (), {"ndim": 1})()
     with pytest.raises(ConfigError, match=f"weights in {kind} cannot be split"):
         require_fitting(quantised, mesh)
+    with pytest.raises(ConfigError, match=f"{kind} weights compute in .* or float32, found torch.float64"):
+        copy.deepcopy(quantised).double()
     if kind == "int4":
         with pytest.raises(ConfigError, match="packed for cpu, and would be wrong on meta"):
             quantised.to("meta")
@@ -362,4 +391,9 @@ def test_the_command_line_quantises_traces_and_tells(tmp_path, capsys):
     assert cli.main(["evaluate", "chair", *run, "--resume"]) == 1  # in 32 bits it is another run
     assert "weights" in capsys.readouterr().err
     vlm = minivlm.load(weights="int8", device="cpu")
-    assert len(vlm.trace(picture, "Describe the image.", max_new_tokens=2).facts["tokens"]) == 2
+    trace = vlm.trace(picture, "Describe the image.", max_new_tokens=2)
+    assert len(trace.facts["tokens"]) == 2
+    assert (trace.facts["dtype"], trace.facts["weights"]) == ("bfloat16", "int8")
+    assert dict(made_of(trace))["Model"] == "minivlm/tiny, decoder in int8"
+    assert minivlm.load(device="cpu").ask(picture, "What?", max_new_tokens=1).weights is None
+    assert circumstances(vlm)["weights"] == "int8"

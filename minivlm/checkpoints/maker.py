@@ -111,7 +111,8 @@ def make_random_checkpoint(
 def known_config(name: str) -> LlavaConfig:
     """The configuration of a model of KNOWN_SIZES."""
     if name not in KNOWN_SIZES:
-        raise CheckpointError(f"There is no known size {name!r}; choose one of {', '.join(KNOWN_SIZES)}.")
+        sizes = ", ".join(KNOWN_SIZES)
+        raise CheckpointError(f"There is no known size {name!r}, nor such a folder; choose a folder or one of {sizes}.")
     return parse_config(KNOWN_SIZES[name], name).config
 
 

@@ -25,6 +25,7 @@ from minivlm.model.llava import Llava
 WEIGHTS = ("int8", "int4")
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)  # of the activations
 GROUPS = (128, 64, 32)  # inputs that share a scale in int4: the first that divides them
+PACKED = 16  # outputs are packed by so many in int4, or a multiple
 ROWS = 256  # quantised at a time; torch packs int4 in blocks of 16, 32 or 64 rows, which divide it
 FEW = 16  # rows up to which the product with int8 as they are is faster than with weights multiplied out
 
@@ -40,9 +41,13 @@ class QuantisedLinear(nn.Module):
         self.bias = linear.bias
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "QuantisedLinear":
-        """What `Module.to` calls. Raises `ConfigError` where numbers packed for one kind of device go to another."""
-        here = self.weight.device.type
-        there = fn(torch.empty(0, device=here)).device.type
+        """What `Module.to` calls. Raises `ConfigError` for a dtype that is not multiplied by whole numbers, and where
+        numbers packed for one kind of device go to another.
+        """
+        here, moved = self.weight.device.type, fn(self.scale[:0])
+        there = moved.device.type
+        if moved.dtype not in DTYPES:
+            raise ConfigError(f"{self.kind} weights compute in bfloat16, float16 or float32, found {moved.dtype}.")
         if self.kind == "int4" and here != there:
             raise ConfigError(f"int4 weights are packed for {here}, and would be wrong on {there}: load them there.")
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -50,7 +55,7 @@ class QuantisedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) to (..., out_features), in the dtype of `x`."""
-        out = self.product(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
+        out = self.product(x.flatten(0, -2).contiguous()).unflatten(0, x.shape[:-1])
         return out if self.bias is None else out + self.bias
 
     def product(self, x: Tensor) -> Tensor:
@@ -58,6 +63,8 @@ class QuantisedLinear(nn.Module):
         if self.kind == "int8":
             if x.device.type == "cpu" and len(x) <= FEW:
                 return torch._weight_int8pack_mm(x, self.weight, self.scale)
+            if x.dtype == torch.float16:  # sums of whole numbers are too large for it
+                return F.linear(x, self.weight.to(x.dtype).mul_(self.scale[:, None]))
             return F.linear(x, self.weight.to(x.dtype)) * self.scale
         if x.device.type == "cpu":
             return torch._weight_int4pack_mm_for_cpu(x, self.weight, self.in_features // len(self.scale), self.scale)
@@ -68,8 +75,12 @@ def quantise(weight: Tensor, kind: str) -> dict[str, Tensor]:
     """A matrix (N, K) as whole numbers `weight`, and their `scale` in the matrix's dtype.
 
     int8: (N, K) and (N,). int4: two numbers in a byte, (N, K/2), and scales with middles, (K/group, N, 2); on a CPU in
-    the order in which torch's product reads the bytes.
+    the order in which torch's product reads the bytes. Raises `CheckpointError` for sizes that int4 cannot have.
     """
+    if kind == "int4" and weight.shape[0] % PACKED:
+        raise CheckpointError(
+            f"weights='int4' needs layers whose outputs are a multiple of {PACKED}, found {weight.shape[0]}."
+        )
     rows = to_int8 if kind == "int8" else to_int4
     weights, scales = zip(*map(rows, weight.split(ROWS)), strict=True)  # in blocks that fit into a cache
     return {"weight": torch.cat(weights), "scale": torch.cat(scales, dim=0 if kind == "int8" else 1)}

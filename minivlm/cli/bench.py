@@ -47,9 +47,13 @@ class BenchRequest(ModelRequest, MethodRequest):
 
 def bench(request: BenchRequest) -> None:
     """Measure the time and memory of each method, and print them with their ratios to plain; then the other rows."""
-    from minivlm.experiments import peers
+    from minivlm.checkpoints.devices import default_device, parse_device
+    from minivlm.experiments import bench, peers
 
     rows = chosen_rows(request.rows)
+    bench.ordered(chosen_methods(request.methods))
+    method_settings(request)
+    parse_device(request.device or default_device())
     peers.require_script(request.peers)
     if request.plot:
         require_plot(Path(request.plot))
@@ -73,7 +77,7 @@ def measured(request: BenchRequest, rows: frozenset[str]) -> dict[str, Any]:
         vlm = replace(vlm, name=f"random weights like {request.like}")  # not the temporary folder's
     facts = bench.measure(
         vlm,
-        bench.ALL if request.methods == "all" else [name.strip() for name in request.methods.split(",")],
+        chosen_methods(request.methods),
         prompt=request.prompt,
         new=request.new,
         repeats=request.repeats,
@@ -99,11 +103,18 @@ def show(facts: dict[str, Any], json: bool) -> None:
 # --- before ---------------------------------------------------------------------------------------------------------
 
 
+def chosen_methods(text: str) -> tuple[str, ...]:
+    """The methods in a list; "all" is all of them."""
+    from minivlm.experiments.bench import ALL
+
+    return ALL if text == "all" else tuple(name.strip() for name in text.split(","))
+
+
 def chosen_rows(text: str) -> frozenset[str]:
     """The rows in a list; "none" is none of them. Raises `UsageError` for others."""
     named = frozenset(name.strip() for name in text.split(",")) - {"none"}
     if unknown := sorted(named - set(ROWS)):
-        raise UsageError(f"--rows takes {', '.join(ROWS)} or none, found {', '.join(unknown)}.")
+        raise UsageError(f"--rows takes {', '.join(ROWS)} or none, found {', '.join(map(repr, unknown))}.")
     return named
 
 
@@ -126,8 +137,9 @@ def like(request: BenchRequest) -> Iterator[BenchRequest]:
     if request.like is None:
         yield request
         return
-    if request.model is not None:
-        raise UsageError("--like makes a model of its own: leave --model out.")
+    for name in ("model", "revision", "vision_tower"):
+        if getattr(request, name) is not None:
+            raise UsageError(f"--like makes a model of its own: leave --{name.replace('_', '-')} out.")
     with tempfile.TemporaryDirectory(prefix="minivlm-") as folder:
         remark(f"minivlm: writing random weights like {request.like}'s")
         dtype = DTYPES[request.dtype or "bfloat16"]

@@ -79,8 +79,7 @@ class ChatModel:
 
     `pretrained`: as for `minivlm.load`, empty for the shipped model. `method`: plain, eah, clva, both or a control of
     `minivlm.evaluation.methods`, `eah` and `clva` its settings (`layer=2`, `omega=0.6`). `max_new_tokens`: for tasks
-    that do not set it. `loading`: device, dtype, template, image_mode, vision_tower and revision, as for
-    `minivlm.load`. Raises `EvaluationError` for other arguments.
+    that do not set it. `loading`: names of LOADING, for `minivlm.load`. Raises `EvaluationError` for other arguments.
     """
 
     is_simple = False  # lmms-eval's flag: the model takes conversations, not a text and a list of pictures

@@ -98,7 +98,7 @@ def measure(
 def ordered(methods: Sequence[str]) -> tuple[str, ...]:
     """The methods and plain, in the order of ALL. Raises `ConfigError` for unknown ones."""
     if unknown := set(methods) - set(ALL):
-        raise ConfigError(f"A bench knows the methods {', '.join(ALL)}, found {', '.join(sorted(unknown))}.")
+        raise ConfigError(f"A bench knows the methods {', '.join(ALL)}, found {', '.join(map(repr, sorted(unknown)))}.")
     return tuple(method for method in ALL if method in {PLAIN, *methods})
 
 

@@ -10,7 +10,8 @@ PANELS = {"first token, ms": "prefill", "a further token, ms": "decode"}
 
 def bench_plot(facts: Mapping[str, Any]) -> plots.Figure:
     """Bars for the median of all rounds, whiskers for the least and the most; peers have no whiskers."""
-    made_by = f"{facts['model']}, {facts['dtype']}, {facts['device']}, {facts['prompt']} tokens of prompt"
+    weights = f" in {facts['weights']}" if facts["weights"] else ""
+    made_by = f"{facts['model']}{weights}, {facts['dtype']}, {facts['device']}, {facts['prompt']} tokens of prompt"
     return plots.time_bars({label: milliseconds(facts, phase) for label, phase in PANELS.items()}, made_by=made_by)
 
 

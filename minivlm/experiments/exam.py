@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
+from minivlm.checkpoints.quantised import kind_of
 from minivlm.errors import EvaluationError
 from minivlm.evaluation.pope import PopeQuestion, unreadable
 from minivlm.experiments.card import HEAD
@@ -70,6 +71,7 @@ def circumstances(vlm: VLM) -> dict[str, str]:
     return {
         "model": f"minivlm/{folder.resolve().name}" if folder.exists() else vlm.name,
         "dtype": str(vlm.dtype).removeprefix("torch."),
+        **({"weights": kind} if (kind := kind_of(vlm.model)) else {}),
         "device": vlm.device.type,
         "counted": COUNTED,
     }

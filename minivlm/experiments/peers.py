@@ -50,6 +50,8 @@ def require_script(path: str | None) -> None:
 def peers_text(facts: Mapping[str, Any]) -> list[str]:
     """A line for each peer of a bench: its times, and plain's times as shares of them."""
     plain, lines = facts["methods"]["plain"], []
+    if facts["weights"]:
+        lines.append(f"the peers were not told of {facts['weights']}, which plain has: they read the files as they are")
     first, step = (plain[phase]["seconds"]["median"] for phase in ("prefill", "decode"))
     for name, own in facts["peers"]["kinds"].items():
         if "error" in own:

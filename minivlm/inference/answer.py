@@ -60,6 +60,8 @@ class Answer(str):
     template: str
     recipe: str  # the image preprocessing, in words
     model: str
+    dtype: str  # of the computation
+    weights: str | None  # how the decoder was quantised, "int8" or "int4"; None if it was not
     mitigation: dict[str, Any]  # method -> its settings, in JSON types; empty for a plain answer
     effect: Effect | None  # what the mitigation did; None for a plain answer
 

@@ -33,7 +33,7 @@ FORMAT = "minivlm trace 1"
 class Trace:
     """What is kept of one answer. Tensors are on the CPU."""
 
-    facts: dict[str, Any]  # text, pieces, tokens, model, template, recipe, settings, mitigation, spans: JSON types
+    facts: dict[str, Any]  # what an `Answer` says, its pieces and the layers of the lens, in JSON types
     shares: Tensor  # (T, L, H, len(PARTS)): the share of each row's attention on each part; sums to 1
     entropy: Tensor  # (T, L, H): of the attention within the picture, 0 (one patch) .. 1 (all patches equal)
     pooled: Tensor  # (T, L, P) fp16: each layer's map of the picture, pooled over heads as in `clva.py`; sums to 1

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from minivlm.checkpoints import CheckpointReport
+from minivlm.checkpoints.quantised import kind_of
 from minivlm.errors import PromptError
 from minivlm.inference.answer import Answer, EncodedImage, Inputs
 from minivlm.inference.effect import Effect
@@ -214,6 +215,8 @@ class VLM:
             template=self.template,
             recipe=self.preprocessing.describe(),
             model=self.name,
+            dtype=str(self.dtype).removeprefix("torch."),
+            weights=kind_of(self.model),
             mitigation={} if changes_by_step(mitigation) else self.resolve(mitigation).as_dict(),
             effect=effect,
         )

@@ -176,10 +176,11 @@ def settings_of(trace: Trace) -> list[str]:
 def made_of(trace: Trace) -> list[tuple[str, str]]:
     """The facts that all answers of a page share, (name, text) each: model, picture, prompt, decoding."""
     facts, decoding = trace.facts, trace.facts["settings"]
+    weights = facts.get("weights")  # older traces do not say
     sampling = {name: decoding[name] for name in SAMPLING if decoding[name] is not None}
     chosen = f"sampled with {listing(sampling)}" if decoding["temperature"] else "greedy"
     return [
-        ("Model", short_name(facts["model"])),
+        ("Model", short_name(facts["model"]) + (f", decoder in {weights}" if weights else "")),
         ("Picture", facts["recipe"]),
         ("Prompt", f"template {facts['template']}"),
         ("Decoding", f"{chosen}, at most {decoding['max_new_tokens']} new tokens"),
