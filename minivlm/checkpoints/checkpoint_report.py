@@ -78,7 +78,10 @@ class CheckpointReport:
             where = {"mapped": ", weights in their files", "resident": ", weights in memory"}.get(self.memory or "", "")
             lines.append(f"computed in {self.dtype} on {self.device}{where}, loaded in {self.seconds:.2f} s")
         if self.weights:
-            lines.append(f"the matrices of the decoder's blocks quantised to {self.weights}, all else in {self.dtype}")
+            lines.append(
+                f"the matrices of the decoder's blocks quantised to {self.weights} and held in memory, all else in "
+                f"{self.dtype}"
+            )
         return "\n".join(lines)
 
 

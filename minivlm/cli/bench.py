@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from minivlm.cli import arguments
 from minivlm.cli.options import MethodRequest, ModelRequest, load_vlm, method_settings
@@ -19,9 +19,6 @@ from minivlm.cli.terminal import print_json, remark
 from minivlm.cli.train import config_like
 from minivlm.errors import ConfigError
 from minivlm.evaluation.settings import BENCHED, UsageError
-
-if TYPE_CHECKING:
-    pass
 
 ROWS = ("load", "first-token", "evaluation", "roofline")  # beside the methods
 

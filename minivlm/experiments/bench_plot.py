@@ -16,10 +16,10 @@ def bench_plot(facts: Mapping[str, Any]) -> plots.Figure:
 
 
 def milliseconds(facts: Mapping[str, Any], phase: str) -> dict[str, tuple[float, float, float]]:
-    """Name -> least, median and most milliseconds of a token; a token of a batch has its share of the step."""
+    """Name -> least, median and most milliseconds of a token; a further token of a batch has its share of the step."""
     found = {}
     for name, own in facts["methods"].items():
-        seconds, answers = own[phase]["seconds"], own["answers"]
+        seconds, answers = own[phase]["seconds"], own["answers"] if phase == "decode" else 1
         least, middle, most = (1e3 * seconds[which] / answers for which in ("least", "median", "most"))
         found[name] = least, middle, most
     for name, own in facts.get("peers", {}).get("kinds", {}).items():
