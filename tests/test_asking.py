@@ -35,7 +35,8 @@ def pixels(vlm):
 
 
 def asker(vlm, names=(*METHODS, *CONTROLS), **settings):
-    return Asker(vlm, Generation(**{"max_new_tokens": 12} | settings), methods(names, clva=OPEN))
+    uses = any(mitigation.clva for mitigation in methods(names).values())
+    return Asker(vlm, Generation(**{"max_new_tokens": 12} | settings), methods(names, clva=OPEN if uses else None))
 
 
 @pytest.mark.parametrize("method", [*METHODS, *CONTROLS])
@@ -184,3 +185,6 @@ def test_groups_of_methods_are_named_and_strangers_refused():
         methods(["opera"])
     with pytest.raises(EvaluationError, match="at least one"):
         methods([])
+    with pytest.raises(EvaluationError, match="Settings of eah were given, but no method of plain, clva uses them"):
+        methods(["plain", "clva"], EAH(layer=2))
+    assert methods(["eah-random-head"], EAH(layer=2))["eah-random-head"].eah.layer == 2

@@ -397,6 +397,37 @@ def test_what_we_save_transformers_loads(tmp_path, overrides):
     assert sorted(path.name for path in (tmp_path / "ours").iterdir()) == ["config.json", "model.safetensors"]
 
 
+PLAIN_ROPE, SHORT = {"rope_type": "default", "rope_theta": 500.0}, {"original_max_position_embeddings": 8}
+
+
+@pytest.mark.parametrize(
+    ("fields", "theta", "original"),
+    [
+        ({"rope_scaling": PLAIN_ROPE, "rope_theta": 70.0}, 500, None),
+        ({"rope_scaling": PLAIN_ROPE, "rope_parameters": LLAMA3}, 500, None),
+        ({"rope_scaling": LLAMA3 | SHORT, "rope_parameters": PLAIN_ROPE}, 5e5, 8),
+        ({"rope_scaling": {"rope_type": "default"}, "rope_parameters": PLAIN_ROPE}, 10000, None),
+        ({"rope_parameters": LLAMA3 | SHORT, "original_max_position_embeddings": 16}, 5e5, 16),
+    ],
+)
+def test_which_rotary_positions_count_is_what_transformers_makes_of_it(tmp_path, fields, theta, original):
+    """Logits within 1e-5 of the largest; another theta or length moves them by more than a hundredth."""
+    reference = tiny_hf_checkpoint(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    for name in ("rope_parameters", "rope_scaling", "rope_theta"):
+        config["text_config"].pop(name, None)
+    config["text_config"] |= fields
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    loaded = load_checkpoint(tmp_path, dtype="float32")
+    text = loaded.config.text_config
+    assert text.rope_theta == theta
+    assert (text.rope_scaling and text.rope_scaling.original_max_position_embeddings) == original
+    tokens, pixels = prompt_and_pictures(patches=loaded.config.num_image_tokens, words=40)
+    with torch.no_grad():
+        expected = type(reference).from_pretrained(tmp_path).eval()(input_ids=tokens, pixel_values=pixels).logits
+    assert (loaded.model(tokens, pixels).logits - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
 def test_saving_over_the_files_one_has_loaded(tmp_path, reference):
     folder = write_checkpoint(tmp_path / "model", in_layout("A", reference), hub_config(reference))
     model = load_checkpoint(folder).model

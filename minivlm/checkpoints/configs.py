@@ -187,29 +187,39 @@ def tower_config(shapes: Shapes) -> VisionConfig:
     return VisionConfig(width, inner, len(layers), width // CLIP_HEAD_WIDTH, side * patch, patch)
 
 
+def rope_section(text: Fields) -> Fields:
+    """`rope_scaling` of older files; it replaces the `rope_parameters` of newer ones as a whole, as in transformers."""
+    return text.section("rope_scaling" if text.data.get("rope_scaling") else "rope_parameters", {})
+
+
 def read_rope_theta(text: Fields) -> float:
-    """`rope_theta` of older files or `rope_parameters` of newer ones."""
-    parameters = text.section("rope_parameters", {})
-    return (parameters if "rope_theta" in parameters.data else text).number("rope_theta")
+    """`rope_theta` beside the kind of rotary positions, else that of the decoder."""
+    rope = rope_section(text)
+    return (rope if "rope_theta" in rope.data else text).number("rope_theta")
 
 
 def read_rope_scaling(text: Fields) -> RopeScaling | None:
-    """`rope_scaling` of older files or `rope_parameters` of newer ones: plain or llama3; any other kind is refused."""
-    scaling = None
+    """Plain rotary positions (None) or those of Llama 3.1; any other kind is refused, wherever it stands."""
     for key in ("rope_scaling", "rope_parameters"):
         rope = text.section(key, {})
-        kind = rope.data.get("rope_type", rope.data.get("type", "default"))
         nested = any(isinstance(value, dict) for value in rope.data.values())
-        if kind not in ("default", "llama3") or nested or rope.data.get("partial_rotary_factor", 1) != 1:
+        if kind_of_rope(rope) not in ("default", "llama3") or nested or rope.data.get("partial_rotary_factor", 1) != 1:
             text.refuse(key, "plain rotary positions or those of Llama 3.1 (rope_type 'default' or 'llama3')")
-        if kind == "llama3":
-            scaling = RopeScaling(
-                factor=rope.number("factor"),
-                low_freq_factor=rope.number("low_freq_factor"),
-                high_freq_factor=rope.number("high_freq_factor"),
-                original_max_position_embeddings=rope.whole("original_max_position_embeddings"),
-            )
-    return scaling
+    rope = rope_section(text)
+    if kind_of_rope(rope) == "default":
+        return None
+    original = "original_max_position_embeddings"  # that of the decoder comes first, as in transformers
+    return RopeScaling(
+        factor=rope.number("factor"),
+        low_freq_factor=rope.number("low_freq_factor"),
+        high_freq_factor=rope.number("high_freq_factor"),
+        original_max_position_embeddings=(text if text.data.get(original) else rope).whole(original),
+    )
+
+
+def kind_of_rope(rope: Fields) -> Any:
+    """The kind of rotary positions that a section names."""
+    return rope.data.get("rope_type", rope.data.get("type", "default"))
 
 
 def read_sliding_window(text: Fields, family: str) -> int | None:

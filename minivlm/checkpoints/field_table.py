@@ -1,9 +1,9 @@
 """What is done with each field that a checkpoint's small files may have: one literal table, by file and family.
 
-182 used       it decides something; what cannot be done is refused by the code that reads it
+186 used       it decides something; what cannot be done is refused by the code that reads it
 67 refused     unless it has one of the values given: anything else asks for what minivlm does not do
 30 said        a warning, unless it has one of the values given: the answer may be another, and the user can ask for it
-340 harmless   it changes no answer, for the reason given
+336 harmless   it changes no answer, for the reason given
 
 A field that is in no row gives a warning with its name and value (`fields.check_fields`). Names that begin with "_" are
 notes of the program that wrote the file. Tests hold the table against the fields that transformers reads.
@@ -60,7 +60,7 @@ TEXT = {
     **refused("mlp_bias", "the decoder's MLP here has no bias", *NOTHING),
     **refused("tie_last_hidden_states", "only the last layer's normed output is read", None, True, False),
     **refused("layer_types", "each layer here sees all tokens", None, "full_attention", "sliding_attention"),
-    **harmless("original_max_position_embeddings", "of kinds of rotary positions that are refused"),
+    **used("original_max_position_embeddings"),
 }
 LLAMA = {
     **TEXT,

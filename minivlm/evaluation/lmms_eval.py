@@ -155,14 +155,13 @@ class ChatModel:
 
 def mitigation(method: str, eah: str = "", clva: str = "") -> Mitigation:
     """The mitigation of one method. Raises `EvaluationError` for a group, and for settings it would not use."""
-    named = methods([method], settings_of(EAH, eah), settings_of(CLVA, clva))
+    named = methods([method])
     if len(named) > 1:
         raise EvaluationError(f"One run of lmms-eval has one method; {method!r} stands for {', '.join(named)}.")
-    (chosen,) = named.values()
     for name, given in (("eah", eah), ("clva", clva)):
-        if given and getattr(chosen, name) is None:
+        if given and getattr(named[method], name) is None:
             raise EvaluationError(f"model_args has {name}={given}, but method={method} does not use {name}.")
-    return chosen
+    return methods([method], settings_of(EAH, eah) if eah else None, settings_of(CLVA, clva) if clva else None)[method]
 
 
 def whole(batch_size: int | str) -> int:
