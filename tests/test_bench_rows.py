@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from minivlm import ConfigError
+from minivlm import CLVA, EAH, ConfigError
 from minivlm.checkpoints.maker import known_config
 from minivlm.checkpoints.plan import blank_model
 from minivlm.cli import main as cli
@@ -246,6 +246,12 @@ def test_a_vocabulary_without_room_for_a_stand_in_is_refused_before_anything_is_
     with pytest.raises(CheckpointError, match=r"needs 260 ids before the picture's, found image_token_index 200 in a"):
         make_random_model(tmp_path / "made", small)
     assert not (tmp_path / "made").exists()
+
+
+def test_settings_of_a_method_that_is_not_measured_are_refused(vlm):
+    with pytest.raises(ConfigError, match="Settings of eah were given, but no method of plain, clva uses them"):
+        bench.measure(vlm, ["clva"], eah=EAH(layer=1), clva=CLVA())
+    bench.require_used(["plain", "both"], eah=EAH(), clva=CLVA())
 
 
 def test_methods_are_all_or_named():

@@ -322,10 +322,15 @@ def test_mapped_weights_are_where_the_file_is(folder):
         assert (places[-1] - places[0] < size) == together
 
 
-def test_memory_is_chosen_by_what_is_free():
+def test_memory_is_chosen_by_what_is_free(monkeypatch):
     assert choose_memory(None, CPU, 100, 200) == "resident"
     assert choose_memory(None, CPU, 100, 199) == choose_memory(None, CPU, 100, None) == "mapped"
     assert choose_memory("mapped", CPU, 100, 200) == "mapped"
+    assert choose_memory(None, CPU, 100, 200, passing=True) == "mapped"
+    assert choose_memory("resident", CPU, 100, 200, passing=True) == "resident"
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert choose_memory(None, CPU, 100, 399) == "mapped"
+    assert choose_memory(None, CPU, 100, 400) == "resident"
     assert choose_memory("resident", CPU, 100, 199) == choose_memory(None, torch.device("cuda"), 1, 1) == "resident"
     with pytest.raises(CheckpointError, match="memory must be mapped, resident or None, by what is free, found 'ram'"):
         choose_memory("ram", CPU, 1, 1)

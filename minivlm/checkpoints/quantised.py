@@ -82,7 +82,8 @@ def quantise(weight: Tensor, kind: str) -> dict[str, Tensor]:
             f"weights='int4' needs layers whose outputs are a multiple of {PACKED}, found {weight.shape[0]}."
         )
     rows = to_int8 if kind == "int8" else to_int4
-    weights, scales = zip(*map(rows, weight.split(ROWS)), strict=True)  # in blocks that fit into a cache
+    block = len(weight) if weight.is_meta else ROWS  # what has numbers, in blocks that fit into a cache
+    weights, scales = zip(*map(rows, weight.split(block)), strict=True)
     return {"weight": torch.cat(weights), "scale": torch.cat(scales, dim=0 if kind == "int8" else 1)}
 
 

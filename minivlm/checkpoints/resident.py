@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from minivlm.errors import CheckpointError
+from minivlm.files import torchrun
 
 MEMORY = ("mapped", "resident")
 PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}  # not on Windows
@@ -37,10 +38,14 @@ def return_freed_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def choose_memory(asked: str | None, device: torch.device, size: int, free: int | None) -> str:
+def choose_memory(
+    asked: str | None, device: torch.device, size: int, free: int | None, *, passing: bool = False
+) -> str:
     """One of MEMORY: the `asked` one, else resident where the weights take at most half of what is `free` (bytes).
 
-    Raises `CheckpointError` for an unknown one, and for "mapped" on a device that cannot compute on files.
+    Mapped files are shared: so several processes of torchrun on one machine have together what is free, and weights
+    that are only `passing`, on their way to other devices, stay mapped. Raises `CheckpointError` for an unknown one,
+    and for "mapped" on a device that cannot compute on files.
     """
     if asked not in (None, *MEMORY):
         raise CheckpointError(f"memory must be {', '.join(MEMORY)} or None, by what is free, found {asked!r}.")
@@ -48,4 +53,6 @@ def choose_memory(asked: str | None, device: torch.device, size: int, free: int 
         raise CheckpointError(f"memory='mapped' is for a CPU: {device} needs the weights in its own memory.")
     if device.type != "cpu":
         return "resident"
-    return asked or ("resident" if free is not None and 2 * size <= free else "mapped")
+    processes = torchrun("LOCAL_WORLD_SIZE", alone=1)
+    enough = not passing and free is not None and 2 * size * processes <= free
+    return asked or ("resident" if enough else "mapped")

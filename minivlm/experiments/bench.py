@@ -73,9 +73,11 @@ def measure(
 
     `prompt`: tokens of the prompt with its picture, by default those of a short question, which are the minimum; `new`:
     tokens of an answer; `repeats`: measured rounds. `eah` and `clva` replace the methods' default settings. Raises
-    `ConfigError` for unknown methods and too few tokens or rounds, `PromptError` for a prompt that does not fit.
+    `ConfigError` for unknown methods, settings that none uses, too few tokens or rounds, `PromptError` for a prompt that
+    does not fit.
     """
     methods = ordered(methods)
+    require_used(methods, eah=eah, clva=clva)
     if new < 2 or repeats < 1:
         raise ConfigError(f"A bench needs at least 2 new tokens and 1 round, found new={new} and repeats={repeats}.")
     inputs = prepared(vlm, prompt, new)
@@ -93,6 +95,13 @@ def measure(
         "settings": {name: as_lists(own) for name, own in vlm.resolve(both).as_dict().items()},
         "methods": {method: figures(method, rounds, memory) for method in methods},
     }
+
+
+def require_used(methods: Sequence[str], **settings: EAH | CLVA | None) -> None:
+    """Raise `ConfigError` for settings of "eah" or "clva" that none of the methods uses."""
+    for name, given in settings.items():
+        if given is not None and not {name, "both"} & set(methods):
+            raise ConfigError(f"Settings of {name} were given, but no method of {', '.join(methods)} uses them.")
 
 
 def ordered(methods: Sequence[str]) -> tuple[str, ...]:

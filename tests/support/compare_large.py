@@ -17,13 +17,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from minivlm.experiments.cost import held_memory
+
 QUESTION_TOKENS = 40
-
-
-def own_memory() -> float:
-    """Gigabytes that belong to this process alone; pages mapped from files do not count."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1e6
+CPU = torch.device("cpu")
 
 
 def example(folder: Path, photo: Path) -> tuple[torch.Tensor, torch.Tensor]:
@@ -41,7 +38,7 @@ def example(folder: Path, photo: Path) -> tuple[torch.Tensor, torch.Tensor]:
 def load_minivlm(folder: Path):
     from minivlm.checkpoints import load_checkpoint
 
-    model = load_checkpoint(folder, device="cpu", dtype="bf16").model
+    model = load_checkpoint(folder, device="cpu", dtype="bf16", memory="mapped").model
     return lambda tokens, pixels: model(tokens, pixels).logits
 
 
@@ -66,9 +63,9 @@ def child(name: str, folder: Path, photo: Path, result: Path, run: bool) -> None
     else:
         import transformers.models.llava.modeling_llava  # noqa: F401
     inputs = example(folder, photo)
-    before, start = own_memory(), time.perf_counter()
+    before, start = held_memory(CPU), time.perf_counter()
     forward = LOADERS[name](folder)
-    figures = {"load seconds": time.perf_counter() - start, "load GB of own memory": own_memory() - before}
+    figures = {"load seconds": time.perf_counter() - start, "load GB of own memory": (held_memory(CPU) - before) / 1e9}
     if run:
         for pass_ in ("first", "second"):
             start = time.perf_counter()
