@@ -73,8 +73,8 @@ def measure(
 
     `prompt`: tokens of the prompt with its picture, by default those of a short question, which are the minimum; `new`:
     tokens of an answer; `repeats`: measured rounds. `eah` and `clva` replace the methods' default settings. Raises
-    `ConfigError` for unknown methods, settings that none uses, too few tokens or rounds, `PromptError` for a prompt that
-    does not fit.
+    `ConfigError` for unknown methods, settings that none uses, too few tokens or rounds, `PromptError` for a prompt
+    that does not fit.
     """
     methods = ordered(methods)
     require_used(methods, eah=eah, clva=clva)
