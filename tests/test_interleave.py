@@ -4,6 +4,7 @@ Tolerances as in `test_parity.py`; ids and pixels are equal to the bit.
 """
 
 import json
+import warnings
 
 import pytest
 import torch
@@ -173,4 +174,36 @@ def test_templates_are_found_in_each_file_that_may_hold_them(tmp_path):
     (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": "{{ 'USER' }}"}))
     assert read_chat_template(tmp_path).known is None
     assert read_chat_template(tmp_path).guess("llava_v1") == "hf"
-    assert digest_of("{# a remark #}{% generation %}a\\nb{% endgeneration %}\n") == digest_of("a\nb")
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("{# a remark #}{% generation %}{{ 'a\\nb' }}{% endgeneration %}", True),
+        ("{{ 'a\nb' }}\n", True),
+        ("{{ 'a\\nb{# said, not a remark #}' }}", False),
+        ("{{ 'a\\nb{% generation %}' }}", False),
+        ("\n{{ 'a\\nb' }}", False),
+        ("{{ 'a\\nb' }}\n\n", False),
+        ("{#- takes the space before it -#}{{ 'a\\nb' }}", False),
+    ],
+)
+def test_only_what_writes_nothing_is_left_out_of_a_digest(text, same):
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    written = render_jinja_template(conversations=[[]], chat_template=text)[0][0]
+    assert (digest_of(text) == digest_of("{{ 'a\\nb' }}")) == same
+    assert (written == "a\nb") == same or "{#-" in text  # a comment that takes spaces makes another text at once
+
+
+def test_of_several_templates_that_of_the_processor_counts_as_in_transformers(tmp_path):
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": "of words alone"}))
+    for name in ("chat_template.jinja", "chat_template.json", "processor_config.json"):  # each comes before the last
+        content = CHATML if name.endswith(".jinja") else json.dumps({"chat_template": CHATML})
+        (tmp_path / name).write_text(content)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert read_chat_template(tmp_path).file.name == name
+    (tmp_path / "chat_template.jinja").write_text("{{ 'USER' }}")
+    with pytest.warns(UserWarning, match=r"processor_config.json and chat_template.jinja hold different chat templat"):
+        assert read_chat_template(tmp_path).known == "chatml"

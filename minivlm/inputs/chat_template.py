@@ -6,17 +6,20 @@ text; that each of them writes what our template writes is shown by tests, which
 
 import hashlib
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from minivlm.errors import ConfigError
-from minivlm.files import read_json_file
+from minivlm.files import listed, read_json_file
 from minivlm.inputs.templates import TEMPLATES, Special, Text, Turn
 
-TEXT_FILE = "chat_template.jinja"
-JSON_FILES = ("chat_template.json", "processor_config.json", "tokenizer_config.json")  # under "chat_template"
-SILENT = re.compile(r"\{#.*?#\}|\{%-?\s*(end)?generation\s*-?%\}", re.DOTALL)  # they write nothing
+# The files of a processor come first, in transformers' order; in JSON the text stands under "chat_template".
+FILES = ("processor_config.json", "chat_template.json", "chat_template.jinja", "tokenizer_config.json")
+STRING = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\""""
+TAGS = re.compile(rf"\{{#.*?#\}}|\{{[{{%](?:{STRING}|[^'\"])*?[}}%]\}}", re.DOTALL)  # comments, expressions, statements
+SILENT = re.compile(r"\{#[^-+].*?[^-+]#\}|\{% *(end)?generation *%\}", re.DOTALL)  # tags that write nothing
 
 KNOWN = {  # digest of a template's text -> our template
     "2f0198858c1d35fb": "hf",  # llava-hf/llava-1.5-7b-hf
@@ -37,7 +40,12 @@ class ChatTemplate:
     @property
     def known(self) -> str | None:
         """The name of our template that writes the same; None if the text is not known."""
-        return KNOWN.get(digest_of(self.text))
+        return KNOWN.get(self.digest)
+
+    @property
+    def digest(self) -> str:
+        """As `digest_of`."""
+        return digest_of(self.text)
 
     def guess(self, default: str) -> str:
         """The name of our template that shares the most telling word with it."""
@@ -52,13 +60,29 @@ class ChatTemplate:
 
 
 def read_chat_template(folder: Path) -> ChatTemplate | None:
-    """The template of a checkpoint folder, from whichever file holds it; None if it has none."""
-    if (file := folder / TEXT_FILE).is_file():
+    """The template of a checkpoint folder; None if it has none. Of several the one that transformers' processor takes;
+    if another of the processor's files has another text, a warning says which counts."""
+    found = [template for name in FILES if (template := read_template(folder / name))]
+    if not found:
+        return None
+    first, *others = found
+    differ = [one.file.name for one in others if one.file.name != FILES[-1] and digest_of(one.text) != first.digest]
+    if differ:
+        warnings.warn(
+            f"{first.file} and {listed(differ)} hold different chat templates. The first counts, as in transformers.",
+            stacklevel=2,
+        )
+    return first
+
+
+def read_template(file: Path) -> ChatTemplate | None:
+    """The template in one file; None if there is no such file, or no template in it."""
+    if not file.is_file():
+        return None
+    if file.suffix == ".jinja":
         return ChatTemplate(file, file.read_text(encoding="utf-8", errors="replace"))
-    for name in JSON_FILES:
-        if (file := folder / name).is_file() and (text := template_text(read_json_file(file, ConfigError))):
-            return ChatTemplate(file, text)
-    return None
+    text = template_text(read_json_file(file, ConfigError))
+    return ChatTemplate(file, text) if text else None
 
 
 def template_text(settings: dict[str, Any]) -> str | None:
@@ -71,9 +95,18 @@ def template_text(settings: dict[str, Any]) -> str | None:
 
 
 def digest_of(text: str) -> str:
-    """A digest of what a template writes: without comments, and with each line break written alike."""
-    plain = SILENT.sub("", text).replace("\\n", "\n").strip()
+    """A digest of what a template writes: without its comments, and with each line break written alike."""
+    plain = TAGS.sub(shortened, text).removesuffix("\n")  # the last line break is not written, as in Jinja
     return hashlib.sha256(plain.encode()).hexdigest()[:16]
+
+
+def shortened(tag: re.Match[str]) -> str:
+    """A tag with its line breaks as such; nothing for one that writes nothing. (Beside white space it is kept: where a
+    line begins or ends, Jinja drops characters.)"""
+    before, after = tag.string[max(tag.start() - 1, 0) : tag.start()], tag.string[tag.end() : tag.end() + 1]
+    if SILENT.fullmatch(tag[0]) and not before.isspace() and not after.isspace():
+        return ""
+    return tag[0].replace("\\n", "\n")
 
 
 def example(template: str) -> str:
