@@ -150,9 +150,10 @@ def test_harmless_fields_of_config_json_change_nothing_and_used_ones_do(section,
 
 @pytest.mark.parametrize("name", [name for name, row in tables.PREPROCESSOR.items() if row.kind == "used"])
 def test_used_fields_of_the_preprocessor_file_are_read(name):
-    settings = {"size": {"shortest_edge": 24}, "crop_size": 24}
+    settings = {"size": 24 if name == "default_to_square" else {"shortest_edge": 24}, "crop_size": 24}
     usual = ImagePreprocessing.from_config(settings)
-    value = {"do_pad": True, "image_aspect_ratio": "pad", "do_center_crop": False}.get(name, "strange")
+    telling = {"do_pad": True, "image_aspect_ratio": "pad", "do_center_crop": False, "default_to_square": True}
+    value = telling.get(name, "strange")
     assert is_read(ImagePreprocessing.from_config, {**settings, name: value}, usual)
 
 
@@ -261,12 +262,15 @@ def test_a_field_that_is_not_done_is_said_by_load(folder, path, value, words):
         ("tokenizer_config.json pad_token", "<more>"),
         ("tokenizer_config.json sep_token", {"content": "<more>"}),
         ("tokenizer_config.json additional_special_tokens", [{"content": "<more>"}]),
+        ("special_tokens_map.json additional_special_tokens", ["<more>"]),
+        ("special_tokens_map.json extra_special_tokens", ["<more>"]),
+        ("special_tokens_map.json cls_token", "<more>"),
         ("added_tokens.json <more>", 999),
     ],
 )
 def test_words_that_only_the_small_files_add_are_said(folder, path, value):
-    if path.startswith("added"):
-        (folder / "added_tokens.json").write_text("{}")
+    if not (file := folder / path.split()[0]).exists():
+        file.write_text("{}")
     edit(folder, path, value)
     with pytest.warns(UserWarning, match="name words that tokenizer.json does not have: <more>"):
         minivlm.load(folder, device="cpu")

@@ -118,9 +118,11 @@ def test_real_photographs_equal_the_hubs_processor():
         assert torch.equal(to_pixels(load_image(file), recipe), expected), file.name
 
 
-def test_a_size_of_two_sides_stretches_as_clips_processor_does():
+@pytest.mark.parametrize("square", [True, False, None])
+@pytest.mark.parametrize("size", [{"height": 336, "width": 336}, {"shortest_edge": 336}, 336])
+def test_each_form_of_a_size_is_read_as_clips_processor_does(size, square):
     transformers = pytest.importorskip("transformers")
-    config = {**HUB, "size": {"height": 336, "width": 336}}
+    config = {**HUB, "size": size} | ({} if square is None else {"default_to_square": square})
     expected = transformers.CLIPImageProcessorPil(**config)(picture(640, 427), return_tensors="pt")["pixel_values"][0]
     assert torch.equal(to_pixels(picture(640, 427), ImagePreprocessing.from_config(config)), expected)
 

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as RustTokenizer
 
 from minivlm.errors import PromptError
+from minivlm.inputs.chat_template import spelt
 from minivlm.inputs.prompt import IMAGE, TEMPLATES, Prompt, Span, Tokenizer, Turn, build_prompt, pad_batch
 from support.small_tokenizer import added_id, bytes_definition, small_definition
 
 DEFINITION = small_definition()
 SLOT = added_id(DEFINITION, "<image>")
-SMALL = Tokenizer(
-    DEFINITION, image_token_id=SLOT, vocab_rows=SLOT + 3, names={"bos": "<s>", "eos": "</s>", "pad": "<pad>"}
-)
+NAMES = {"bos": "<s>", "eos": "</s>", "pad": "<pad>"}
+SMALL = Tokenizer(DEFINITION, image_token_id=SLOT, vocab_rows=SLOT + 3, names=NAMES)
 SYSTEM = (
     "A chat between a curious human and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the human's questions."
@@ -73,6 +73,25 @@ TWO_TURNS = [Turn("What is shown?", answer="A red ball.", images=1), Turn("Is th
 )
 def test_templates_written_out(template, turns, text):
     assert prompt(*turns, template=template).tokens == spelled(text)
+
+
+FLAGS = [{"lstrip": True}, {"rstrip": True}, {"lstrip": True, "rstrip": True}]
+
+
+@pytest.mark.parametrize("flags", FLAGS, ids=" and ".join)
+@pytest.mark.parametrize("template", ["hf", "llava_v1"])
+@pytest.mark.parametrize("question", ["What is shown?", " \t \u2003 \x1c What? \n ", "  ", ""])
+def test_special_tokens_take_the_white_space_beside_them_as_their_flags_say(template, question, flags):
+    added = [token | flags if token["special"] else token for token in DEFINITION["added_tokens"]]
+    taking = {**DEFINITION, "added_tokens": added}
+    tokenizer = Tokenizer(taking, image_token_id=SLOT, vocab_rows=SLOT + 3, names=NAMES)
+    turns = [Turn(question, answer="A ball. ", images=2), Turn([question, IMAGE, " ", IMAGE, "\n "])]
+    built = prompt(*turns, template=template, tokenizer=tokenizer)
+    text = "".join(spelt(segment) for segment in TEMPLATES[template].segments(turns)).replace("<bos>", "<s>")
+    text = text.replace("<eos>", "</s>").replace("<image>", "<image>" * PATCHES)
+    whole = RustTokenizer.from_str(json.dumps(taking)).encode(text, add_special_tokens=False).ids
+    assert built.tokens == tuple(whole)
+    assert len(built.tokens) < len(prompt(*turns, template=template).tokens)
 
 
 def test_another_system_sentence():

@@ -183,6 +183,7 @@ def test_no_field_of_the_preprocessor_changes_the_reference_alone(tmp_path, kind
 
 # --- the tokenizer's files ------------------------------------------------------------------------------------------
 
+PLAIN = ("normalized", "single_word", "special")
 TOKENIZER = {
     "add_bos_token": [True, False, None],
     "add_eos_token": [True],
@@ -197,7 +198,11 @@ TOKENIZER = {
     "unk_token": [None],
     "additional_special_tokens": [["dog"]],
     "extra_special_tokens": [["dog"], {"a": "dog"}],
-    "added_tokens_decoder": [{"5": {"content": "dog", "special": False}}],
+    "added_tokens_decoder": [
+        {"5": {"content": "dog", "special": False}},
+        {"62": {"content": "<act>", **dict.fromkeys(("lstrip", "rstrip"), True), **dict.fromkeys(PLAIN, False)}},
+        {"62": {"content": "<act>", **dict.fromkeys(("lstrip", "rstrip", *PLAIN), False)}},
+    ],
     "model_max_length": [4],
     "padding_side": ["right"],
     "truncation_side": ["left"],

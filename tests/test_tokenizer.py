@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import warnings
 from functools import cache
 from pathlib import Path
@@ -275,10 +276,52 @@ def test_a_bos_starts_prompts_where_the_reference_puts_it(tmp_path, placed, said
     assert [str(one.message).startswith(sentence) for one in told] == [True] * (not agree)
 
 
-def test_a_bos_that_only_the_config_asks_for_is_said(tmp_path):
-    write_small_tokenizer(tmp_path, add_bos_token=True, tokenizer_class="PreTrainedTokenizerFast")
-    with pytest.warns(UserWarning, match="so prompts begin with <s>; tokenizer.json has no post_processor"):
-        assert from_folder(tmp_path).bos == 1
+@pytest.mark.parametrize(
+    ("said", "of", "puts"),
+    [
+        (True, "PreTrainedTokenizerFast", True),
+        (None, "PreTrainedTokenizerFast", False),
+        (None, "LlamaTokenizer", True),
+        (None, None, True),
+        (False, "LlamaTokenizer", False),
+    ],
+)
+def test_a_bos_that_transformers_would_not_put_is_said(tmp_path, said, of, puts):
+    write_small_tokenizer(tmp_path, add_bos_token=said, tokenizer_class=of)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert (from_folder(tmp_path).bos == 1) == puts
+    assert [bool(re.search("Prompts begin with <s>.*has no post_processor", str(one.message))) for one in told] == [
+        True
+    ] * puts
+
+
+def test_ends_of_answers_that_transformers_does_not_have_are_said(tmp_path):
+    write_small_tokenizer(tmp_path, post_processor=None)
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [7, 8]}')
+    with pytest.warns(
+        UserWarning, match=r"tokenizer ends answers with </s>, the settings .* with <0x04>, <0x05>. Here any"
+    ):
+        assert from_folder(tmp_path).stops == (2, 7, 8)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_flags_of_added_words_are_those_of_tokenizer_config(tmp_path, named):
+    from transformers import AutoTokenizer
+
+    act = {"content": "<act>", "lstrip": named, "rstrip": named, "special": False}
+    act |= {"normalized": False, "single_word": False}
+    definition = {**DEFINITION, "added_tokens": [dict(token) for token in DEFINITION["added_tokens"]]}
+    next(token for token in definition["added_tokens"] if token["content"] == "<act>")["rstrip"] = not named
+    write_small_tokenizer(tmp_path, definition, added_tokens_decoder={str(added_id(DEFINITION, "<act>")): act})
+    tokenizer, theirs = from_folder(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    assert tokenizer.encode("a  <act> \n b") == theirs("a  <act> \n b")["input_ids"]
+
+
+def test_a_flag_that_is_neither_true_nor_false_is_refused(tmp_path):
+    write_small_tokenizer(tmp_path, added_tokens_decoder={"2": {"content": "</s>", "rstrip": "no"}})
+    with pytest.raises(ConfigError, match=r"added_tokens_decoder: rstrip of '</s>' must be true or false, found 'no'"):
+        from_folder(tmp_path)
 
 
 def test_special_tokens_that_only_the_post_processor_knows_are_said(tmp_path):
@@ -371,9 +414,11 @@ def test_a_panic_in_the_library_is_a_sentence(monkeypatch):
         tokenizer.encode("text")
 
 
-def test_a_leading_space_for_the_first_piece_only():
+@pytest.mark.parametrize("within", [False, True])
+def test_a_leading_space_for_the_first_piece_only(within):
     first = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}
-    definition = {**DEFINITION, "normalizer": None, "pre_tokenizer": first}
+    splitter = {"type": "Sequence", "pretokenizers": [first]} if within else first
+    definition = {**DEFINITION, "normalizer": None, "pre_tokenizer": splitter}
     tokenizer = Tokenizer(definition, image_token_id=IMAGE, vocab_rows=ROWS, names=NAMES)
     whole = RustTokenizer.from_str(json.dumps(definition)).encode("red<image>red", add_special_tokens=False).ids
     assert [*tokenizer.encode("red"), IMAGE, *tokenizer.encode("red", opening=False)] == whole

@@ -1,9 +1,9 @@
 """What is done with each field that a checkpoint's small files may have: one literal table, by file and family.
 
-186 used       it decides something; what cannot be done is refused by the code that reads it
+187 used       it decides something; what cannot be done is refused by the code that reads it
 67 refused     unless it has one of the values given: anything else asks for what minivlm does not do
 30 said        a warning, unless it has one of the values given: the answer may be another, and the user can ask for it
-336 harmless   it changes no answer, for the reason given
+335 harmless   it changes no answer, for the reason given
 
 A field that is in no row gives a warning with its name and value (`fields.check_fields`). Names that begin with "_" are
 notes of the program that wrote the file. Tests hold the table against the fields that transformers reads.
@@ -153,11 +153,11 @@ IN_CONFIG = harmless(
 PREPROCESSOR = {
     **used("image_processor_type feature_extractor_type size crop_size do_center_crop do_pad image_aspect_ratio"),
     **used("image_mean image_std do_resize do_rescale do_normalize resample rescale_factor"),
+    **used("default_to_square", "whether a size that is one number is that of both sides"),
     **refused("use_square_size do_flip_channel_order", "not implemented", *NOTHING),
     **refused("data_format input_data_format", "pictures are read in three channels", None, "channels_first"),
     **refused("image_grid_pinpoints do_image_splitting", "pictures here are not cut into tiles", *NOTHING, []),
     **harmless("do_convert_rgb", "pictures are always brought to RGB"),
-    **harmless("default_to_square", "each processor that is read has its own rule"),
     **harmless("pad_size", "a picture is padded to its own square"),
     **harmless("processor_class auto_map", "classes of other programs"),
     **harmless("device return_tensors disable_grouping", "how it is computed"),

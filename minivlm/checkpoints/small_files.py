@@ -21,7 +21,7 @@ from minivlm.errors import ConfigError
 from minivlm.files import listed, read_json_file
 
 LARGEST = 64 * 2**20  # bytes; tokenizer.json is the only one that has millions
-# Fields of tokenizer_config.json that name words of the vocabulary.
+# Fields of tokenizer_config.json and special_tokens_map.json that name words of the vocabulary.
 NAMING_WORDS = (
     *("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token"),
     *("added_tokens_decoder", "additional_special_tokens", "extra_special_tokens"),
@@ -42,7 +42,8 @@ def check_small_files(folder: Path) -> None:
         for name, data, table in sections(file, content):
             check_fields(data, table, str(folder / file), name)
     if "tokenizer.json" in files:
-        warn_of_lost_words(folder, files["tokenizer.json"], files.get("tokenizer_config.json", {}))
+        naming = (files.get(name, {}) for name in ("tokenizer_config.json", "special_tokens_map.json"))
+        warn_of_lost_words(folder, files["tokenizer.json"], *naming)
 
 
 def config_sections(config: Mapping[str, Any]) -> Iterator[Section]:
@@ -76,12 +77,12 @@ def objects(data: Mapping[str, Any], key: str, table: Table) -> Iterator[Section
         yield key, value, table
 
 
-def warn_of_lost_words(folder: Path, definition: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+def warn_of_lost_words(folder: Path, definition: Mapping[str, Any], *naming: Mapping[str, Any]) -> None:
     """Warn of words that the files beside tokenizer.json add to its vocabulary, and that it does not have itself."""
     added = definition.get("added_tokens")
     known = {token.get("content") for token in added if isinstance(token, dict)} if isinstance(added, list) else set()
     vocab = (definition.get("model") or {}).get("vocab")
-    lists = [value for key in NAMING_WORDS if (value := config.get(key))]
+    lists = [value for config in naming for key in NAMING_WORDS if (value := config.get(key))]
     if (folder / "added_tokens.json").is_file():
         lists.append(list(read_json_file(folder / "added_tokens.json", ConfigError)))
     words = sorted({word for one in lists for word in spellings(one)} - known)

@@ -113,7 +113,7 @@ def default_mode(preprocessor: Settings, model_config: Settings) -> str:
 
     1. `do_pad: true` decides, except for processors of CLIP and SigLIP, which do not read it; or an
        `image_aspect_ratio` in either file.
-    2. `stretch` for SigLIP's processor, and for any whose `size` has a height and a width.
+    2. `stretch` for SigLIP's processor, and for any whose `size` has a height and a width, or is one number for both.
     3. LLaVA-1.5 weights get `pad`, although the hub's preprocessor file says crop: they were trained with padded
        pictures (`image_aspect_ratio: pad` in liuhaotian/llava-v1.5-7b), and the papers evaluate them so. They are
        recognised by their language model, Vicuna 1.5.
@@ -145,7 +145,8 @@ def default_mode(preprocessor: Settings, model_config: Settings) -> str:
 
 def stretches(settings: Settings) -> bool:
     """Whether an image processor scales both sides to the square: SigLIP's does, and any that is told both sides."""
-    return len(edge_lengths(settings.get("size"))) == 2 or is_siglip(settings)
+    size, square = settings.get("size"), settings.get("default_to_square") is True
+    return is_siglip(settings) or (square and not isinstance(size, dict)) or len(edge_lengths(size)) == 2
 
 
 def is_siglip(settings: Settings) -> bool:

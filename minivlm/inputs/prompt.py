@@ -37,6 +37,8 @@ __all__ = [
     "require_question",
 ]
 
+# What tokenizers count as white space (Unicode); str.strip() would take four control characters, too.
+WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 Piece = tuple[str, list[int]]  # a label and its tokens
 
 
@@ -112,7 +114,8 @@ def build_prompt(
     style = template_named(template)
     turns = [checked_answer(turn, tokenizer, style) for turn in with_images(turns, num_images)]
     warn_of_specials(turns[-1], tokenizer)
-    pieces = list(encode_segments(style.segments(turns), tokenizer, num_image_tokens))
+    segments = without_swallowed(style.segments(turns), tokenizer)
+    pieces = list(encode_segments(segments, tokenizer, num_image_tokens))
     tokens = tuple(token for _, ids in pieces for token in ids)
     if context_length is not None and len(tokens) > context_length:
         raise PromptError(
@@ -201,6 +204,33 @@ def checked_answer(turn: Turn, tokenizer: Tokenizer, template: Template) -> Turn
     return replace(turn, answer=ids if template.eos_after_answer else tokenizer.decode(ids))
 
 
+def without_swallowed(segments: Sequence[Segment], tokenizer: Tokenizer) -> list[Segment]:
+    """The segments without the white space that a special token beside it takes: Phi-3's drop the line break behind
+    them. As in transformers, which reads the prompt as one text."""
+    kept = list(segments)
+    for order, side, strip in ((1, 1, str.lstrip), (-1, 0, str.rstrip)):
+        taking = False
+        for place in range(len(kept))[::order]:
+            segment = kept[place]
+            if isinstance(segment, Text) and taking:
+                segment = kept[place] = replace(segment, text=strip(segment.text, WHITE_SPACE))
+            if not isinstance(segment, Text):
+                special = special_id(segment, tokenizer)
+                taking = special is not None and tokenizer.swallows(special)[side]
+            elif segment.text:
+                taking = False
+    return kept
+
+
+def special_id(segment: Segment, tokenizer: Tokenizer) -> int | None:
+    """The id of a special token, or of a picture's placeholder; None for other segments, and where there is none."""
+    if isinstance(segment, Special):
+        return tokenizer.special(segment.name)
+    if not isinstance(segment, Mark):
+        return None
+    return {Mark.IMAGE: tokenizer.image, Mark.BOS: tokenizer.bos, Mark.EOS: tokenizer.eos}[segment]
+
+
 def encode_segments(segments: Sequence[Segment], tokenizer: Tokenizer, num_image_tokens: int) -> Iterator[Piece]:
     """Labelled tokens. Neighbouring texts are encoded as one string."""
     opening = True
@@ -211,14 +241,13 @@ def encode_segments(segments: Sequence[Segment], tokenizer: Tokenizer, num_image
             opening = False
             continue
         for segment in group:
+            opening &= segment is Mark.BOS
+            special = special_id(segment, tokenizer)
             if isinstance(segment, Tokens):
                 yield segment.label, list(segment.ids)
-            elif isinstance(segment, Special):
-                yield "template", [tokenizer.special(segment.name)]
             elif segment is Mark.IMAGE:
                 yield "image", [tokenizer.image] * num_image_tokens
             else:
-                special = tokenizer.bos if segment is Mark.BOS else tokenizer.eos
                 yield "template", [] if special is None else [special]
 
 

@@ -10,6 +10,7 @@ from minivlm.errors import ConfigError
 from minivlm.files import listed, read_json_file, shown
 
 MOST_BYTES = 64 * 2**20  # of a tokenizer.json; the largest in use have a few dozen million bytes
+FLAGS = ("lstrip", "normalized", "rstrip", "single_word", "special")  # of an added token
 OTHERS = ("cls_token", "sep_token", "mask_token", "additional_special_tokens", "extra_special_tokens")
 
 
@@ -60,19 +61,20 @@ def generation_ids(folder: Path) -> dict[str, Any]:
 
 def starts_prompts(bos: str | None, config: dict[str, Any], definition: dict[str, Any]) -> bool:
     """Whether the token named `bos` stands in front of prompts: as the post-processor of tokenizer.json does it, as in
-    transformers. Where there is none, as `add_bos_token` says, or else as LLaMA's class of tokenizers does it.
+    transformers. Where there is none, as `add_bos_token` says, or else as LLaMA's class of tokenizers did it: a warning
+    says so.
     """
     steps, said = definition.get("post_processor"), config.get("add_bos_token")
     if steps is None:
-        kind = config.get("tokenizer_class")
-        usual = kind is None or "Llama" in str(kind)
-        if said is True and bos is not None and not usual:
+        usual = "Llama" in str(config.get("tokenizer_class") or "Llama")
+        puts = bos is not None and (said is True or (said is not False and usual))
+        if puts:
             warnings.warn(
-                f"tokenizer_config.json says add_bos_token: true, so prompts begin with {bos}; tokenizer.json has no "
-                "post_processor that puts it there, and transformers does not.",
+                f"Prompts begin with {bos}, as in the training of LLaVA; tokenizer.json has no post_processor that "
+                "puts it there, and transformers does not. add_bos_token: false in tokenizer_config.json omits it.",
                 stacklevel=2,
             )
-        return bos is not None and (said is True or (said is not False and usual))
+        return puts
     around = placed(steps)
     if bos is not None and isinstance(said, bool) and said != (bos in around):
         warnings.warn(
@@ -88,6 +90,28 @@ def starts_prompts(bos: str | None, config: dict[str, Any], definition: dict[str
             stacklevel=2,
         )
     return bos in around
+
+
+def with_own_flags(definition: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """tokenizer.json with the flags (`rstrip`, `special`, ...) of its added tokens as the `added_tokens_decoder` of
+    tokenizer_config.json has them, which comes first in transformers. Raises `ConfigError` for a flag that is none.
+    """
+    own = config.get("added_tokens_decoder")
+    entries = [entry for entry in own.values() if isinstance(entry, dict)] if isinstance(own, dict) else []
+    flags = {entry.get("content"): {name: entry[name] for name in FLAGS if name in entry} for entry in entries}
+    for word, named in flags.items():
+        if wrong := [name for name, value in named.items() if not isinstance(value, bool)]:
+            raise ConfigError(
+                f"tokenizer_config.json, added_tokens_decoder: {wrong[0]} of {word!r:.40} must be true or false, found "
+                f"{shown(named[wrong[0]])}."
+            )
+    tokens = definition.get("added_tokens")
+    if not flags or not isinstance(tokens, list):
+        return definition
+    merged = [
+        {**token, **flags.get(token.get("content"), {})} if isinstance(token, dict) else token for token in tokens
+    ]
+    return {**definition, "added_tokens": merged}
 
 
 def placed(steps: Any) -> list[str]:

@@ -10,6 +10,7 @@ of the original training (with a single space token before the newline after a p
 
 import json
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,8 @@ from typing import Any
 import tokenizers
 
 from minivlm.errors import ConfigError, MinivlmError, PromptError
-from minivlm.inputs.special_names import read_tokenizer_file, special_names
+from minivlm.files import listed
+from minivlm.inputs.special_names import read_optional, read_tokenizer_file, special_names, with_own_flags
 from minivlm.inputs.templates import TEMPLATES
 
 SURROGATES = re.compile("[\ud800-\udfff]")  # halves of characters, which no encoding of text can hold
@@ -47,7 +49,15 @@ class Tokenizer:
         self.image = image_token_id
         self.size = 1 + max((i for i in self._rust.get_vocab().values() if i < vocab_rows), default=-1)
         self.bos, eos, pad = (self._id(names.get(name)) for name in ("bos", "eos", "pad"))
-        self.stops = distinct(eos, *(self._id(stop) for stop in names.get("stops", ())))
+        stops = distinct(*(self._id(stop) for stop in names.get("stops", ())))
+        self.stops = distinct(eos, *stops)
+        if stops and self.stops[0] not in stops:
+            named = listed([self.token(stop) for stop in stops])
+            warnings.warn(
+                f"The tokenizer ends answers with {self.token(self.stops[0])}, the settings of generation_config.json or "
+                f"config.json with {named}. Here any of these ends them, in transformers only the latter.",
+                stacklevel=2,
+            )
         if not self.stops:
             raise ConfigError(
                 "the tokenizer names no end of sequence (eos), so answers would never end. "
@@ -68,8 +78,9 @@ class Tokenizer:
         self._silent = own | {i for i, token in added.items() if token.special}
         words = {} if isinstance(definition["model"].get("vocab"), list) else dict(self._plain_words(own))
         self.reserved = frozenset((own | set(added)) - {*words.values(), self._rust.token_to_id(unknown or "")})
-        self._names = {added[i].content for i in self.reserved & set(added)}
-        plain = without_specials(definition, self._names - {unknown}, words)
+        names = {added[i].content for i in self.reserved & set(added)}
+        self._names = names | ({unknown} & {token.content for token in added.values()})
+        plain = without_specials(definition, names - {unknown}, words)
         later = prefix_never(plain)
         self._opening = build(plain)
         self._later = self._opening if later is plain else build(later)
@@ -94,7 +105,7 @@ class Tokenizer:
                 f"{folder} has no tokenizer.json{hint}. Copy it from the hub's conversion of the same model, "
                 "for LLaVA-1.5 from llava-hf/llava-1.5-7b-hf."
             )
-        definition = read_tokenizer_file(file)
+        definition = with_own_flags(read_tokenizer_file(file), read_optional(folder / "tokenizer_config.json"))
         names = special_names(folder, definition)
         try:
             return cls(definition, image_token_id=image_token_id, vocab_rows=vocab_rows, names=names)
@@ -134,6 +145,11 @@ class Tokenizer:
                 "another family of models: choose another template."
             )
         return token
+
+    def swallows(self, token: int) -> tuple[bool, bool]:
+        """Whether a special token takes the white space before it and after it, as its `lstrip` and `rstrip` say."""
+        flags = self._rust.get_added_tokens_decoder().get(token)
+        return (False, False) if flags is None else (flags.lstrip, flags.rstrip)
 
     def stop_at(self, token: int) -> None:
         """End answers at this token, too."""
@@ -246,9 +262,17 @@ def without_specials(definition: dict, names: set[str], words: dict[str, int]) -
 def prefix_never(definition: dict) -> dict:
     """The tokenizer for later pieces: one that adds a leading space only to the first piece adds none there."""
     splitter = definition.get("pre_tokenizer")
-    if isinstance(splitter, dict) and splitter.get("prepend_scheme") == "first":
-        return {**definition, "pre_tokenizer": {**splitter, "prepend_scheme": "never"}}
-    return definition
+    later = never_first(splitter)
+    return definition if later == splitter else {**definition, "pre_tokenizer": later}
+
+
+def never_first(splitter: Any) -> Any:
+    """A pre_tokenizer, or a sequence of them, without the space that is added to a first piece alone."""
+    if not isinstance(splitter, dict):
+        return splitter
+    if isinstance(steps := splitter.get("pretokenizers"), list):
+        return {**splitter, "pretokenizers": [never_first(step) for step in steps]}
+    return {**splitter, "prepend_scheme": "never"} if splitter.get("prepend_scheme") == "first" else splitter
 
 
 @contextmanager
