@@ -300,7 +300,7 @@ def test_ends_of_answers_that_transformers_does_not_have_are_said(tmp_path):
     write_small_tokenizer(tmp_path, post_processor=None)
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": [7, 8]}')
     with pytest.warns(
-        UserWarning, match=r"tokenizer ends answers with </s>, the settings .* with <0x04>, <0x05>. Here any"
+        UserWarning, match=r"tokenizer ends answers with </s>, generation_config.json .* with <0x04>, <0x05>. Here any"
     ):
         assert from_folder(tmp_path).stops == (2, 7, 8)
 
