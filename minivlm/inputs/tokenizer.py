@@ -54,8 +54,8 @@ class Tokenizer:
         if stops and self.stops[0] not in stops:
             named = listed([self.token(stop) for stop in stops])
             warnings.warn(
-                f"The tokenizer ends answers with {self.token(self.stops[0])}, generation_config.json or config.json with "
-                f"{named}. Here any of these ends them, in transformers only the latter.",
+                f"The tokenizer ends answers with {self.token(self.stops[0])}, generation_config.json or config.json "
+                f"with {named}. Here any of these ends them, in transformers only the latter.",
                 stacklevel=2,
             )
         if not self.stops:
