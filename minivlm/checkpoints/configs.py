@@ -284,7 +284,10 @@ def refuse_other_models(top: Fields, original: bool) -> None:
         other = OTHER_MODELS.get(kind, "")
         top.refuse("model_type", f"'llava' (LLaVA 1.5 and its relatives{other}; `minivlm models` lists some)")
     if top.data.get("quantization_config") is not None:
-        raise ConfigError(f"{top.file}: this is a quantised copy (quantization_config); take the unquantised model.")
+        raise ConfigError(
+            f"{top.file}: this is a quantised copy (quantization_config). Take the unquantised model; "
+            "weights='int8' or 'int4' quantises it as it is loaded."
+        )
     if top.data.get("use_image_newline_parameter"):
         raise ConfigError(f"{top.file}: use_image_newline_parameter belongs to LLaVA 1.6, which is not supported.")
 

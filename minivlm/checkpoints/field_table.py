@@ -21,7 +21,7 @@ COMMON = {
     **used("dtype torch_dtype", "what the weights are computed in, if the user does not say"),
     **used("tie_word_embeddings"),
     **used("bos_token_id eos_token_id pad_token_id", "where there is no generation_config.json"),
-    **refused("quantization_config", "a quantised copy: take the unquantised model", None),
+    **refused("quantization_config", "a quantised copy: take the unquantised model and weights='int8'", None),
     **refused("per_layer_config", "all layers here are alike", None, {}),
     **refused("pruned_heads", "every layer here has all its heads", None, {}),
     **refused("is_encoder_decoder add_cross_attention", "the decoder here sees no encoder", *NOTHING),

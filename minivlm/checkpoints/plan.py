@@ -229,7 +229,7 @@ def require_dtypes(plan: Plan) -> None:
     if strange:
         raise CheckpointError(
             f"{plan.folder.path}: {len(strange)} tensors have dtypes that are not computed with ({listed(strange)}). "
-            f"Supported are {', '.join(BYTES_OF)}: take an unquantised copy of the model."
+            f"Supported are {', '.join(BYTES_OF)}: take an unquantised copy of the model; weights='int8' quantises it."
         )
 
 

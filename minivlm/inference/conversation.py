@@ -39,7 +39,9 @@ class Conversation:
         """Answer the next question; arguments as for `VLM.ask`. A turn that raises an error is not kept."""
         settings = Generation(**generation)
         if not settings.cache:
-            raise GenerationError("A conversation lives by its cache. To do without, ask the VLM with all turns.")
+            raise GenerationError(
+                "cache=False: a conversation lives by its cache. To do without, ask the VLM with all turns (vlm.ask)."
+            )
         first = not self.turns
         *earlier, turn = as_turns(text, len(self.pictures) if first else 0) if isinstance(text, str) else [Turn(text)]
         prompt = self.vlm.prompt([*self.turns, *earlier, turn], len(self.pictures))
