@@ -14,8 +14,9 @@ settings.register_profile("busy machine", deadline=None, suppress_health_check=[
 settings.load_profile("busy machine")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what the names of files tell: notebooks are slow, and the course has files of its own.
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what the names of files tell: notebooks are slow, and the course has files of its own. What is long is
+    skipped unless it was asked for by its marker (`-m long`).
 
     The files that take longest come first, so that at the end no process works on while the others wait.
     """
@@ -24,6 +25,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
         if item.path.name.startswith("test_course_"):
             item.add_marker(pytest.mark.course)
+        if item.get_closest_marker("long") and "long" not in config.option.markexpr:
+            item.add_marker(pytest.mark.skip(reason="takes more than ten minutes: pytest -m long"))
     long = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (item.path not in long, item.get_closest_marker("course") is None))
 

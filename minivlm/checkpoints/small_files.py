@@ -81,7 +81,8 @@ def warn_of_lost_words(folder: Path, definition: Mapping[str, Any], *naming: Map
     """Warn of words that the files beside tokenizer.json add to its vocabulary, and that it does not have itself."""
     added = definition.get("added_tokens")
     known = {token.get("content") for token in added if isinstance(token, dict)} if isinstance(added, list) else set()
-    vocab = (definition.get("model") or {}).get("vocab")
+    model = definition.get("model")
+    vocab = model.get("vocab") if isinstance(model, dict) else None
     lists = [value for config in naming for key in NAMING_WORDS if (value := config.get(key))]
     if (folder / "added_tokens.json").is_file():
         lists.append(list(read_json_file(folder / "added_tokens.json", ConfigError)))
