@@ -156,6 +156,47 @@ def test_numbers_that_cannot_be_chosen_from(bad, temperature):
         next(generate(model, torch.tensor([prompt(0)]), settings=Generation(9, temperature=temperature)))
 
 
+PLACES = {
+    "vision.embeddings.patch_embedding.weight": "the vision tower's embedding",
+    "vision.encoder.layers.1.mlp.fc2.bias": "layer 1 of the vision tower",
+    "projector.linear_2.weight": "the picture's features, behind the projector",
+    "text.layers.2.mlp.down_proj.weight": "layer 2 of the decoder",
+    "lm_head.weight": "the logits alone",
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_the_first_place_without_numbers_is_named(name):
+    model = tiny_llava()
+    model.get_parameter(name).view(-1)[1] = float("nan")
+    with pytest.raises(GenerationError, match=f"first such numbers are in {PLACES[name]}.* in float32"):
+        next(generate(model, torch.tensor([prompt(1)]), pixels(1)))
+
+
+def test_pixels_that_are_no_numbers_are_named():
+    with pytest.raises(GenerationError, match="first such numbers are in the pixels"):
+        next(generate(tiny_llava(), torch.tensor([prompt(1)]), pixels(1) / 0))
+
+
+def test_numbers_too_large_for_16_bits_are_noticed():
+    """In fp32 the same weights give an answer."""
+    model = tiny_llava()
+    model.text.layers[1].mlp.down_proj.weight *= 1e6
+    assert len(tokens_of(model, torch.tensor([prompt(1)]), pixels(1), settings=Generation(2))[0]) == 2
+    with pytest.raises(GenerationError, match=r"in layer 1 of the decoder, in float16\. .* try another dtype"):
+        next(generate(model.half(), torch.tensor([prompt(1)]), pixels(1).half()))
+
+
+def test_numbers_that_end_in_the_answer_are_not_sampled():
+    """The prompt is finite, the second token's row is not."""
+    model = tiny_llava()
+    first = tokens_of(model, torch.tensor([prompt(0)]), settings=Generation(1))[0][0]
+    model.text.embed_tokens.weight[first] = float("inf")
+    assert first not in prompt(0)
+    with pytest.raises(GenerationError, match="Those of the prompt, without a mitigation, are not"):
+        tokens_of(model, torch.tensor([prompt(0)]), settings=Generation(3))
+
+
 def test_nothing_of_a_call_stays_in_the_model():
     before = {name: value.clone() for name, value in MODEL.state_dict().items()}
     tokens_of(MODEL, torch.tensor([prompt(1)]), pixels(1), settings=Generation(5, 1.0, seed=0))

@@ -13,6 +13,7 @@ from minivlm.errors import A_SEED, GenerationError, is_seed
 from minivlm.files import shown
 from minivlm.inference.decode import DecodeSession, Forwards, changes_by_step, whole_columns
 from minivlm.inference.effect import Effect
+from minivlm.inference.no_numbers import no_numbers
 from minivlm.model import NO_MITIGATION, KVCache, Llava, Mitigation, Output
 from minivlm.model.llava import no_padding
 
@@ -65,10 +66,6 @@ def is_number(value: object) -> bool:
 
 GREEDY = Generation()
 NO_TOKEN = -1  # chosen from logits that are no numbers
-NO_NUMBERS = (
-    "The model gave logits that are NaN or infinite. Damaged weights or a dtype that is too small do this: look at the "
-    "checkpoint with `minivlm check`, or try another dtype."
-)
 
 
 @dataclass(frozen=True)
@@ -119,17 +116,21 @@ def steps(
     output = session.prefill(tokens, next_mitigation(None), pixels=pixels, features=features)
     for number in range(1, most + 1):
         chosen = sampler.sample(output.logits[:, -1])
+        require_words(chosen, model, tokens, pixels, features, attention_mask)
         yield (step := Step(chosen, output, session.effect))
         if sampler.finished:
             return
-        refuse_pictures(model, chosen)
         if number < most:
             output = session.decode(sampler.tokens, next_mitigation(step))
     warn_if_cut(most, settings.max_new_tokens)
 
 
-def refuse_pictures(model: Llava, chosen: list[int]) -> None:
-    """Raise `GenerationError` if the token of a picture is among the `chosen` ids: no picture comes with it."""
+def require_words(chosen: list[int], model: Llava, *prompt: Any) -> None:
+    """Raise `GenerationError` if one of the `chosen` ids stands for logits that are no numbers, or for a picture: none
+    comes with it. `prompt`: further arguments of `no_numbers`.
+    """
+    if NO_TOKEN in chosen:
+        raise GenerationError(no_numbers(model, *prompt))
     if model.config.image_token_index in chosen:
         raise GenerationError("The model chose the token of a picture: leave it out of `allowed`.")
 
@@ -169,13 +170,11 @@ class Sampler:
         self.finished = False  # whether every sample has given a stop token
 
     def sample(self, logits: Tensor) -> list[int]:
-        """B ids from `logits` (B, V); a sample that has ended repeats its stop id."""
+        """B ids from `logits` (B, V), NO_TOKEN where these are no numbers; an ended sample repeats its stop id."""
         chosen = sample(logits, self.settings, self.generators, self.allowed)[:, None]
         ended = torch.isin(self.tokens, self.stop_ids)
         self.tokens = torch.where(ended & (chosen != NO_TOKEN), self.tokens, chosen)
         ids = self.tokens[:, 0].tolist()  # here the host waits for the step
-        if NO_TOKEN in ids:
-            raise GenerationError(NO_NUMBERS)
         self.finished = all(token in self.stops for token in ids)
         return ids
 
