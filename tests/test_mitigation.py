@@ -102,7 +102,7 @@ def test_a_call_with_a_mitigation_needs_its_layout():
     [
         ({"strength": 1.5}, "0..1"),
         ({"strength": "a"}, "0..1"),
-        ({"kappa": 0}, "above 0"),
+        ({"kappa": 0}, "lie in 0.000001..10"),
         ({"kappa": math.nan}, "above"),
     ],
     ids=str,

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from minivlm.errors import ConfigError, check_settings, is_positive, is_share
+from minivlm.errors import ConfigError, check_settings, is_share
 from minivlm.model.config import LlavaConfig
 from minivlm.model.layout import Layout
-from minivlm.model.redistribute import MOST_KAPPA, at_least_fp32, checked_layers, normalised, redistributed
+from minivlm.model.redistribute import KAPPA, at_least_fp32, checked_layers, is_kappa, normalised, redistributed
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Aim:
             )
         rules = (
             ("strength", is_share(self.strength), "lie in 0..1"),
-            ("kappa", is_positive(self.kappa, MOST_KAPPA), f"be above 0 and at most {MOST_KAPPA:g}"),
+            ("kappa", is_kappa(self.kappa), KAPPA),
         )
         check_settings("Aim", self, rules)
 

@@ -39,7 +39,7 @@ from torch import Tensor
 from minivlm.errors import A_SEED, ConfigError, check_settings, is_positive, is_seed, is_share
 from minivlm.model.config import LlavaConfig
 from minivlm.model.layout import Layout
-from minivlm.model.redistribute import MOST_KAPPA, at_least_fp32, checked_layers, normalised, redistributed
+from minivlm.model.redistribute import KAPPA, at_least_fp32, checked_layers, is_kappa, normalised, redistributed
 
 ANCHORS = ("gain", "shuffled", "random")
 NOISE, ANCHOR, DEEP = (0.03, 0.14), (0.40, 0.70), (0.80, 1.0)  # of the depth: layers 1-4, 13-22, 26-31 of 32
@@ -71,7 +71,7 @@ class CLVA:
         rules = (
             ("omega", is_share(self.omega), "lie in 0..1"),
             ("beta", is_share(self.beta), "lie in 0..1"),
-            ("kappa", is_positive(self.kappa, MOST_KAPPA), f"be above 0 and at most {MOST_KAPPA:g}"),
+            ("kappa", is_kappa(self.kappa), KAPPA),
             ("keep", is_positive(self.keep, 1), "be above 0 and at most 1"),
             ("heads", is_positive(self.heads, 1), "be above 0 and at most 1"),
             ("seed", is_seed(self.seed), f"be {A_SEED}"),

@@ -5,10 +5,12 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from minivlm.errors import ConfigError
+from minivlm.errors import ConfigError, is_positive
 from minivlm.model.layout import Layout
 
-MOST_KAPPA = 10.0  # the largest factor of the attention on a picture
+# The factors of the attention on a picture. A smaller one could leave a row nothing that fp32 can scale back to 1.
+LEAST_KAPPA, MOST_KAPPA = 1e-6, 10.0
+KAPPA = f"lie in {LEAST_KAPPA:f}..{MOST_KAPPA:g}"
 
 
 def checked_layers(name: str, layers: Iterable[int]) -> tuple[int, ...]:
@@ -18,6 +20,11 @@ def checked_layers(name: str, layers: Iterable[int]) -> tuple[int, ...]:
     if not numbers or not whole or len(set(numbers)) < len(numbers):
         raise ConfigError(f"{name} must be different whole numbers from 0, at least one, found {layers!r}.")
     return numbers
+
+
+def is_kappa(value: object) -> bool:
+    """Whether `value` can be the factor of the attention on a picture."""
+    return isinstance(value, (int, float)) and is_positive(value, MOST_KAPPA) and value >= LEAST_KAPPA
 
 
 def redistributed(
