@@ -103,7 +103,7 @@ def test_a_call_with_a_mitigation_needs_its_layout():
         ({"strength": 1.5}, "0..1"),
         ({"strength": "a"}, "0..1"),
         ({"kappa": 0}, "lie in 0.000001..10"),
-        ({"kappa": math.nan}, "above"),
+        ({"kappa": math.nan}, "lie in"),
     ],
     ids=str,
 )
