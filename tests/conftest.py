@@ -5,6 +5,8 @@
 """
 
 import os
+import socket
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -29,6 +31,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="takes more than ten minutes: pytest -m long"))
     long = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (item.path not in long, item.get_closest_marker("course") is None))
+
+
+LOCAL = ("localhost", "127.0.0.1", "::1", "0.0.0.0", "", None)
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reaches beyond this machine: looking up a name, or a connection, is an error that says so."""
+    look_up, connect = socket.getaddrinfo, socket.socket.connect
+
+    def refused(host: Any) -> NoReturn:
+        raise OSError(f"a test asks the network for {host!r}: fake it, as tests of downloads do")
+
+    def look_up_here(host: Any, *more: Any, **how: Any) -> Any:
+        return look_up(host, *more, **how) if host in LOCAL else refused(host)
+
+    def connect_here(self: socket.socket, address: Any) -> None:
+        here = self.family == getattr(socket, "AF_UNIX", None) or address[0] in LOCAL
+        return connect(self, address) if here else refused(address[0])
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up_here)
+    monkeypatch.setattr(socket.socket, "connect", connect_here)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -2,9 +2,9 @@
 
 python tests/support/soak.py --rounds 20       2,000 questions, and 100 in each of four threads
 
-Each round asks the same hundred: pictures of several sizes and modes, one, two or none, short and long questions, greedy
-and sampled, with and without a mitigation, as batches, streams, conversations and traces. Between them come inputs that
-are refused, and interruptions.
+Each round asks the same hundred: pictures of several sizes and modes, one, two or none, short and long questions,
+greedy and sampled, with and without a mitigation, as batches, streams, conversations and traces. Between them come
+inputs that are refused, and interruptions.
 """
 
 import argparse
