@@ -11,7 +11,10 @@ import pytest
 import minivlm
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "minivlm/README.md", ".github/CONTRIBUTING.md")]
+PAGES = [
+    ROOT / name
+    for name in ("README.md", "CHANGELOG.md", "minivlm/README.md", ".github/CONTRIBUTING.md", ".github/SECURITY.md")
+]
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
 TEST_FILE = re.compile(r"\b(test_\w+\.py)")
 ADDRESS = re.compile(r"github(?:\.com)?/([\w-]+/minivlm)\b")

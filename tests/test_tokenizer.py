@@ -318,6 +318,15 @@ def test_flags_of_added_words_are_those_of_tokenizer_config(tmp_path, named):
     assert tokenizer.encode("a  <act> \n b") == theirs("a  <act> \n b")["input_ids"]
 
 
+def test_a_regular_expression_that_never_ends_is_ended():
+    """By the library, in a Rust panic: nested repetition tries 2^40 ways."""
+    endless = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
+    definition = {**DEFINITION, "pre_tokenizer": endless}
+    tokenizer = Tokenizer(definition, image_token_id=IMAGE, vocab_rows=ROWS, names=NAMES)
+    with pytest.raises(PromptError, match=r"failed on a text: PanicException: .*retry-limit"):
+        tokenizer.encode("a" * 40 + "!")
+
+
 def test_a_flag_that_is_neither_true_nor_false_is_refused(tmp_path):
     write_small_tokenizer(tmp_path, added_tokens_decoder={"2": {"content": "</s>", "rstrip": "no"}})
     with pytest.raises(ConfigError, match=r"added_tokens_decoder: rstrip of '</s>' must be true or false, found 'no'"):
