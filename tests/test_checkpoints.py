@@ -131,11 +131,19 @@ def test_a_checkpoint_without_a_tower_says_where_to_get_one(tmp_path, reference,
     folder = write_checkpoint(tmp_path / "model", in_layout("E", reference), original_config(reference))
     with pytest.raises(CheckpointError, match='vision_tower="openai"'):
         load_checkpoint(folder)
-    other = write_checkpoint(
-        tmp_path / "other", in_layout("E", reference), original_config(reference) | {"mm_vision_tower": "a/siglip"}
-    )
-    with pytest.raises(CheckpointError, match="a/siglip"):
+    another = {"mm_vision_tower": "openai/clip-vit-base-patch32"}
+    other = write_checkpoint(tmp_path / "other", in_layout("E", reference), original_config(reference) | another)
+    with pytest.raises(CheckpointError, match="names 'openai/clip-vit-base-patch32'; only clip-vit-large-patch14-336"):
         load_checkpoint(other)
+
+
+@pytest.mark.parametrize("named", ["a/siglip", "laion/CLIP-ViT-H-14-laion2B", "laion/clip-vit-large-patch14", "", None])
+def test_a_tower_of_which_the_tensors_do_not_tell_everything_is_refused(tmp_path, reference, named):
+    """Its activation and its heads, which OpenAI's have alike; even if the tower is in the files."""
+    config = original_config(reference) | {"mm_vision_tower": named}
+    folder = write_checkpoint(tmp_path, in_layout("F", reference), config)
+    with pytest.raises(ConfigError, match="mm_vision_tower must be a"):
+        load_checkpoint(folder)
 
 
 def test_a_second_tower_is_refused(tmp_path, reference):
@@ -500,11 +508,10 @@ def test_sparse_configs_are_filled_from_their_family():
     assert (config.vision_config.hidden_size, config.vision_config.patch_size) == (1024, 14)
     assert shape_from(vision_config={}).config.vision_config.hidden_size == 768
     assert shape_from(text_config={"num_key_value_heads": None}).config.text_config.num_key_value_heads == 32
-    reading = shape_from(text_config={"model_type": "qwen2", "sliding_window": 9}, dtype="bfloat16")
+    reading = shape_from(text_config={"model_type": "qwen2", "sliding_window": 9})
     assert reading.config.text_config.sliding_window is None
     assert reading.config.text_config.attention_bias is not reading.config.text_config.attention_output_bias
     assert "text_config.intermediate_size = 22016" in reading.filled
-    assert reading.dtype == "bfloat16"
 
 
 @pytest.mark.parametrize(
@@ -528,7 +535,7 @@ def test_newer_and_older_spellings():
         text_config={"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}}, image_token_id=7, dtype="float16"
     )
     old = shape_from(text_config={"rope_theta": 5e5, "rope_scaling": None}, image_token_index=7, torch_dtype="float16")
-    assert (new.config, new.dtype) == (old.config, old.dtype)
+    assert new.config == old.config
 
 
 @pytest.mark.parametrize(

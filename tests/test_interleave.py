@@ -170,7 +170,14 @@ def test_templates_are_found_in_each_file_that_may_hold_them(tmp_path):
         json.dumps({"chat_template": [{"name": "default", "template": CHATML}, {"name": "other", "template": "x"}]})
     )
     assert read_chat_template(tmp_path).known == "chatml"
-    assert template_text({"chat_template": [{"name": "other", "template": CHATML}]}) == CHATML  # not ignored
+    for named in ([{"name": "other", "template": CHATML}], {"other": CHATML}, {"tool_use": "x", "default": CHATML}):
+        assert template_text({"chat_template": named}, "file") == CHATML  # not ignored
+    for strange in (5, ["x"], {"default": 5}):
+        with pytest.raises(ConfigError, match="file: chat_template must be a text, or named texts, found"):
+            template_text({"chat_template": strange}, "file")
+    (tmp_path / "additional_chat_templates").mkdir()
+    (tmp_path / "additional_chat_templates" / "default.jinja").write_text("{{ 'USER' }}")
+    assert read_chat_template(tmp_path).known is None
     (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": "{{ 'USER' }}"}))
     assert read_chat_template(tmp_path).known is None
     assert read_chat_template(tmp_path).guess("llava_v1") == "hf"

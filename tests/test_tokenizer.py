@@ -248,7 +248,7 @@ def post_processor(bos: str | None) -> dict:
     """The step of a tokenizer.json that puts the special token `bos` in front, behind another step."""
     text = {"Sequence": {"id": "A", "type_id": 0}}
     first = [] if bos is None else [{"SpecialToken": {"id": bos, "type_id": 0}}]
-    specials = {} if bos is None else {bos: {"id": bos, "ids": [1], "tokens": [bos]}}
+    specials = {} if bos is None else {bos: {"id": bos, "ids": [added_id(DEFINITION, bos)], "tokens": [bos]}}
     single = {
         "type": "TemplateProcessing",
         "single": [*first, text],
@@ -305,6 +305,22 @@ def test_ends_of_answers_that_transformers_does_not_have_are_said(tmp_path):
         assert from_folder(tmp_path).stops == (2, 7, 8)
 
 
+@pytest.mark.parametrize("ids", [{}, {"eos_token_id": None}])
+def test_an_end_that_no_settings_of_generation_name_is_said(tmp_path, ids):
+    """Then transformers goes on to the last token that was allowed."""
+    write_small_tokenizer(tmp_path)
+    (tmp_path / "generation_config.json").write_text(json.dumps(ids))
+    with pytest.warns(UserWarning, match="tokenizer ends answers with </s>, generation_config.json .* nowhere"):
+        assert from_folder(tmp_path).stops == (2,)
+
+
+def test_an_end_that_only_the_template_has_is_said():
+    with pytest.warns(UserWarning, match="template ends answers with <pad>, generation_config.json .* with </s>"):
+        Tokenizer(DEFINITION, image_token_id=IMAGE, vocab_rows=ROWS, names=NAMES | {"stops": [2]}).stop_at(
+            added_id(DEFINITION, "<pad>")
+        )
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_flags_of_added_words_are_those_of_tokenizer_config(tmp_path, named):
     from transformers import AutoTokenizer
@@ -335,8 +351,36 @@ def test_a_flag_that_is_neither_true_nor_false_is_refused(tmp_path):
 
 def test_special_tokens_that_only_the_post_processor_knows_are_said(tmp_path):
     write_small_tokenizer(tmp_path, {**DEFINITION, "post_processor": post_processor("</s>")})
-    with pytest.warns(UserWarning, match="post_processor of tokenizer.json puts </s> around a text"):
+    with pytest.warns(UserWarning, match="post_processor of tokenizer.json puts </s> before a text and nothing behind"):
         assert from_folder(tmp_path).bos is None
+
+
+ONE, TEXT = ({"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}})
+PAIR = [TEXT, {"Sequence": {"id": "B", "type_id": 1}}]
+
+
+def placing(*single: dict, ids: tuple[int, ...] = (1,)) -> dict:
+    """A TemplateProcessing with this place for a single text."""
+    tokens = {"<s>": {"id": "<s>", "ids": list(ids), "tokens": ["<s>"] * len(ids)}}
+    return {"type": "TemplateProcessing", "single": list(single), "pair": PAIR, "special_tokens": tokens}
+
+
+@pytest.mark.parametrize(
+    ("step", "before", "behind"),
+    [
+        ({"type": "BertProcessing", "cls": ["<s>", 1], "sep": ["</s>", 2]}, "<s>", "</s>"),
+        (placing(TEXT, ONE), "nothing", "<s>"),
+        (placing(ONE, ONE, TEXT), "<s>, <s>", "nothing"),
+        (placing(ONE, TEXT, ids=(1, 1)), "<s>, <s>", "nothing"),
+        (placing(ONE, TEXT, ids=(2,)), "</s>", "nothing"),
+        (placing(TEXT, TEXT), "nothing", "▁a"),
+    ],
+    ids=["bert", "behind", "twice", "two ids", "another id", "the text twice"],
+)
+def test_whatever_a_post_processor_does_beyond_one_bos_is_said(tmp_path, step, before, behind):
+    write_small_tokenizer(tmp_path, {**DEFINITION, "post_processor": step})
+    with pytest.warns(UserWarning, match=f"puts {before} before a text and {behind} behind it"):
+        from_folder(tmp_path)
 
 
 def test_without_a_generation_config_answers_end_where_config_json_says(tmp_path):

@@ -177,7 +177,7 @@ def test_a_picture_that_another_model_encoded_is_refused(vlm):
     features = vlm.encode(picture(0)).features
     for other in (features[:-1], features[:, 1:], features.double()):
         with pytest.raises(PromptError, match="encoded by another model.*Encode it anew"):
-            vlm.ask(EncodedImage(other), "Is there a dog?")
+            vlm.ask(EncodedImage(other, vlm.name), "Is there a dog?")
 
 
 def test_rows_without_a_word_are_never_chosen(tmp_path):

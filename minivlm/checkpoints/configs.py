@@ -5,23 +5,19 @@ the decoder and `mm_*` fields at the top; nothing but the shapes of its tensors 
 keys named here are read, nothing in the file is run, and what is not implemented is refused, never ignored.
 """
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minivlm.checkpoints.families import CLIP, LLAVA_TOWER, TEXT_DEFAULTS, TOWER_DEFAULTS
+from minivlm.checkpoints.families import CLIP, LLAVA_TOWER, TEXT_DEFAULTS
 from minivlm.checkpoints.fields import Fields
+from minivlm.checkpoints.towers import Tower, read_tower_name, read_vision_config, tower_config
 from minivlm.errors import ConfigError
 from minivlm.files import read_json_file
-from minivlm.model.config import LlavaConfig, RopeScaling, TextConfig, VisionConfig
-
-Shapes = Mapping[str, tuple[int, ...]]
-Tower = Callable[[str], Shapes]  # from the tower's name to the shapes of its tensors by canonical name (`vision.…`)
+from minivlm.model.config import LlavaConfig, RopeScaling, TextConfig
 
 LLAVA_IMAGE_TOKEN = 32000
-CLIP_HEAD_WIDTH = 64  # of every vision transformer that OpenAI's CLIP published
 
 # The original LLaVA's words: its model types, and what it feeds to the projector.
 ORIGINAL_FAMILIES = {"llava": "llama", "llava_llama": "llama", "llava_mistral": "mistral"}
@@ -45,12 +41,11 @@ OTHER_MODELS = {
 
 @dataclass(frozen=True)
 class ConfigReading:
-    """The content of a config.json: the model's sizes, the defaults that were filled in, and the dtype it names."""
+    """The content of a config.json: the model's sizes, and the defaults that were filled in."""
 
     config: LlavaConfig
     style: str  # "hub" or "original"
     filled: tuple[str, ...]
-    dtype: str | None
     unused: tuple[str, ...] = ()  # a sentence for each thing that the file names and this model does not use
 
 
@@ -78,10 +73,9 @@ def parse_config(data: Mapping[str, Any], file: str, tower: Tower | None = None)
         config = read_original_config(top, tower) if original else read_hub_config(top)
     except ConfigError as error:  # a size that no model can have names its field, but not the file
         raise error if file in str(error) else ConfigError(f"{file}: {error}") from error
-    dtype = data.get("dtype", data.get("torch_dtype"))
     style = "original" if original else "hub"
     unused = unused_window(data if original else data.get("text_config"), config.text_config)
-    return ConfigReading(config, style, tuple(top.filled), dtype and str(dtype)[:20], unused)
+    return ConfigReading(config, style, tuple(top.filled), unused)
 
 
 def is_original(data: Mapping[str, Any]) -> bool:
@@ -112,7 +106,7 @@ def read_original_config(top: Fields, tower: Tower | None) -> LlavaConfig:
     text_config = read_text_config(top, ORIGINAL_FAMILIES[top.text("model_type")])
     top.require("mm_vision_select_feature", tuple(SELECT), "patch", f"minivlm has {' and '.join(SELECT)}")
     return LlavaConfig(
-        vision_config=tower_config(tower(top.text("mm_vision_tower", ""))),
+        vision_config=tower_config(tower(read_tower_name(top))),
         text_config=text_config,
         image_token_index=text_config.vocab_size,  # one after the last word: image tokens are never embedded
         vision_feature_layer=read_feature_layer(top, "mm_vision_select_layer"),
@@ -145,46 +139,6 @@ def read_text_config(text: Fields, family: str) -> TextConfig:
         attention_output_bias=bias and family == "llama",
         sliding_window=read_sliding_window(text, family),
     )
-
-
-def read_vision_config(vision: Fields) -> VisionConfig:
-    towers = "minivlm has the vision towers of CLIP (clip_vision_model) and SigLIP (siglip_vision_model)"
-    vision.require("model_type", tuple(TOWER_DEFAULTS), "clip_vision_model", towers)
-    vision.require("num_channels", (3,), 3, "pictures here have three channels")
-    is_clip = vision.data.get("model_type", "clip_vision_model") == "clip_vision_model"
-    if not is_clip:
-        vision = vision.with_defaults(TOWER_DEFAULTS["siglip_vision_model"])
-    return VisionConfig(
-        hidden_size=vision.whole("hidden_size"),
-        intermediate_size=vision.whole("intermediate_size"),
-        num_hidden_layers=vision.whole("num_hidden_layers"),
-        num_attention_heads=vision.whole("num_attention_heads"),
-        image_size=vision.whole("image_size"),
-        patch_size=vision.whole("patch_size"),
-        hidden_act=vision.text("hidden_act"),
-        layer_norm_eps=vision.small("layer_norm_eps"),
-        class_token=is_clip,
-        pre_norm=is_clip,
-        patch_bias=not is_clip,
-    )
-
-
-def tower_config(shapes: Shapes) -> VisionConfig:
-    """A CLIP tower's configuration from the shapes of its tensors, by canonical names. Raises `ConfigError`."""
-    try:
-        width, _, _, patch = shapes["vision.embeddings.patch_embedding.weight"]
-        positions, _ = shapes["vision.embeddings.position_embedding.weight"]
-        inner, _ = shapes["vision.encoder.layers.0.mlp.fc1.weight"]
-    except (KeyError, ValueError) as cause:
-        raise ConfigError(f"The vision tower's tensors do not describe a CLIP tower: {cause}.") from cause
-    side = math.isqrt(max(positions - 1, 0))
-    if side * side != positions - 1 or width % CLIP_HEAD_WIDTH:
-        raise ConfigError(
-            f"A vision tower of width {width} with {positions} positions is not one of OpenAI's CLIP: expected heads "
-            f"of width {CLIP_HEAD_WIDTH}, one class token and a square of patches."
-        )
-    layers = {name.split(".")[3] for name in shapes if name.startswith("vision.encoder.layers.")}
-    return VisionConfig(width, inner, len(layers), width // CLIP_HEAD_WIDTH, side * patch, patch)
 
 
 def rope_section(text: Fields) -> Fields:

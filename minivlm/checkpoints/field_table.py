@@ -1,9 +1,9 @@
 """What is done with each field that a checkpoint's small files may have: one literal table, by file and family.
 
-187 used       it decides something; what cannot be done is refused by the code that reads it
+177 used       it decides something; what cannot be done is refused by the code that reads it
 67 refused     unless it has one of the values given: anything else asks for what minivlm does not do
-30 said        a warning, unless it has one of the values given: the answer may be another, and the user can ask for it
-335 harmless   it changes no answer, for the reason given
+31 said        a warning, unless it has one of the values given: the answer may be another, and the user can ask for it
+344 harmless   it changes no answer, for the reason given
 
 A field that is in no row gives a warning with its name and value (`fields.check_fields`). Names that begin with "_" are
 notes of the program that wrote the file. Tests hold the table against the fields that transformers reads.
@@ -18,7 +18,7 @@ from minivlm.checkpoints.fields import Table, harmless, refused, said, used
 NOTHING: tuple[Any, ...] = (None, False, 0, "", (), {})
 COMMON = {
     **used("model_type"),
-    **used("dtype torch_dtype", "what the weights are computed in, if the user does not say"),
+    **harmless("dtype torch_dtype", "how it is rounded: the report names the dtype that is computed in"),
     **used("tie_word_embeddings"),
     **used("bos_token_id eos_token_id pad_token_id", "where there is no generation_config.json"),
     **refused("quantization_config", "a quantised copy: take the unquantised model and weights='int8'", None),
@@ -112,7 +112,7 @@ ORIGINAL = {
     **harmless("max_sequence_length", "of the first LLaMA files; max_position_embeddings counts"),
 }
 
-# --- generation_config.json; in config.json transformers 5 leaves all of it out -------------------------------------
+# --- generation_config.json; without that file, the same fields of config.json ----------------------------------------
 
 GREEDY = "answers are greedy unless you ask for more: give it with the question"
 GENERATION = {
@@ -145,7 +145,7 @@ GENERATION = {
     **harmless("max_matching_ngram_size speculation_type", "of a helper: the words are the same"),
 }
 IN_CONFIG = harmless(
-    " ".join(GENERATION.keys() - COMMON.keys()), "transformers reads it in generation_config.json alone"
+    " ".join(GENERATION.keys() - COMMON.keys()), "transformers takes it from generation_config.json, if there is one"
 )
 
 # --- the picture's and the prompt's files ---------------------------------------------------------------------------
@@ -182,8 +182,10 @@ TOKENIZER_CONFIG = {
     **said("do_lower_case", "letters stay as they are unless tokenizer.json changes them", *NOTHING),
     **said("fix_mistral_regex", "tokenizer.json is read as it is", *NOTHING),
     **harmless("add_prefix_space legacy sp_model_kwargs", "tokenizer.json says how a text begins"),
-    **harmless("clean_up_tokenization_spaces", "transformers 5 ignores it for these tokenizers"),
-    **harmless("spaces_between_special_tokens split_special_tokens", "no text becomes a special token"),
+    **used("image_token", "a word of tokenizer.json; config.json has the id of the slots"),
+    **used("clean_up_tokenization_spaces", "said for tokenizers other than BPE: transformers 5 ignores it for those"),
+    **said("split_special_tokens", "the special tokens of a template are tokens here", *NOTHING),
+    **harmless("spaces_between_special_tokens", "answers hold no special tokens"),
     **harmless("errors vocab_file merges_file tokenizer_file", "tokenizer.json holds all of it"),
     **harmless("model_max_length max_length stride truncation_side truncation_strategy", "no prompt is cut"),
     **harmless("padding padding_side pad_to_multiple_of pad_token_type_id", "batches are padded on the left"),

@@ -7,6 +7,7 @@ hold plain file names only (symbolic links are followed, because the hub's cache
 import math
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,7 @@ def open_folder(path: str | Path) -> CheckpointFolder:
     """
     folder = path_of(path)
     require_folder(folder)
+    warn_of_adapters(folder)
     if (folder / SINGLE_FILE).exists():
         both = (folder / INDEX_FILE).exists()
         notes = (f"{SINGLE_FILE} was read; {INDEX_FILE} beside it was not.",) if both else ()
@@ -67,6 +69,16 @@ def open_folder(path: str | Path) -> CheckpointFolder:
         headers = {shard: read_headers(folder / shard) for shard in shards}
         return CheckpointFolder(folder, shards, merge_headers(folder, index, headers))
     raise CheckpointError(nothing_to_load(folder))
+
+
+def warn_of_adapters(folder: Path) -> None:
+    """Warn of an adapter (LoRA) beside the weights, which transformers would add to them."""
+    if adapters := sorted(file.name for file in folder.glob("adapter_*")):
+        warnings.warn(
+            f"{folder} has an adapter ({listed(adapters)}) beside its weights, which is not used: answers are those "
+            "of the model without it. Merge it into the weights where it was trained (peft: merge_and_unload).",
+            stacklevel=3,
+        )
 
 
 def read_index(path: Path) -> dict[str, str]:

@@ -5,8 +5,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from minivlm.checkpoints.configs import is_original
 from minivlm.checkpoints.field_table import (
     FILES,
+    GENERATION,
     HUB_TOP,
     IN_CONFIG,
     ORIGINAL,
@@ -18,13 +20,15 @@ from minivlm.checkpoints.field_table import (
 )
 from minivlm.checkpoints.fields import Table, check_fields
 from minivlm.errors import ConfigError
-from minivlm.files import listed, read_json_file
+from minivlm.files import listed, read_json_file, shown
 
 LARGEST = 64 * 2**20  # bytes; tokenizer.json is the only one that has millions
-# Fields of tokenizer_config.json and special_tokens_map.json that name words of the vocabulary.
-NAMING_WORDS = (
-    *("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token"),
-    *("added_tokens_decoder", "additional_special_tokens", "extra_special_tokens"),
+# Fields of tokenizer_config.json and special_tokens_map.json that name words of the vocabulary, and those whose words
+# become tokens of their own, at which a text is split. (image_token: in tokenizer_config.json alone.)
+NAMING_WORDS = ("bos_token", "eos_token", "pad_token", "unk_token")
+NAMING_TOKENS = (
+    *("sep_token", "cls_token", "mask_token", "added_tokens_decoder", "additional_special_tokens"),
+    "extra_special_tokens",
 )
 
 Section = tuple[str, Mapping[str, Any], Table]  # its name, its fields, and what is done with each
@@ -36,20 +40,24 @@ def check_small_files(folder: Path) -> None:
     """
     files = {name: read_json_file(folder / name, ConfigError, LARGEST) for name in FILES if (folder / name).is_file()}
     config = read_json_file(folder / "config.json", ConfigError)
+    # Without the file for them, transformers takes the settings of generation from config.json.
+    generation = IN_CONFIG if "generation_config.json" in files else GENERATION
     for name, data, table in config_sections(config):
-        check_fields(data, {**IN_CONFIG, **table}, str(folder / "config.json"), name)
+        of_text = {**generation, **table} if name in ("", "text_config") else {**IN_CONFIG, **table}
+        check_fields(data, of_text, str(folder / "config.json"), name)
     for file, content in files.items():
         for name, data, table in sections(file, content):
             check_fields(data, table, str(folder / file), name)
     if "tokenizer.json" in files:
-        naming = (files.get(name, {}) for name in ("tokenizer_config.json", "special_tokens_map.json"))
+        naming = [files.get(name, {}) for name in ("tokenizer_config.json", "special_tokens_map.json")]
         warn_of_lost_words(folder, files["tokenizer.json"], *naming)
+        warn_of_spaces(folder, files["tokenizer.json"], naming[0])
 
 
 def config_sections(config: Mapping[str, Any]) -> Iterator[Section]:
     """The sections of a config.json, in the hub's style or the original LLaVA's."""
     text = config.get("text_config")
-    if text is None and any(key.startswith("mm_") for key in config):
+    if is_original(config):
         yield "", config, ORIGINAL
         text = config
     else:
@@ -78,19 +86,41 @@ def objects(data: Mapping[str, Any], key: str, table: Table) -> Iterator[Section
 
 
 def warn_of_lost_words(folder: Path, definition: Mapping[str, Any], *naming: Mapping[str, Any]) -> None:
-    """Warn of words that the files beside tokenizer.json add to its vocabulary, and that it does not have itself."""
-    added = definition.get("added_tokens")
-    known = {token.get("content") for token in added if isinstance(token, dict)} if isinstance(added, list) else set()
-    model = definition.get("model")
+    """Warn of words that the files beside tokenizer.json name, and that it does not have as they mean them: as words of
+    its vocabulary, or as tokens of their own. `naming`: tokenizer_config.json and special_tokens_map.json.
+    """
+    added, model = definition.get("added_tokens"), definition.get("model")
+    tokens = {token.get("content") for token in added if isinstance(token, dict)} if isinstance(added, list) else set()
     vocab = model.get("vocab") if isinstance(model, dict) else None
-    lists = [value for config in naming for key in NAMING_WORDS if (value := config.get(key))]
+    known = tokens | set(vocab if isinstance(vocab, dict) else ())
+    named = {word for config in naming for key in NAMING_WORDS for word in spellings(config.get(key))}
+    single = {word for config in naming for key in NAMING_TOKENS for word in spellings(config.get(key))}
+    single |= set(spellings(naming[0].get("image_token")))
     if (folder / "added_tokens.json").is_file():
-        lists.append(list(read_json_file(folder / "added_tokens.json", ConfigError)))
-    words = sorted({word for one in lists for word in spellings(one)} - known)
-    if lost := [word for word in words if not (isinstance(vocab, dict) and word in vocab)]:
+        single |= set(read_json_file(folder / "added_tokens.json", ConfigError))
+    if lost := sorted((named | single) - known):
         warnings.warn(
             f"{folder}: the tokenizer's small files name words that tokenizer.json does not have: {listed(lost)}. They "
             "are spelt in letters here; write tokenizer.json anew with the library that added them.",
+            stacklevel=2,
+        )
+    if split := sorted((single & known) - tokens):
+        warnings.warn(
+            f"{folder}: the tokenizer's small files make tokens of their own of {listed(split)}, which are words among "
+            "others in tokenizer.json. No text is split at them here, as it is in transformers; write tokenizer.json "
+            "anew with the library that added them.",
+            stacklevel=2,
+        )
+
+
+def warn_of_spaces(folder: Path, definition: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Warn where transformers takes spaces out of answers: it does so for all kinds of tokenizers but BPE."""
+    model = definition.get("model")
+    kind = model.get("type") if isinstance(model, dict) else None
+    if config.get("clean_up_tokenization_spaces") is True and kind != "BPE":
+        warnings.warn(
+            f"{folder / 'tokenizer_config.json'}: clean_up_tokenization_spaces is true, which is not done: answers "
+            f"keep the spaces that this kind of tokenizer ({shown(kind)}) writes, such as before a full stop.",
             stacklevel=2,
         )
 

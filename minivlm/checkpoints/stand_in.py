@@ -36,6 +36,7 @@ def stand_in_files(config: LlavaConfig) -> dict[str, str]:
     files = {
         "tokenizer.json": stand_in_tokenizer(config).to_str(),
         "tokenizer_config.json": json.dumps({"eos_token": END}),
+        "generation_config.json": json.dumps({"eos_token_id": 0}),
     }
     tower = config.vision_config
     if not tower.class_token:  # SigLIP's pixels lie between -1 and 1

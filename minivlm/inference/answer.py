@@ -35,13 +35,12 @@ class EncodedImage:
     """A picture as the decoder sees it, made by `VLM.encode`: it may stand wherever a picture may, for the same VLM."""
 
     features: Tensor  # (P, D), from the vision tower and the projector
+    model: str  # the name of the VLM that made them
 
-    def checked(self, shape: tuple[int, int], dtype: torch.dtype, device: torch.device) -> "EncodedImage":
-        """The same. Raises `PromptError` for features that a model with others of this kind cannot have made."""
-        expected, found = (
-            (shape, dtype, device),
-            (tuple(self.features.shape), self.features.dtype, self.features.device),
-        )
+    def checked(self, model: str, shape: tuple[int, int], dtype: torch.dtype, device: torch.device) -> "EncodedImage":
+        """The same. Raises `PromptError` if a model of another name made it, or one with other features."""
+        own = self.features
+        expected, found = (model, shape, dtype, device), (self.model, tuple(own.shape), own.dtype, own.device)
         if found != expected:
             raise PromptError(
                 "This picture was encoded by another model, or before this one was moved: expected features of "

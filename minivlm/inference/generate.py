@@ -167,6 +167,7 @@ class Sampler:
         self.generators = new_generators(rows, settings, device)
         self.stop_ids = torch.tensor(stops, dtype=torch.long, device=device)
         self.tokens = torch.full((rows, 1), NO_TOKEN, device=device)  # the latest
+        self.warned = False  # of a likeliest token that is not allowed
         self.finished = False  # whether every sample has given a stop token
 
     def sample(self, logits: Tensor) -> list[int]:
@@ -174,9 +175,23 @@ class Sampler:
         chosen = sample(logits, self.settings, self.generators, self.allowed)[:, None]
         ended = torch.isin(self.tokens, self.stop_ids)
         self.tokens = torch.where(ended & (chosen != NO_TOKEN), self.tokens, chosen)
-        ids = self.tokens[:, 0].tolist()  # here the host waits for the step
+        likeliest = logits.argmax(dim=-1, keepdim=True)
+        barred = torch.zeros_like(ended) if self.allowed is None else ~self.allowed[likeliest] & ~ended
+        # Here the host waits for the step.
+        ids, first, is_barred = torch.cat((self.tokens, likeliest, barred), dim=1).T.tolist()
         self.finished = all(token in self.stops for token in ids)
+        self._warn_of_barred([token for token, out in zip(first, is_barred, strict=True) if out])
         return ids
+
+    def _warn_of_barred(self, tokens: list[int]) -> None:
+        """Warn, once, of likeliest tokens that are no words of an answer."""
+        if tokens and not self.warned:
+            self.warned = True
+            warnings.warn(
+                f"The likeliest next token was {tokens[0]}, which is no word: a special token that ends nothing, or an "
+                "unused row of the embedding. It is not written here; transformers would write it, and go on from it.",
+                stacklevel=4,
+            )
 
 
 def left_padded(attention_mask: Tensor) -> Tensor:

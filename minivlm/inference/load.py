@@ -20,6 +20,7 @@ from minivlm.inputs.templates import TEMPLATES
 from minivlm.inputs.tokenizer import Tokenizer
 from minivlm.model.config import LlavaConfig, VisionConfig
 
+INNER = "image_processor"  # the object of processor_config.json that says how pictures are prepared
 # The options of `load`.
 LOADING = ("device", "dtype", "template", "image_mode", "vision_tower", "revision", "weights", "memory")
 
@@ -129,16 +130,17 @@ def image_processor(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     """
     old, new = folder / "preprocessor_config.json", folder / "processor_config.json"
     former = read_json_file(old) if old.is_file() else None
-    settings = read_json_file(new).get("image_processor") if new.is_file() else None
+    settings = read_json_file(new).get(INNER) if new.is_file() else None
     if settings is None:
-        return None if former is None else (old, former)
+        # Only processor_config.json has the settings in an inner object.
+        return None if former is None else (old, {name: value for name, value in former.items() if name != INNER})
     if former is not None and former != settings:
         warnings.warn(
             f"{old} is not read: processor_config.json beside it has another image_processor, which comes first, as in "
             "transformers.",
             stacklevel=4,
         )
-    return new, {"image_processor": settings}
+    return new, {INNER: settings}
 
 
 def for_tower(preprocessing: ImagePreprocessing, tower: VisionConfig, file: Path) -> ImagePreprocessing:

@@ -172,9 +172,10 @@ class VLM:
         """
         if not isinstance(picture, EncodedImage):
             features, _ = self.model.encode_images(self.pixels(picture)[None].to(self.device, self.dtype))
-            return EncodedImage(features[0])
+            return EncodedImage(features[0], self.name)
         config = self.model.config
-        return picture.checked((config.num_image_tokens, config.text_config.hidden_size), self.dtype, self.device)
+        shape = config.num_image_tokens, config.text_config.hidden_size
+        return picture.checked(self.name, shape, self.dtype, self.device)
 
     def inputs(self, batch: Batch, pixels: Tensor | None, features: Tensor | None = None) -> Inputs:
         """A batch with its pixels or with features (N, P, D) of encoded pictures, on the model's device."""

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from minivlm.errors import ConfigError
-from minivlm.files import listed, read_json_file
+from minivlm.files import listed, read_json_file, shown
 from minivlm.inputs.templates import TEMPLATES, Special, Text, Turn
 
 # The files of a processor come first, in transformers' order; in JSON the text stands under "chat_template".
-FILES = ("processor_config.json", "chat_template.json", "chat_template.jinja", "tokenizer_config.json")
+OF_PROCESSOR = ("processor_config.json", "chat_template.json", "chat_template.jinja")
+FILES = (*OF_PROCESSOR, "additional_chat_templates/default.jinja", "tokenizer_config.json")
 STRING = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\""""
 TAGS = re.compile(rf"\{{#.*?#\}}|\{{[{{%](?:{STRING}|[^'\"])*?[}}%]\}}", re.DOTALL)  # comments, expressions, statements
 SILENT = re.compile(r"\{#[^-+].*?[^-+]#\}|\{% *(end)?generation *%\}", re.DOTALL)  # tags that write nothing
@@ -81,17 +82,22 @@ def read_template(file: Path) -> ChatTemplate | None:
         return None
     if file.suffix == ".jinja":
         return ChatTemplate(file, file.read_text(encoding="utf-8", errors="replace"))
-    text = template_text(read_json_file(file, ConfigError))
+    text = template_text(read_json_file(file, ConfigError), str(file))
     return ChatTemplate(file, text) if text else None
 
 
-def template_text(settings: dict[str, Any]) -> str | None:
-    """The entry "chat_template": a text, or a list of named ones, of which "default" counts, or else the first."""
+def template_text(settings: dict[str, Any], file: str) -> str | None:
+    """The entry "chat_template": a text, or named ones in a list or an object, of which "default" counts, or else the
+    first. Raises `ConfigError` for anything else.
+    """
     value = settings.get("chat_template")
-    if isinstance(value, list):
-        named = {entry.get("name"): entry.get("template") for entry in value if isinstance(entry, dict)}
-        value = named.get("default", next(iter(named.values()), None))
-    return value if isinstance(value, str) else None
+    if isinstance(value, list) and all(isinstance(entry, dict) for entry in value):
+        value = {entry.get("name"): entry.get("template") for entry in value}
+    if isinstance(value, dict):
+        value = value.get("default", next(iter(value.values()), None))
+    if value is not None and not isinstance(value, str):
+        raise ConfigError(f"{file}: chat_template must be a text, or named texts, found {shown(value)}.")
+    return value
 
 
 def digest_of(text: str) -> str:

@@ -113,7 +113,7 @@ def build_prompt(
     """
     style = template_named(template)
     turns = [checked_answer(turn, tokenizer, style) for turn in with_images(turns, num_images)]
-    warn_of_specials(turns[-1], tokenizer)
+    warn_of_specials(turns, tokenizer)
     segments = without_swallowed(style.segments(turns), tokenizer)
     pieces = list(encode_segments(segments, tokenizer, num_image_tokens))
     tokens = tuple(token for _, ids in pieces for token in ids)
@@ -160,11 +160,13 @@ def template_named(template: str | Template) -> Template:
     return TEMPLATES[template]
 
 
-def warn_of_specials(turn: Turn, tokenizer: Tokenizer) -> None:
-    """Warn of names of special tokens in a question, which stay text."""
-    if names := tokenizer.specials_in("\n".join(piece for piece in turn.pieces if isinstance(piece, str))):
+def warn_of_specials(turns: Sequence[Turn], tokenizer: Tokenizer) -> None:
+    """Warn of names of special tokens in questions and answers, which stay text."""
+    written = [piece for turn in turns for piece in (*turn.pieces, turn.answer) if isinstance(piece, str)]
+    if names := tokenizer.specials_in("\n".join(written)):
+        which = "question" if len(turns) == 1 and turns[0].answer is None else "conversation"
         warnings.warn(
-            f"The question spells {listed(names)}, which only a template may place: in the prompt these are ordinary "
+            f"The {which} spells {listed(names)}, which only a template may place: in the prompt these are ordinary "
             "letters.",
             stacklevel=4,
         )

@@ -8,10 +8,12 @@ from typing import Any
 
 from minivlm.errors import ConfigError
 from minivlm.files import listed, read_json_file, shown
+from minivlm.inputs.tokenizer_json import build, rust_errors
 
 MOST_BYTES = 64 * 2**20  # of a tokenizer.json; the largest in use have a few dozen million bytes
-FLAGS = ("lstrip", "normalized", "rstrip", "single_word", "special")  # of an added token
-OTHERS = ("cls_token", "sep_token", "mask_token", "additional_special_tokens", "extra_special_tokens")
+FAMILY_END = {"llama": 2, "mistral": 2}  # the end of a sequence, where config.json names none
+NO_FLAGS = dict.fromkeys(("lstrip", "normalized", "rstrip", "single_word", "special"), False)  # of an added token
+OTHERS = ("cls_token", "sep_token", "mask_token", "image_token", "additional_special_tokens", "extra_special_tokens")
 
 
 def special_names(folder: Path, definition: dict[str, Any]) -> dict[str, Any]:
@@ -51,6 +53,8 @@ def generation_ids(folder: Path) -> dict[str, Any]:
     within = text if isinstance(text, dict) else {}
     names = ("bos_token_id", "eos_token_id", "pad_token_id")
     ids = {name: within.get(name) if config.get(name) is None else config[name] for name in names}
+    if file.name == "config.json" and "eos_token_id" not in {**config, **within}:
+        ids["eos_token_id"] = FAMILY_END.get(str(within.get("model_type", "llama")))
     for name, value in ids.items():
         one_or_more = value if isinstance(value, list) and name == "eos_token_id" else [value]
         none = (None, -1) if name == "pad_token_id" else (None,)  # the first LLaMA's files say -1
@@ -75,21 +79,33 @@ def starts_prompts(bos: str | None, config: dict[str, Any], definition: dict[str
                 stacklevel=2,
             )
         return puts
-    around = placed(steps)
-    if bos is not None and isinstance(said, bool) and said != (bos in around):
+    before, behind = around_a_text(definition)
+    if bos is not None and isinstance(said, bool) and said != (bos in before):
         warnings.warn(
             f"tokenizer_config.json says add_bos_token: {str(said).lower()}, but the post_processor of tokenizer.json "
-            f"{'puts' if bos in around else 'does not put'} {bos} before a text. It is done as there, as in "
+            f"{'puts' if bos in before else 'does not put'} {bos} before a text. It is done as there, as in "
             "transformers.",
             stacklevel=2,
         )
-    if others := [name for name in around if name != bos]:
+    if behind or before not in ([], [bos]):
         warnings.warn(
-            f"The post_processor of tokenizer.json puts {listed(others)} around a text. Prompts here have no special "
-            "tokens but those of their template, and a bos_token that tokenizer_config.json names.",
+            f"The post_processor of tokenizer.json puts {listed(before) or 'nothing'} before a text and "
+            f"{listed(behind) or 'nothing'} behind it. Prompts here have no special tokens but those of their "
+            "template, and once a bos_token that tokenizer_config.json names.",
             stacklevel=2,
         )
-    return bos in around
+    return bos in before
+
+
+def around_a_text(definition: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """The tokens that the post-processor of a tokenizer.json puts before and behind a text. Raises `ConfigError`."""
+    whole = build({**definition, "truncation": None, "padding": None})
+    with rust_errors(ConfigError, "the post_processor of tokenizer.json failed on a text"):
+        plain, processed = (whole.encode("a", add_special_tokens=special).ids for special in (False, True))
+    start = next((n for n in range(len(processed)) if plain and processed[n : n + len(plain)] == plain), None)
+    start, stop = (len(processed),) * 2 if start is None else (start, start + len(plain))
+    before, behind = ([str(whole.id_to_token(i)) for i in ids] for ids in (processed[:start], processed[stop:]))
+    return before, behind
 
 
 def with_own_flags(definition: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
@@ -98,7 +114,11 @@ def with_own_flags(definition: dict[str, Any], config: dict[str, Any]) -> dict[s
     """
     own = config.get("added_tokens_decoder")
     entries = [entry for entry in own.values() if isinstance(entry, dict)] if isinstance(own, dict) else []
-    flags = {entry.get("content"): {name: entry[name] for name in FLAGS if name in entry} for entry in entries}
+    usual = [{**NO_FLAGS, "normalized": entry.get("special", False) is not True} for entry in entries]  # the library's
+    flags = {
+        entry.get("content"): {name: entry.get(name, plain[name]) for name in NO_FLAGS}
+        for entry, plain in zip(entries, usual, strict=True)
+    }
     for word, named in flags.items():
         if wrong := [name for name, value in named.items() if not isinstance(value, bool)]:
             raise ConfigError(

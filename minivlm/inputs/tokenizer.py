@@ -8,20 +8,17 @@ Only `tokenizer.json` is read, not `tokenizer.model` nor the name of a tokenizer
 of the original training (with a single space token before the newline after a picture), which some classes change.
 """
 
-import json
 import re
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import tokenizers
-
-from minivlm.errors import ConfigError, MinivlmError, PromptError
+from minivlm.errors import ConfigError, PromptError
 from minivlm.files import listed
 from minivlm.inputs.special_names import read_optional, read_tokenizer_file, special_names, with_own_flags
 from minivlm.inputs.templates import TEMPLATES
+from minivlm.inputs.tokenizer_json import build, prefix_never, rust_errors, without_specials
 
 SURROGATES = re.compile("[\ud800-\udfff]")  # halves of characters, which no encoding of text can hold
 NAMED = {
@@ -51,13 +48,8 @@ class Tokenizer:
         self.bos, eos, pad = (self._id(names.get(name)) for name in ("bos", "eos", "pad"))
         stops = distinct(*(self._id(stop) for stop in names.get("stops", ())))
         self.stops = distinct(eos, *stops)
-        if stops and self.stops[0] not in stops:
-            named = listed([self.token(stop) for stop in stops])
-            warnings.warn(
-                f"The tokenizer ends answers with {self.token(self.stops[0])}, generation_config.json or config.json "
-                f"with {named}. Here any of these ends them, in transformers only the latter.",
-                stacklevel=2,
-            )
+        if "stops" in names and eos is not None and eos not in stops:
+            self._warn_of_end(eos, stops, "The tokenizer")
         if not self.stops:
             raise ConfigError(
                 "the tokenizer names no end of sequence (eos), so answers would never end. "
@@ -151,8 +143,19 @@ class Tokenizer:
         flags = self._rust.get_added_tokens_decoder().get(token)
         return (False, False) if flags is None else (flags.lstrip, flags.rstrip)
 
+    def _warn_of_end(self, end: int, others: tuple[int, ...], source: str) -> None:
+        """Warn of an end of answers that transformers does not have."""
+        named = f"with {listed([self.token(stop) for stop in others])}" if others else "nowhere"
+        warnings.warn(
+            f"{source} ends answers with {self.token(end)}, generation_config.json or config.json {named}. Here any of "
+            "these ends them, in transformers only the latter.",
+            stacklevel=3,
+        )
+
     def stop_at(self, token: int) -> None:
-        """End answers at this token, too."""
+        """End answers at this token, too; warns if the checkpoint itself does not."""
+        if token not in self.stops:
+            self._warn_of_end(token, self.stops, "The template")
         self.stops = distinct(*self.stops, token)
         self._silent = self._silent | {token}
         self.reserved = self.reserved | {token}
@@ -234,53 +237,3 @@ class Stream:
 def distinct(*ids: int | None) -> tuple[int, ...]:
     """The ids that are not None, each once, in order."""
     return tuple(dict.fromkeys(i for i in ids if i is not None))
-
-
-def build(definition: dict) -> tokenizers.Tokenizer:
-    with rust_errors(ConfigError, "not a tokenizer that the library `tokenizers` can build"):
-        return tokenizers.Tokenizer.from_str(json.dumps(definition))
-
-
-def without_specials(definition: dict, names: set[str], words: dict[str, int]) -> dict:
-    """The same tokenizer without special tokens (`names`), truncation and padding: it encodes plain text.
-
-    The added `words` stay, with their ids: they stand in the vocabulary, too, or the library would count them anew.
-    """
-    model = dict(definition["model"])
-    if isinstance(model.get("vocab"), dict):
-        model["vocab"] = {word: i for word, i in model["vocab"].items() if word not in names} | words
-    return {
-        **definition,
-        "model": model,
-        "added_tokens": [token for token in definition.get("added_tokens") or () if token["content"] in words],
-        "post_processor": None,
-        "truncation": None,
-        "padding": None,
-    }
-
-
-def prefix_never(definition: dict) -> dict:
-    """The tokenizer for later pieces: one that adds a leading space only to the first piece adds none there."""
-    splitter = definition.get("pre_tokenizer")
-    later = never_first(splitter)
-    return definition if later == splitter else {**definition, "pre_tokenizer": later}
-
-
-def never_first(splitter: Any) -> Any:
-    """A pre_tokenizer, or a sequence of them, without the space that is added to a first piece alone."""
-    if not isinstance(splitter, dict):
-        return splitter
-    if isinstance(steps := splitter.get("pretokenizers"), list):
-        return {**splitter, "pretokenizers": [never_first(step) for step in steps]}
-    return {**splitter, "prepend_scheme": "never"} if splitter.get("prepend_scheme") == "first" else splitter
-
-
-@contextmanager
-def rust_errors(family: type[MinivlmError], what: str) -> Iterator[None]:
-    """Turn failures of the Rust library into sentences. A panic there is a `BaseException`, so all are caught."""
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit, GeneratorExit):
-        raise
-    except BaseException as error:
-        raise family(f"{what}: {type(error).__name__}: {str(error)[:200]}.") from error
