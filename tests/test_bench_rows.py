@@ -210,7 +210,10 @@ def test_what_cannot_be_measured_is_refused_before_the_work(words, sentence, cap
     ("words", "sentence"),
     [
         (["--rows", "load,speed"], "--rows takes load, first-token, evaluation, roofline or none, found 'speed'."),
-        (["--rows", ""], "or none, found ''."),
+        (["--rows", " "], "or none, found ''."),
+        (["--rows", ""], "argument --rows: expected a value, found an empty text"),
+        (["--rows", "none,load"], "or none, found 'none'."),
+        (["--rows", "load,roofline", "--pictures", "4"], "which --rows load,roofline leaves out"),
         (["--like", "llava-1.5-7b", "--model", "tiny"], "leave --model out"),
         (["--like", "llava-1.5-7b", "--revision", "main"], "leave --revision out"),
         (["--like", "llava-1.5-7b", "--vision-tower", "tower.pt"], "leave --vision-tower out"),

@@ -6,7 +6,7 @@ read them. An option with an impossible value is a `UsageError`, raised before a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
@@ -106,6 +106,19 @@ def load_vlm(request: ModelRequest, *, bound_for: torch.device | None = None) ->
     return vlm
 
 
+def load_on_device(request: ModelRequest, parts: int) -> VLM:
+    """The model on this process's device, or, split into `parts` by --tensor-parallel, this process's part of it."""
+    from minivlm.inference.load import own_device
+    from minivlm.inference.tensor_parallel import split, tensor_mesh
+
+    if parts == 1:
+        return load_vlm(replace(request, device=own_device(request.device)))
+    group = tensor_mesh(parts, request.device)
+    vlm = load_vlm(replace(request, device="cpu"), bound_for=group.device)  # there, weights stay in their files
+    split(vlm.model, group.mesh)
+    return vlm
+
+
 def knows_scenes(vlm: VLM) -> bool:
     """Whether the model learned from drawn scenes, as the record of its training beside the weights tells."""
     from minivlm.checkpoints.checkpoint_report import PLANTING
@@ -124,6 +137,10 @@ def generation(request: AnswerRequest) -> dict[str, Any]:
         Generation(**given)
     except GenerationError as error:
         raise UsageError(str(error)) from error
+    if request.seed is not None and not request.temperature:
+        remark(
+            "minivlm: --seed has no effect: at temperature 0 nothing is drawn. Give --temperature, too, or leave it."
+        )
     return given
 
 
