@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from minivlm.cli import arguments
 from minivlm.cli import main as cli
+from minivlm.cli.evaluate import retyped_run
 from minivlm.errors import EvaluationError, ImageError
 from minivlm.evaluation.chair import read_captions
 from minivlm.evaluation.datasets import open_dataset
@@ -344,7 +346,6 @@ def test_splits_beside_a_question_file_are_refused(tmp_path, capsys, given):
     [
         ("ask a.png Q --seed 3", "--seed has no effect"),
         ("ask a.png Q --seed 3 --temperature 0", "--seed has no effect"),
-        ("ask a.png Q --top-k 3", "top_k and top_p are not used"),
         ("explore a.png Q --compare", "unrecognized arguments: --compare"),
         ("bench --rows load --pictures 3", "--pictures are those of the row evaluation"),
         ("bench --rows none,load", "--rows takes"),
@@ -360,11 +361,26 @@ def test_a_seed_that_is_drawn_with_is_not_said(capsys):
 
 
 @pytest.mark.weights
+def test_a_cut_without_effect_is_said_once(tmp_path, capsys):
+    write_pictures(tmp_path, "a.png")
+    words = ["ask", tmp_path / "a.png", "What?", "--top-k", "3", "--seed", "3", "--max-new-tokens", "1"]
+    code, err = ends([*words, "--device", "cpu"], capsys)
+    assert code == 0
+    assert err.count("top_k and top_p are not used") == err.count("--seed has no effect") == 1
+
+
+@pytest.mark.weights
 def test_a_run_that_was_not_begun_is_not_gone_on_with_in_silence(tmp_path, capsys):
     words = ["evaluate", "chair", "--data", "scenes:0", "--limit", "1", "--max-new-tokens", "2", "--device", "cpu"]
     sentence = "that --resume could go on with: a new one begins"
     assert sentence in ends([*words, "--out", tmp_path / "run", "--resume"], capsys)[1]
     assert sentence not in ends([*words, "--out", tmp_path / "run", "--resume"], capsys)[1]
+
+
+def test_a_command_that_is_typed_again_has_all_that_decides_its_figures():
+    words = "evaluate all --data scenes:0 --out r --stop x --stop y --weights int8 --split random"
+    request = arguments.request(cli.make_parser().parse_args(words.split()))
+    assert retyped_run(request) == " --data scenes:0 --split random --method plain --stop x --stop y --weights int8"
 
 
 # --- paths ------------------------------------------------------------------------------------------------------------
@@ -417,6 +433,37 @@ def test_paths_begin_at_home_where_the_shell_leaves_them_alone(tmp_path, monkeyp
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     write_pictures(tmp_path, "a.png")
     assert load_image("~/a.png").size == (8, 8)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("explore a.png Q --out nowhere/page.html", "'nowhere/page.html' would lie in a folder that is not there"),
+        ("explore a.png Q --out .", "'.' is a folder. Give the name of a file"),
+        ("demo --out a.png", "No file can be written in the folder 'a.png': it is a file"),
+        ("train --out a.png/new", "No file can be written in the folder 'a.png/new'"),
+        ("exam --out a.png", "No file can be written in the folder 'a.png': it is a file"),
+        ("evaluate chair --data scenes:0 --limit 1 --out a.png", "'a.png' is no folder. Results need one of their own"),
+        ("evaluate pope --data scenes:0 --out r --questions a.json,", "has a comma without a file on each side of it"),
+        ("evaluate compare a a", "'a' has no card.json"),
+    ],
+)
+def test_places_that_cannot_be_are_refused_before_the_model_is_loaded(words, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_pictures(tmp_path, "a.png")
+    code, err = ends(words.split(), capsys)
+    assert code in (1, 2)
+    assert said in err
+    assert "template" not in err, "the model was loaded"
+
+
+def test_a_name_that_is_a_word_for_an_object_is_told_which(tmp_path):
+    with pytest.raises(
+        EvaluationError, match="'sofa' is not one of the 80 objects.* Write 'couch', or give other words"
+    ):
+        open_dataset(listing(tmp_path, ["sofa"]))
+    with pytest.raises(EvaluationError, match=r"Use their names, such as person, bicycle, .* and 75 more"):
+        open_dataset(listing(tmp_path, ["unicorn"]))
 
 
 # --- the transparent colour of a PNG ----------------------------------------------------------------------------------

@@ -24,10 +24,10 @@ from minivlm.cli.options import (
     read_objects,
     retyped,
 )
+from minivlm.cli.outputs import writable_file, writable_folder
 from minivlm.cli.terminal import print_json, questions, remark, say, warnings_afterwards
-from minivlm.errors import ConfigError, MinivlmError
+from minivlm.errors import MinivlmError
 from minivlm.evaluation.settings import UsageError, value_of
-from minivlm.files import path_of
 from minivlm.shell import END_OF_INPUT, FAILED, INTERRUPTED
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def demo(request: DemoRequest) -> int | None:
 
     if request.world not in WORLDS:
         raise UsageError(f"--world must be one of {', '.join(WORLDS)}, found {request.world!r}.")
-    start, out = time.perf_counter(), path_of(request.out, ConfigError)
+    start, out = time.perf_counter(), writable_folder(request.out)
     seed = int(time.time()) if request.seed is None else request.seed
     vlm = load_vlm(request)
     methods = demo.methods(vlm.model.config)
@@ -216,7 +216,7 @@ def explore(request: ExploreRequest) -> None:
     from minivlm.evaluation.scenes import SceneWords
     from minivlm.lens.explorer import explore, usual_heads
 
-    settings, typed, out = generation(request), mitigation(request), path_of(request.out, ConfigError)
+    settings, typed, out = generation(request), mitigation(request), writable_file(request.out)
     heads = value_of(tuple[int, ...], request.heads, "--heads") if request.heads else None
     picture, vlm = read_picture(request.image), load_vlm(request)
     objects, lexicon = PictureObjects(), None

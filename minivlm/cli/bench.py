@@ -15,11 +15,11 @@ from typing import Any
 
 from minivlm.cli import arguments
 from minivlm.cli.options import MethodRequest, ModelRequest, load_vlm, method_settings
+from minivlm.cli.outputs import writable_file
 from minivlm.cli.terminal import print_json, remark
 from minivlm.cli.train import config_like
 from minivlm.errors import ConfigError
 from minivlm.evaluation.settings import BENCHED, UsageError
-from minivlm.files import path_of
 
 PICTURES = 16  # of the row "evaluation"
 ROWS = ("load", "first-token", "evaluation", "roofline")  # beside the methods
@@ -56,9 +56,7 @@ def bench(request: BenchRequest) -> None:
     method_settings(request)
     parse_device(request.device or default_device())
     peers.require_script(request.peers)
-    plot = path_of(request.plot, ConfigError) if request.plot else None
-    if plot:
-        require_plot(plot)
+    plot = plot_file(request.plot) if request.plot else None
     with like(request) as request:
         facts = measured(request, rows)
     if plot:
@@ -120,14 +118,14 @@ def chosen_rows(text: str) -> frozenset[str]:
     return named
 
 
-def require_plot(path: Path) -> None:
-    """Raise `ConfigError` now for what would keep the picture from being drawn after the work."""
+def plot_file(name: str) -> Path:
+    """The path of a picture. Raises `ConfigError` now for what would keep it from being drawn after the work."""
     from minivlm.lens.plots import Figure
 
+    path = writable_file(name)
     if path.suffix.removeprefix(".") not in Figure().canvas.get_supported_filetypes():
         raise ConfigError(f"--plot must name a picture, such as bench.png, found '{path}'.")
-    if not path.absolute().parent.is_dir():
-        raise ConfigError(f"--plot must lie in a folder that is there, found '{path}'.")
+    return path
 
 
 @contextmanager

@@ -48,7 +48,7 @@ SPLITS = "random,popular,adversarial"
 DATA = ("data", "images", "ids", "synonyms", "limit", "question", "questions", "split", "suffix")
 ANSWERS = (
     *("eah", "clva", "batch", "max_new_tokens", "temperature", "top_k", "top_p", "seed"),
-    *("dtype", "template", "image_mode"),
+    *("stop", "dtype", "template", "image_mode", "weights"),
 )
 
 
@@ -180,15 +180,18 @@ def chosen_methods(request: RunRequest) -> dict[str, Mitigation]:
 
 
 def requested_dataset(request: RunRequest) -> Dataset:
-    """The dataset of --data, with the other options of the data."""
+    """The dataset of --data, with the other options of the data. Raises `UsageError` for half a list of files."""
     from minivlm.evaluation.datasets import open_dataset
 
+    questions = [path.strip() for path in request.questions.split(",")] if request.questions else []
+    if "" in questions:
+        raise UsageError(f"--questions has a comma without a file on each side of it, found {request.questions!r}.")
     dataset = open_dataset(
         request.data,
         images=request.images,
         ids=request.ids,
         synonyms=request.synonyms,
-        questions=[path.strip() for path in request.questions.split(",")] if request.questions else (),
+        questions=questions,
     )
     return dataset.limited(request.limit)
 

@@ -6,6 +6,7 @@ read them. An option with an impossible value is a `UsageError`, raised before a
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, fields, replace
 from math import inf
 from pathlib import Path
@@ -134,7 +135,9 @@ def generation(request: AnswerRequest) -> dict[str, Any]:
     names = (field.name for field in fields(AnswerRequest))
     given = {name: value for name in names if (value := getattr(request, name)) is not None}
     try:
-        Generation(**given)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what they warn of is said where the answer is generated
+            Generation(**given)
     except GenerationError as error:
         raise UsageError(str(error)) from error
     if request.seed is not None and not request.temperature:
@@ -151,7 +154,8 @@ def retyped(request: Request, *names: str) -> str:
     for name in names:
         value = getattr(request, name)
         if value is not None and value != defaults[name]:
-            words += f" --{name.replace('_', '-')} {quoted(str(value))}"
+            values = value if isinstance(value, tuple) else (value,)
+            words += "".join(f" --{name.replace('_', '-')} {quoted(str(one))}" for one in values)
     return words
 
 

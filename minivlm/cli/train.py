@@ -6,7 +6,6 @@ torch is imported inside the commands, so that `minivlm --help` answers at once.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from minivlm import __version__
 from minivlm.cli.options import ModelRequest, Request, load_vlm
+from minivlm.cli.outputs import writable_folder
 from minivlm.cli.terminal import print_json, remark
 from minivlm.errors import CheckpointError, ConfigError
 from minivlm.files import path_of, write_json
@@ -266,13 +266,3 @@ def tokenizer_files(folder: Path, config: LlavaConfig) -> list[Path]:
     rows = config.text_config.vocab_size
     Tokenizer.from_folder(folder, image_token_id=config.image_token_index, vocab_rows=rows)
     return [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
-
-
-def writable_folder(path: str) -> Path:
-    """The folder, made if it is missing. Raises OSError, or `ConfigError` for a path that cannot be, if no file can be
-    written there, before any work is done.
-    """
-    folder = path_of(path, ConfigError)
-    folder.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=folder).close()
-    return folder

@@ -51,7 +51,13 @@ def pope_items(dataset: Dataset, splits: Sequence[str] = (), per_side: int = 3, 
             asked[one.image].append(Item(one.id, one.image, one.text, one.split, one.label))
     items = [item for about in asked.values() for item in about]
     if not items:
-        raise EvaluationError(f"There is nothing to ask about the {len(dataset.images)} images of {dataset.name}.")
+        reason = "its questions are about other images"
+        if not dataset.questions:
+            reason = f"one is asked about if it has at least {dataset.least} objects and lacks as many of other images"
+        raise EvaluationError(
+            f"There is nothing to ask about the {len(dataset.images)} images of {dataset.name}: {reason}. Take more "
+            "images, or others."
+        )
     return items
 
 

@@ -47,7 +47,7 @@ def read_questions(path: str | Path, split: str = "") -> list[PopeQuestion]:
         image, text = (text_of(line, key, where) for key in ("image", "text"))
         label = text_of(line, "label", where)
         if label not in LABELS:
-            raise EvaluationError(f"{where}: the label must be 'yes' or 'no', found {label!r}.")
+            raise EvaluationError(f"{where}: the label must be 'yes' or 'no', in small letters, found {label!r}.")
         image = PurePosixPath(image).as_posix() if image else image
         questions.append(PopeQuestion(f"{split}/{name}" if split else name, image, text, LABELS[label], split))
     if not questions:

@@ -14,6 +14,7 @@ from minivlm.errors import EvaluationError
 from minivlm.evaluation.ids import require_one_spelling
 from minivlm.evaluation.lexicon import Words
 from minivlm.evaluation.lines import read_json
+from minivlm.files import listed
 
 
 def objects_file(path: str | Path, lexicon: Words) -> dict[str, frozenset[str]]:
@@ -35,10 +36,16 @@ def checked(names: Any, lexicon: Words, where: str) -> frozenset[str]:
         raise EvaluationError(f"{where}: a list of names was expected, found {str(names)[:60]!r}.")
     if strange := sorted(set(names) - set(lexicon.objects)):
         raise EvaluationError(
-            f"{where}: {strange[0]!r} is not one of the {len(lexicon.objects)} objects of {lexicon.name}. Use their "
-            "names, or give other words with --synonyms: no caption could be right about it."
+            f"{where}: {strange[0]!r} is not one of the {len(lexicon.objects)} objects of {lexicon.name}, so no "
+            f"caption could be right about it. {instead(strange[0], lexicon)}, or give other words with --synonyms."
         )
     return frozenset(names)
+
+
+def instead(name: str, lexicon: Words) -> str:
+    """What to write for a name that is no object of the lexicon, as the beginning of a sentence."""
+    meant = {mention.object for mention in lexicon.mentions(name)}
+    return f"Write {meant.pop()!r}" if len(meant) == 1 else f"Use their names, such as {listed(lexicon.objects, 5)}"
 
 
 def coco_objects(instances: str | Path, captions: str | Path | None, lexicon: Words) -> dict[str, frozenset[str]]:
