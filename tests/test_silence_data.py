@@ -17,6 +17,7 @@ from PIL import Image
 from minivlm.cli import arguments
 from minivlm.cli import main as cli
 from minivlm.cli.evaluate import retyped_run
+from minivlm.cli.options import read_objects
 from minivlm.errors import EvaluationError, ImageError
 from minivlm.evaluation.chair import read_captions
 from minivlm.evaluation.datasets import open_dataset
@@ -25,6 +26,7 @@ from minivlm.evaluation.items import pope_items
 from minivlm.evaluation.lexicon import Lexicon, coco_lexicon, read_list
 from minivlm.evaluation.listing import questions_of
 from minivlm.evaluation.pope import read_questions
+from minivlm.evaluation.settings import UsageError
 from minivlm.evaluation.truth import coco_objects, objects_file
 from minivlm.inputs.image import load_image
 
@@ -375,6 +377,23 @@ def test_a_run_that_was_not_begun_is_not_gone_on_with_in_silence(tmp_path, capsy
     sentence = "that --resume could go on with: a new one begins"
     assert sentence in ends([*words, "--out", tmp_path / "run", "--resume"], capsys)[1]
     assert sentence not in ends([*words, "--out", tmp_path / "run", "--resume"], capsys)[1]
+
+
+@pytest.mark.parametrize("box", ["40:0:50:10", "0:40:10:50", "-9:0:0:9"])
+def test_a_box_outside_of_the_picture_is_refused(box):
+    with pytest.raises(UsageError, match="outside of the picture, which is 40 wide and 40 high"):
+        read_objects(f"dog={box}", coco_lexicon(), (40, 40))
+    assert read_objects("dog=39:39:50:50", coco_lexicon(), (40, 40)).boxes == {"dog": [(39, 39, 50, 50)]}
+
+
+@pytest.mark.parametrize("missing", [0, 2])
+def test_images_without_a_caption_are_counted(tmp_path, capsys, missing):
+    write_lines(tmp_path / "captions.jsonl", {"image_id": 0, "caption": "A cat."})
+    (tmp_path / "truth.json").write_text(json.dumps({str(image): ["cat"] for image in range(1 + missing)}))
+    words = ["evaluate", "score", "chair", tmp_path / "captions.jsonl", "--truth", tmp_path / "truth.json", "--json"]
+    assert cli.main([*map(str, words)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["recall"], found.get("images without a caption", 0)) == (1, missing)
 
 
 def test_a_command_that_is_typed_again_has_all_that_decides_its_figures():

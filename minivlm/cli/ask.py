@@ -222,7 +222,7 @@ def explore(request: ExploreRequest) -> None:
     objects, lexicon = PictureObjects(), None
     if request.objects:
         lexicon = SceneWords() if knows_scenes(vlm) else coco_lexicon()
-        objects = read_objects(request.objects, lexicon)
+        objects = read_objects(request.objects, lexicon, picture.size)
     page = explore(
         vlm,
         picture,

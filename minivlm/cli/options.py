@@ -197,9 +197,9 @@ class PictureObjects(NamedTuple):
     boxes: dict[str, list[Box]] | None = None
 
 
-def read_objects(text: str, lexicon: Words) -> PictureObjects:
+def read_objects(text: str, lexicon: Words, size: tuple[float, float] = (inf, inf)) -> PictureObjects:
     """The value of --objects: `dog=8:9:30:40,cat` is a cat, and a dog in this box. Raises `UsageError` for a word
-    that the lexicon does not know, or a box of another form.
+    that the lexicon does not know, or a box of another form, or not in the picture of this `size` (width, height).
     """
     boxes: dict[str, list[Box]] = {}
     for part in text.split(","):
@@ -211,16 +211,18 @@ def read_objects(text: str, lexicon: Words) -> PictureObjects:
             raise UsageError(f"--objects has {word!r}, which names several objects: put commas between them.")
         boxes.setdefault(mentions[0].object, [])
         if "=" in part:
-            boxes[mentions[0].object].append(read_box(box, part))
+            boxes[mentions[0].object].append(read_box(box, part, size))
     return PictureObjects(list(boxes), {name: places for name, places in boxes.items() if places})
 
 
-def read_box(text: str, where: str) -> Box:
-    """A box such as 8:9:30:40. `where`: the text that the `UsageError` quotes."""
+def read_box(text: str, where: str, size: tuple[float, float]) -> Box:
+    """A box such as 8:9:30:40, in a picture of this `size`. `where`: the text that the `UsageError` quotes."""
     try:
         left, top, right, bottom = map(float, text.split(":"))
     except ValueError:
         raise UsageError(f"A box is left:top:right:bottom in pixels, such as dog=8:9:30:40, found {where!r}.") from None
     if not (-inf < left < right < inf and -inf < top < bottom < inf):  # false for NaN, too
         raise UsageError(f"A box is left:top:right:bottom, with left < right and top < bottom, found {where!r}.")
+    if not (left < size[0] and top < size[1] and right > 0 and bottom > 0):
+        raise UsageError(f"{where!r} has a box outside of the picture, which is {size[0]} wide and {size[1]} high.")
     return left, top, right, bottom

@@ -78,7 +78,10 @@ def score_chair(request: ScoreChairRequest) -> None:
             f"{unknown[0]!r}. Give the objects of every image, an empty list where there are none."
         )
     ratios = figures([judge(text, objects[bare(image)], lexicon) for image, text in captions.items()])
-    print_scores(request.json, {"captions": len(captions), "words of": lexicon.name}, ratios)
+    about = {"captions": len(captions), "words of": lexicon.name}
+    if left := len(objects) - len(captions):
+        about["images without a caption"] = left
+    print_scores(request.json, about, ratios)
 
 
 def score_pope(request: ScorePopeRequest) -> None:
