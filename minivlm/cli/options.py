@@ -142,7 +142,7 @@ def generation(request: AnswerRequest) -> dict[str, Any]:
         raise UsageError(str(error)) from error
     if request.seed is not None and not request.temperature:
         remark(
-            "minivlm: --seed has no effect: at temperature 0 nothing is drawn. Give --temperature, too, or leave it."
+            "minivlm: --seed has no effect: at temperature 0 nothing is drawn. Give --temperature, or leave --seed out."
         )
     return given
 

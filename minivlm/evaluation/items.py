@@ -53,7 +53,7 @@ def pope_items(dataset: Dataset, splits: Sequence[str] = (), per_side: int = 3, 
     if not items:
         reason = "its questions are about other images"
         if not dataset.questions:
-            reason = f"one is asked about if it has at least {dataset.least} objects and lacks as many of other images"
+            reason = f"POPE needs {dataset.least} or more objects in an image, and as many in other images alone"
         raise EvaluationError(
             f"There is nothing to ask about the {len(dataset.images)} images of {dataset.name}: {reason}. Take more "
             "images, or others."
