@@ -196,7 +196,7 @@ def test_random_weights_like_a_folders_are_measured_and_leave_nothing(vlm, tmp_p
     [
         (["--like", "llava-2"], "There is no known size 'llava-2', nor such a folder"),
         (["--plot", "bench.doc"], "--plot must name a picture, such as bench.png, found 'bench.doc'."),
-        (["--plot", "nowhere/bench.png"], "--plot must lie in a folder that is there"),
+        (["--plot", "nowhere/bench.png"], "'nowhere/bench.png' would lie in a folder that is not there"),
         (["--peers", "nowhere.py"], "--peers must name a script"),
     ],
 )
@@ -210,7 +210,10 @@ def test_what_cannot_be_measured_is_refused_before_the_work(words, sentence, cap
     ("words", "sentence"),
     [
         (["--rows", "load,speed"], "--rows takes load, first-token, evaluation, roofline or none, found 'speed'."),
-        (["--rows", ""], "or none, found ''."),
+        (["--rows", " "], "or none, found ''."),
+        (["--rows", ""], "argument --rows: expected a value, found an empty text"),
+        (["--rows", "none,load"], "or none, found 'none'."),
+        (["--rows", "load,roofline", "--pictures", "4"], "which --rows load,roofline leaves out"),
         (["--like", "llava-1.5-7b", "--model", "tiny"], "leave --model out"),
         (["--like", "llava-1.5-7b", "--revision", "main"], "leave --revision out"),
         (["--like", "llava-1.5-7b", "--vision-tower", "tower.pt"], "leave --vision-tower out"),

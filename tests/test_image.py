@@ -459,8 +459,10 @@ def test_bad_paths_are_sentences(tmp_path):
         load_image(tmp_path / "nothing.png")
     with pytest.raises(ImageError, match="is a folder"):
         load_image(tmp_path)
-    with pytest.raises(ImageError, match="could not be read"):
+    with pytest.raises(ImageError, match="cannot be looked up"):
         load_image("a\0b.png")
+    with pytest.raises(ImageError, match="this machine knows no such user"):
+        load_image("~nosuchuser/a.png")
     for address in ("https://example.org/cat.png", "data:image/png;base64,AAAA"):
         with pytest.raises(ImageError, match="Download it and give the file"):
             load_image(address)

@@ -255,7 +255,10 @@ def test_answers_are_read_from_either_key(tmp_path):
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ({**LINE, "question_id": 7, "label": "maybe"}, "line 2: the label must be 'yes' or 'no', found 'maybe'"),
+        (
+            {**LINE, "question_id": 7, "label": "maybe"},
+            "the label must be 'yes' or 'no', in small letters, found 'maybe'",
+        ),
         ({**LINE, "question_id": 7, "label": True}, "line 2: a text was expected as label, found True"),
         ({"question_id": 7, "image": "a.jpg", "label": "no"}, "line 2: a text was expected as text, found None"),
         ({**LINE, "question_id": 7, "image": 3}, "line 2: a text was expected as image, found 3"),

@@ -11,10 +11,12 @@ import pytest
 
 from minivlm.cli import evaluate, train
 from minivlm.cli import main as cli
+from minivlm.cli.bench import PICTURES
 from minivlm.cli.options import read_objects
 from minivlm.evaluation.chair import judge
 from minivlm.evaluation.datasets import open_dataset
 from minivlm.evaluation.lexicon import coco_lexicon
+from minivlm.evaluation.pope import SPLITS
 from minivlm.evaluation.settings import CONTROLS, method, value_of
 from minivlm.experiments.exam import examine
 from minivlm.inference.generate import Generation
@@ -65,6 +67,8 @@ LEFT_TO_THE_LIBRARY: dict[tuple[str, str], Callable[[], bool]] = {
     ("top_p", "1"): lambda: USUAL.top_p == 1,
     ("seed", "another one each time"): lambda: USUAL.seed is None,
     ("stop", "none"): lambda: USUAL.stop == (),
+    ("pictures", "16"): lambda: PICTURES == 16,
+    ("split", "random,popular,adversarial"): lambda: evaluate.SPLITS.split(",") == list(SPLITS),
     ("strength", "1"): lambda: DriftRecipe().strength == 1,
     ("out", " or ".join(train.TRAINED.values())): lambda: len(train.TRAINED) == 3,
     ("scenes", "1000, for --layers 200"): lambda: (train.SCENES["exam"], train.SCENES["layers"]) == (1000, 200),

@@ -247,7 +247,7 @@ def test_a_record_that_is_there_twice_is_refused(tmp_path):
 def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_asked(tmp_path, place):
     (tmp_path / "file").write_text("")
     asker = FakeAsker()
-    with pytest.raises(EvaluationError, match="cannot be written"):
+    with pytest.raises(EvaluationError, match="cannot be made"):
         whole(tmp_path / place, asker=asker)
     assert asker.calls == []
 

@@ -31,6 +31,30 @@ class Command(Generic[AnyRequest]):
     help: str  # one line about it
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose options may be typed once, unless they gather a list (`action="append"`), and not as ""."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        for action in (None, "store"):  # what `add_argument` takes unless it is told another
+            self.register("action", action, StoreOnce)
+
+
+class StoreOnce(argparse.Action):
+    """Stores the one value of an option, or the values of an argument.
+
+    argparse's own would take the last of several values without a word, and "" as if the option had not been typed.
+    """
+
+    def __call__(self, parser: object, typed: object, values: Any, option: str | None = None) -> None:
+        """Put `values` among the options that were `typed` before; `option`: as it was typed, None for an argument."""
+        if option is not None and self.dest in vars(typed):
+            raise argparse.ArgumentError(self, "was typed twice; leave one of them out")
+        if option is not None and values == "" and self.const is None:
+            raise argparse.ArgumentError(self, "expected a value, found an empty text; leave the option out instead")
+        vars(typed)[self.dest] = values
+
+
 def add_commands(parser: argparse.ArgumentParser, dest: str, commands: Mapping[str, Command[Any]]) -> None:
     """Add a parser for each command. `dest`: the name of the choice, also in the help, such as "command"."""
     parsers = parser.add_subparsers(dest=dest, metavar=dest.upper(), required=True)
@@ -88,8 +112,8 @@ def add_generation(parser: argparse.ArgumentParser, longest: str = "256") -> Non
     group.add_argument("--stop", action="append", metavar="S", help=stop)
 
 
-def add_mitigation(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a `MitigationRequest`; see `options.mitigation`."""
+def add_mitigation(parser: argparse.ArgumentParser, *, compare: bool = True) -> None:
+    """Add the options of a `MitigationRequest`; see `options.mitigation`. `compare`: False for what always compares."""
     about = (
         "change how the model looks at the picture. stdout holds the answer alone; what was changed is one line on "
         "stderr, and with --json `effect`. SETTINGS are the fields of minivlm.EAH or minivlm.CLVA, as in "
@@ -101,8 +125,9 @@ def add_mitigation(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--eah", nargs="?", const="", type=settings_text, metavar="SETTINGS", help=eah)
     clva = "pull deep layers to visual anchors (our reading of the abstract)"
     group.add_argument("--clva", nargs="?", const="", type=settings_text, metavar="SETTINGS", help=clva)
-    compare = "run the plain model on the same answer, and report the mean KL divergence from it, in nats"
-    group.add_argument("--compare", action="store_true", help=compare)
+    if compare:
+        what = "run the plain model on the same answer, and report the mean KL divergence from it, in nats"
+        group.add_argument("--compare", action="store_true", help=what)
 
 
 def add_methods(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Generator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minivlm.cli.options import (
@@ -25,10 +24,10 @@ from minivlm.cli.options import (
     read_objects,
     retyped,
 )
+from minivlm.cli.outputs import writable_file, writable_folder
 from minivlm.cli.terminal import print_json, questions, remark, say, warnings_afterwards
-from minivlm.errors import ConfigError, MinivlmError
+from minivlm.errors import MinivlmError
 from minivlm.evaluation.settings import UsageError, value_of
-from minivlm.files import path_of
 from minivlm.shell import END_OF_INPUT, FAILED, INTERRUPTED
 
 if TYPE_CHECKING:
@@ -122,11 +121,11 @@ def demo(request: DemoRequest) -> int | None:
 
     if request.world not in WORLDS:
         raise UsageError(f"--world must be one of {', '.join(WORLDS)}, found {request.world!r}.")
-    start = time.perf_counter()
+    start, out = time.perf_counter(), writable_folder(request.out)
     seed = int(time.time()) if request.seed is None else request.seed
     vlm = load_vlm(request)
     methods = demo.methods(vlm.model.config)
-    shown = demo.show(vlm, request.world, range(seed, seed + request.scenes), Path(request.out), methods)
+    shown = demo.show(vlm, request.world, range(seed, seed + request.scenes), out, methods)
     if request.json:
         settings = {name: asdict(method) for name, method in methods.items()}
         about = {"seed": seed, "world": request.world, "model": vlm.name, "methods": settings}
@@ -134,8 +133,8 @@ def demo(request: DemoRequest) -> int | None:
     else:
         page = demo_text.Page.of(sys.stdout)
         kinds = (("scenes", "world"), ("model", *LOADING), ("out",))
-        scenes, model, out = (retyped(request, *options) for options in kinds)
-        proposals = demo_text.try_next(shown, seed, scenes, model, out, page)
+        scenes, model, folder = (retyped(request, *options) for options in kinds)
+        proposals = demo_text.try_next(shown, seed, scenes, model, folder, page)
         notes = vlm.report.notes if vlm.report else ()
         print(demo_text.tell(shown, seed, time.perf_counter() - start, page, notes), proposals, sep="\n\n")
     return INTERRUPTED if any(one.interrupted for one in shown) else None
@@ -217,13 +216,13 @@ def explore(request: ExploreRequest) -> None:
     from minivlm.evaluation.scenes import SceneWords
     from minivlm.lens.explorer import explore, usual_heads
 
-    settings, typed = generation(request), mitigation(request)
+    settings, typed, out = generation(request), mitigation(request), writable_file(request.out)
     heads = value_of(tuple[int, ...], request.heads, "--heads") if request.heads else None
     picture, vlm = read_picture(request.image), load_vlm(request)
     objects, lexicon = PictureObjects(), None
     if request.objects:
         lexicon = SceneWords() if knows_scenes(vlm) else coco_lexicon()
-        objects = read_objects(request.objects, lexicon)
+        objects = read_objects(request.objects, lexicon, picture.size)
     page = explore(
         vlm,
         picture,
@@ -235,7 +234,7 @@ def explore(request: ExploreRequest) -> None:
         layers_with_heads=usual_heads(vlm.model.config) if heads is None else heads,
         **settings,
     )
-    path_of(request.out, ConfigError).write_text(page, encoding="utf-8")
+    out.write_text(page, encoding="utf-8")
     print(request.out)
 
 

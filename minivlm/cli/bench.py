@@ -15,11 +15,13 @@ from typing import Any
 
 from minivlm.cli import arguments
 from minivlm.cli.options import MethodRequest, ModelRequest, load_vlm, method_settings
+from minivlm.cli.outputs import writable_file
 from minivlm.cli.terminal import print_json, remark
 from minivlm.cli.train import config_like
 from minivlm.errors import ConfigError
 from minivlm.evaluation.settings import BENCHED, UsageError
 
+PICTURES = 16  # of the row "evaluation"
 ROWS = ("load", "first-token", "evaluation", "roofline")  # beside the methods
 
 
@@ -35,7 +37,7 @@ class BenchRequest(ModelRequest, MethodRequest):
     methods: str = ",".join(BENCHED)
     rows: str = ",".join(ROWS)
     repeats: int = 5
-    pictures: int = 16
+    pictures: int | None = None
     like: str | None = None
     peers: str | None = None
     plot: str | None = None
@@ -48,18 +50,19 @@ def bench(request: BenchRequest) -> None:
     from minivlm.experiments import bench, peers
 
     rows = chosen_rows(request.rows)
+    if request.pictures is not None and "evaluation" not in rows:
+        raise UsageError(f"--pictures are those of the row evaluation, which --rows {request.rows} leaves out.")
     bench.ordered(chosen_methods(request.methods))
     method_settings(request)
     parse_device(request.device or default_device())
     peers.require_script(request.peers)
-    if request.plot:
-        require_plot(Path(request.plot))
+    plot = plot_file(request.plot) if request.plot else None
     with like(request) as request:
         facts = measured(request, rows)
-    if request.plot:
+    if plot:
         from minivlm.experiments.bench_plot import bench_plot
 
-        bench_plot(facts).savefig(request.plot, dpi=120)
+        bench_plot(facts).savefig(plot, dpi=120)
     show(facts, request.json)
 
 
@@ -83,7 +86,7 @@ def measured(request: BenchRequest, rows: frozenset[str]) -> dict[str, Any]:
     parts = {
         "load": lambda: load,
         "first-token": lambda: first_token.measure_first_token(vlm, request.prompt, request.repeats),
-        "evaluation": lambda: evaluation_rate.measure_evaluation(vlm, request.pictures),
+        "evaluation": lambda: evaluation_rate.measure_evaluation(vlm, request.pictures or PICTURES),
         "roofline": lambda: roofline.measure_roofline(vlm, facts),
     }
     facts |= {name.replace("-", " "): measure() for name, measure in parts.items() if name in rows}
@@ -108,21 +111,21 @@ def chosen_methods(text: str) -> tuple[str, ...]:
 
 
 def chosen_rows(text: str) -> frozenset[str]:
-    """The rows in a list; "none" is none of them. Raises `UsageError` for others."""
-    named = frozenset(name.strip() for name in text.split(",")) - {"none"}
+    """The rows in a list; "none", alone, is none of them. Raises `UsageError` for others."""
+    named = frozenset(name.strip() for name in text.split(",")) if text != "none" else frozenset[str]()
     if unknown := sorted(named - set(ROWS)):
         raise UsageError(f"--rows takes {', '.join(ROWS)} or none, found {', '.join(map(repr, unknown))}.")
     return named
 
 
-def require_plot(path: Path) -> None:
-    """Raise `ConfigError` now for what would keep the picture from being drawn after the work."""
+def plot_file(name: str) -> Path:
+    """The path of a picture. Raises `ConfigError` now for what would keep it from being drawn after the work."""
     from minivlm.lens.plots import Figure
 
+    path = writable_file(name)
     if path.suffix.removeprefix(".") not in Figure().canvas.get_supported_filetypes():
         raise ConfigError(f"--plot must name a picture, such as bench.png, found '{path}'.")
-    if not path.absolute().parent.is_dir():
-        raise ConfigError(f"--plot must lie in a folder that is there, found '{path}'.")
+    return path
 
 
 @contextmanager
@@ -138,9 +141,9 @@ def like(request: BenchRequest) -> Iterator[BenchRequest]:
         if getattr(request, name) is not None:
             raise UsageError(f"--like makes a model of its own: leave --{name.replace('_', '-')} out.")
     with tempfile.TemporaryDirectory(prefix="minivlm-") as folder:
+        config, dtype = config_like(request.like), DTYPES[request.dtype or "bfloat16"]
         remark(f"minivlm: writing random weights like {request.like}'s")
-        dtype = DTYPES[request.dtype or "bfloat16"]
-        made = make_random_model(Path(folder) / Path(request.like).name, config_like(request.like), dtype=dtype)
+        made = make_random_model(Path(folder) / Path(request.like).name, config, dtype=dtype)
         yield replace(request, model=str(made), dtype=request.dtype or "bfloat16")
 
 
@@ -163,7 +166,7 @@ def bench_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rows", metavar="LIST", help=rows)
     repeats = f"how often everything is measured (default: {usual.repeats})"
     parser.add_argument("--repeats", type=arguments.whole_number(1), metavar="R", help=repeats)
-    pictures = f"pictures of the evaluation, each with six questions and a caption (default: {usual.pictures})"
+    pictures = f"pictures of the evaluation, each with six questions and a caption (default: {PICTURES})"
     parser.add_argument("--pictures", type=arguments.whole_number(1), metavar="N", help=pictures)
     sizes = "measure random weights of a true size instead: llava-interleave-qwen-0.5b, llava-1.5-7b, llava-1.5-13b, "
     sizes += "or a folder whose config.json is taken; they lie in a temporary folder (default: those of --model)"

@@ -14,7 +14,7 @@ from minivlm.cli.options import Request
 from minivlm.cli.terminal import print_json, remark
 from minivlm.course.assignments import ASSIGNMENTS, assignment
 from minivlm.errors import CourseError
-from minivlm.files import harmless
+from minivlm.files import harmless, path_of
 from minivlm.shell import FAILED
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def start_assignment(request: StartRequest) -> None:
     row = assignment(request.assignment)
     doing = f"Writing {request.folder}" if row.is_zoo else f"Running the tests of {row.name}, for the values to expect"
     remark(f"{doing} …")
-    folder = start(row, Path(request.folder), request.copy_weights).path
+    folder = start(row, path_of(request.folder, CourseError), request.copy_weights).path
     print(f"{folder} is ready for {row.name} · {row.title}. Begin with {folder / row.name}.ipynb.")
 
 
@@ -79,7 +79,7 @@ def check_folder(request: CheckRequest) -> int:
     from minivlm.course.check import check
     from minivlm.course.project import Folder
 
-    folder = Folder.read(Path(request.folder))
+    folder = Folder.read(path_of(request.folder, CourseError))
     remark(f"Checking {folder.assignment.name} …")
     report = check(folder, request.only)
     print_json(report.as_dict()) if request.json else print(harmless(str(report)))
@@ -94,7 +94,7 @@ def grade_folders(request: GradeRequest) -> None:
     from minivlm.course.grade import TABLE, grade
     from minivlm.course.gradescope import require_same_table, write_results, write_table
 
-    folders, out = [Path(folder) for folder in request.folders], Path(request.out)
+    folders, out = [path_of(folder, CourseError) for folder in request.folders], path_of(request.out, CourseError)
     row = assignment(request.assignment or common_assignment(folders))
     require_same_table(row, out)
     out.mkdir(parents=True, exist_ok=True)
@@ -145,14 +145,14 @@ def start_options(parser: argparse.ArgumentParser) -> None:
 def check_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", nargs="?", metavar="DIR", help="of the assignment (default: this one)")
     only = "only tests whose names hold this word, such as padding; repeatable (default: all tests)"
-    parser.add_argument("--only", action="append", metavar="WORD", help=only)
+    parser.add_argument("--only", action="append", type=word, metavar="WORD", help=only)
     arguments.add_json(parser)
 
 
 def grade_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folders", nargs="+", metavar="DIR", help="what a student handed in; named like the student")
     seed = "a word from which the tests' inputs are drawn; keep it secret, and take a new one each time"
-    parser.add_argument("--seed", required=True, type=secret, metavar="SECRET", help=seed)
+    parser.add_argument("--seed", required=True, type=word, metavar="SECRET", help=seed)
     parser.add_argument("--out", required=True, metavar="FOLDER", help="results.json for each student, and grades.csv")
     started = "what they were to do (default: what assignment.json in their folders says)"
     parser.add_argument("--assignment", metavar="NAME", help=started)
@@ -160,7 +160,7 @@ def grade_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=arguments.whole_number(1), metavar="N", help=jobs)
 
 
-def secret(text: str) -> str:
+def word(text: str) -> str:
     """The type of an option whose value must not be blank."""
     if not text.strip():
         raise argparse.ArgumentTypeError("expected a word, found nothing")

@@ -11,7 +11,6 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minivlm import __version__
@@ -23,7 +22,7 @@ from minivlm.cli.options import (
     ModelRequest,
     Request,
     generation,
-    load_vlm,
+    load_on_device,
     method_settings,
     retyped,
 )
@@ -34,6 +33,8 @@ from minivlm.files import path_of, write_text
 from minivlm.shell import FAILED, quoted
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from minivlm.evaluation.datasets import Dataset
     from minivlm.evaluation.items import Item
     from minivlm.evaluation.ranks import Ranks
@@ -42,11 +43,12 @@ if TYPE_CHECKING:
 
 LONGEST = {"chair": 512, "pope": 10}  # tokens of an answer, as in the published runs
 REPORT = "report.html"
+SPLITS = "random,popular,adversarial"
 # The options that decide the figures of a model: those of the data and those of the answers.
 DATA = ("data", "images", "ids", "synonyms", "limit", "question", "questions", "split", "suffix")
 ANSWERS = (
     *("eah", "clva", "batch", "max_new_tokens", "temperature", "top_k", "top_p", "seed"),
-    *("dtype", "template", "image_mode"),
+    *("stop", "dtype", "template", "image_mode", "weights"),
 )
 
 
@@ -61,7 +63,7 @@ class RunRequest(ModelRequest, MethodRequest, AnswerRequest):
     limit: int | None = None
     question: str | None = None
     questions: str | None = None
-    split: str = "random,popular,adversarial"
+    split: str | None = None
     suffix: str = ""
     out: str
     resume: bool = False
@@ -82,17 +84,17 @@ def evaluate(request: Request) -> None:
 
 def chair(request: RunRequest) -> int | None:
     """Let a model describe pictures, and print CHAIR's figures; see `measure` for the exit code."""
-    return measure(request, {"chair": Path(request.out)})
+    return measure(request, {"chair": "."})
 
 
 def pope(request: RunRequest) -> int | None:
     """Ask a model yes-no questions, and print POPE's figures; see `measure` for the exit code."""
-    return measure(request, {"pope": Path(request.out)})
+    return measure(request, {"pope": "."})
 
 
 def both(request: RunRequest) -> int | None:
     """Do both, one after the other, in two folders below RUN; see `measure` for the exit code."""
-    return measure(request, {task: Path(request.out) / task for task in ("chair", "pope")})
+    return measure(request, {"chair": "chair", "pope": "pope"})
 
 
 @dataclass(frozen=True)
@@ -106,17 +108,18 @@ class Run:
     ranks: Ranks
 
 
-def measure(request: RunRequest, folders: Mapping[str, Path]) -> int | None:
+def measure(request: RunRequest, below: Mapping[str, str]) -> int | None:
     """Run each task in its folder, and print the figures. FAILED if pictures are missing without --allow-missing.
 
-    Under torchrun every process does a part, and the first one prints.
+    `below`: task -> its folder below RUN. Under torchrun every process does a part, and the first one prints.
     """
     from minivlm.evaluation import ranks, table
-    from minivlm.evaluation.runner import require_free
+    from minivlm.evaluation.runner import CARD, require_free
     from minivlm.experiments.model_card import require_card, require_same_model, write_evaluation
 
     methods, settings = chosen_methods(request), generation(request)
     card = path_of(request.card, EvaluationError) if request.card else None
+    folders = {task: path_of(request.out, EvaluationError) / name for task, name in below.items()}
     if card:
         require_card(card)
     dataset = requested_dataset(request)
@@ -124,7 +127,9 @@ def measure(request: RunRequest, folders: Mapping[str, Path]) -> int | None:
     with ranks.joined(request.tensor_parallel) as place:
         for out in folders.values() if place.first else ():
             require_free(out, request.resume)  # of all tasks, before anything is loaded
-        vlm = load_on_device(request)
+        if request.resume and place.first and not any((out / CARD).exists() for out in folders.values()):
+            remark(f"minivlm: There is no run in {request.out} yet that --resume could go on with: a new one begins.")
+        vlm = load_on_device(request, request.tensor_parallel)
         if card:
             require_same_model(card, vlm)
         shared = Run(vlm, dataset, methods, settings, place)
@@ -175,40 +180,32 @@ def chosen_methods(request: RunRequest) -> dict[str, Mitigation]:
 
 
 def requested_dataset(request: RunRequest) -> Dataset:
-    """The dataset of --data, with the other options of the data."""
+    """The dataset of --data, with the other options of the data. Raises `UsageError` for half a list of files."""
     from minivlm.evaluation.datasets import open_dataset
 
+    questions = [path.strip() for path in request.questions.split(",")] if request.questions else []
+    if "" in questions:
+        raise UsageError(f"--questions has a comma without a file on each side of it, found {request.questions!r}.")
     dataset = open_dataset(
         request.data,
         images=request.images,
         ids=request.ids,
         synonyms=request.synonyms,
-        questions=request.questions.split(",") if request.questions else (),
+        questions=questions,
     )
     return dataset.limited(request.limit)
 
 
 def task_items(request: RunRequest, task: str, dataset: Dataset) -> list[Item]:
-    """The items of a task; `--suffix` follows every yes-no question."""
+    """The items of a task; `--suffix` follows every yes-no question. Raises `UsageError` for a --split of none."""
     from minivlm.evaluation.items import chair_items, pope_items
 
     if task == "chair":
         return chair_items(dataset, request.question or "")
-    items = pope_items(dataset, [split.strip() for split in request.split.split(",")])
+    if request.split and dataset.questions:
+        raise UsageError("--split is of questions that are made anew, but a question file was given: leave it out.")
+    items = pope_items(dataset, [split.strip() for split in (request.split or SPLITS).split(",")])
     return [replace(item, question=f"{item.question} {request.suffix}") for item in items] if request.suffix else items
-
-
-def load_on_device(request: RunRequest) -> VLM:
-    """The model on this process's device, or, with --tensor-parallel, this process's part of it."""
-    from minivlm.inference.load import own_device
-    from minivlm.inference.tensor_parallel import split, tensor_mesh
-
-    if request.tensor_parallel == 1:
-        return load_vlm(replace(request, device=own_device(request.device)))
-    group = tensor_mesh(request.tensor_parallel, request.device)
-    vlm = load_vlm(replace(request, device="cpu"), bound_for=group.device)  # there, weights stay in their files
-    split(vlm.model, group.mesh)
-    return vlm
 
 
 def retyped_run(request: RunRequest) -> str:
@@ -263,9 +260,9 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 def add_yes_no_questions(parser: argparse.ArgumentParser) -> None:
     """Add the options of POPE's questions."""
-    files = "question files of POPE, separated by commas (default: questions are made anew)"
+    files = "question files of POPE, separated by commas; their images are taken (default: questions are made anew)"
     parser.add_argument("--questions", metavar="FILES", help=files)
-    splits = f"of the questions that are made anew (default: {RunRequest.split})"
+    splits = f"of the questions that are made anew (default: {SPLITS})"
     parser.add_argument("--split", metavar="LIST", help=splits)
     suffix = 'follows every question, such as "Please answer this question with one word." (default: nothing)'
     parser.add_argument("--suffix", metavar="TEXT", help=suffix)

@@ -74,7 +74,7 @@ def one_line(error: Exception) -> str:
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser = arguments.Parser(
         prog="minivlm",
         description="A small vision-language model, written to be read.",
         epilog=BEGIN,
@@ -129,7 +129,7 @@ def explore_options(parser: argparse.ArgumentParser) -> None:
     heads = "keep the maps of single heads of these layers, such as 1-2 (default: all layers of a small model)"
     parser.add_argument("--heads", metavar="LAYERS", help=heads)
     arguments.add_model(parser)
-    arguments.add_mitigation(parser)
+    arguments.add_mitigation(parser, compare=False)
     arguments.add_generation(parser)
 
 

@@ -6,7 +6,8 @@ read them. An option with an impossible value is a `UsageError`, raised before a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import warnings
+from dataclasses import dataclass, fields, replace
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
@@ -106,6 +107,19 @@ def load_vlm(request: ModelRequest, *, bound_for: torch.device | None = None) ->
     return vlm
 
 
+def load_on_device(request: ModelRequest, parts: int) -> VLM:
+    """The model on this process's device, or, split into `parts` by --tensor-parallel, this process's part of it."""
+    from minivlm.inference.load import own_device
+    from minivlm.inference.tensor_parallel import split, tensor_mesh
+
+    if parts == 1:
+        return load_vlm(replace(request, device=own_device(request.device)))
+    group = tensor_mesh(parts, request.device)
+    vlm = load_vlm(replace(request, device="cpu"), bound_for=group.device)  # there, weights stay in their files
+    split(vlm.model, group.mesh)
+    return vlm
+
+
 def knows_scenes(vlm: VLM) -> bool:
     """Whether the model learned from drawn scenes, as the record of its training beside the weights tells."""
     from minivlm.checkpoints.checkpoint_report import PLANTING
@@ -121,9 +135,15 @@ def generation(request: AnswerRequest) -> dict[str, Any]:
     names = (field.name for field in fields(AnswerRequest))
     given = {name: value for name in names if (value := getattr(request, name)) is not None}
     try:
-        Generation(**given)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what they warn of is said where the answer is generated
+            Generation(**given)
     except GenerationError as error:
         raise UsageError(str(error)) from error
+    if request.seed is not None and not request.temperature:
+        remark(
+            "minivlm: --seed has no effect: at temperature 0 nothing is drawn. Give --temperature, or leave --seed out."
+        )
     return given
 
 
@@ -134,7 +154,8 @@ def retyped(request: Request, *names: str) -> str:
     for name in names:
         value = getattr(request, name)
         if value is not None and value != defaults[name]:
-            words += f" --{name.replace('_', '-')} {quoted(str(value))}"
+            values = value if isinstance(value, tuple) else (value,)
+            words += "".join(f" --{name.replace('_', '-')} {quoted(str(one))}" for one in values)
     return words
 
 
@@ -176,9 +197,9 @@ class PictureObjects(NamedTuple):
     boxes: dict[str, list[Box]] | None = None
 
 
-def read_objects(text: str, lexicon: Words) -> PictureObjects:
+def read_objects(text: str, lexicon: Words, size: tuple[float, float] = (inf, inf)) -> PictureObjects:
     """The value of --objects: `dog=8:9:30:40,cat` is a cat, and a dog in this box. Raises `UsageError` for a word
-    that the lexicon does not know, or a box of another form.
+    that the lexicon does not know, or a box of another form, or not in the picture of this `size` (width, height).
     """
     boxes: dict[str, list[Box]] = {}
     for part in text.split(","):
@@ -190,16 +211,18 @@ def read_objects(text: str, lexicon: Words) -> PictureObjects:
             raise UsageError(f"--objects has {word!r}, which names several objects: put commas between them.")
         boxes.setdefault(mentions[0].object, [])
         if "=" in part:
-            boxes[mentions[0].object].append(read_box(box, part))
+            boxes[mentions[0].object].append(read_box(box, part, size))
     return PictureObjects(list(boxes), {name: places for name, places in boxes.items() if places})
 
 
-def read_box(text: str, where: str) -> Box:
-    """A box such as 8:9:30:40. `where`: the text that the `UsageError` quotes."""
+def read_box(text: str, where: str, size: tuple[float, float]) -> Box:
+    """A box such as 8:9:30:40, in a picture of this `size`. `where`: the text that the `UsageError` quotes."""
     try:
         left, top, right, bottom = map(float, text.split(":"))
     except ValueError:
         raise UsageError(f"A box is left:top:right:bottom in pixels, such as dog=8:9:30:40, found {where!r}.") from None
     if not (-inf < left < right < inf and -inf < top < bottom < inf):  # false for NaN, too
         raise UsageError(f"A box is left:top:right:bottom, with left < right and top < bottom, found {where!r}.")
+    if not (left < size[0] and top < size[1] and right > 0 and bottom > 0):
+        raise UsageError(f"{where!r} has a box outside of the picture, which is {size[0]} wide and {size[1]} high.")
     return left, top, right, bottom

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minivlm.cli import arguments
@@ -13,6 +12,7 @@ from minivlm.cli.arguments import Command
 from minivlm.cli.options import Request
 from minivlm.cli.terminal import print_json
 from minivlm.errors import EvaluationError
+from minivlm.files import path_of
 
 if TYPE_CHECKING:
     from minivlm.stats import Ratio
@@ -50,7 +50,7 @@ def compare(request: CompareRequest) -> None:
     from minivlm.evaluation.compare import as_text
     from minivlm.evaluation.compare import compare as compared
 
-    comparison = compared([Path(run) for run in request.runs])
+    comparison = compared([path_of(run, EvaluationError) for run in request.runs])
     print_json(comparison) if request.json else print(as_text(comparison))
 
 
@@ -65,19 +65,23 @@ def score_chair(request: ScoreChairRequest) -> None:
     """
     from minivlm.evaluation.chair import chair as figures
     from minivlm.evaluation.chair import judge, read_captions
+    from minivlm.evaluation.ids import bare
     from minivlm.evaluation.lexicon import Lexicon, coco_lexicon
     from minivlm.evaluation.truth import objects_file
 
-    lexicon = Lexicon.from_file(Path(request.synonyms)) if request.synonyms else coco_lexicon()
-    captions, truth = read_captions(Path(request.file)), objects_file(Path(request.truth), lexicon)
-    known = {image: image if image in truth else image.lstrip("0") for image in captions}  # 000000000139 is 139
-    if unknown := [image for image, id_ in known.items() if id_ not in truth]:
+    lexicon = Lexicon.from_file(request.synonyms) if request.synonyms else coco_lexicon()
+    captions, truth = read_captions(request.file), objects_file(request.truth, lexicon)
+    objects = {bare(image): names for image, names in truth.items()}
+    if unknown := [image for image in captions if bare(image) not in objects]:
         raise EvaluationError(
             f"{len(unknown)} of {len(captions)} captions are of images that '{request.truth}' does not know, such as "
             f"{unknown[0]!r}. Give the objects of every image, an empty list where there are none."
         )
-    ratios = figures([judge(text, truth[known[image]], lexicon) for image, text in captions.items()])
-    print_scores(request.json, {"captions": len(captions), "words of": lexicon.name}, ratios)
+    ratios = figures([judge(text, objects[bare(image)], lexicon) for image, text in captions.items()])
+    about = {"captions": len(captions), "words of": lexicon.name}
+    if left := len(objects) - len(captions):
+        about["images without a caption"] = left
+    print_scores(request.json, about, ratios)
 
 
 def score_pope(request: ScorePopeRequest) -> None:

@@ -6,7 +6,6 @@ torch is imported inside the commands, so that `minivlm --help` answers at once.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from minivlm import __version__
 from minivlm.cli.options import ModelRequest, Request, load_vlm
+from minivlm.cli.outputs import writable_folder
 from minivlm.cli.terminal import print_json, remark
 from minivlm.errors import CheckpointError, ConfigError
-from minivlm.files import write_json
+from minivlm.files import path_of, write_json
 
 if TYPE_CHECKING:
     from minivlm.inference.vlm import VLM
@@ -89,10 +89,10 @@ def make_random(request: RandomRequest) -> None:
     config = config_like(request.like)
     how: dict[str, Any] = {"dtype": DTYPES[request.dtype], "seed": request.seed}
     if request.tokenizer is None:
-        print(make_random_model(request.folder, config, **how))
+        print(make_random_model(path_of(request.folder), config, **how))
         return
-    files = tokenizer_files(Path(request.tokenizer).expanduser(), config)
-    folder = make_random_checkpoint(request.folder, config, **how)
+    files = tokenizer_files(path_of(request.tokenizer), config)
+    folder = make_random_checkpoint(path_of(request.folder), config, **how)
     for file in files:
         shutil.copy(file, folder)
     print(folder)
@@ -162,6 +162,8 @@ def exam(request: ExamRequest) -> None:
     out = writable_folder(request.out) if request.out else None
     vlm = load_vlm(request)
     write = card_writer(vlm, kind, out) if out else None
+    if out and not write:
+        remark(f"minivlm: {vlm.name} gets no card in {out}, since the record of its training is not beside it.")
     scenes = request.scenes or SCENES[kind]
     if request.healthy:
         figures, text = exam_gates(vlm, load_vlm(replace(request, model=request.healthy)), scenes)
@@ -253,7 +255,7 @@ def config_like(like: str) -> LlavaConfig:
     from minivlm.checkpoints.configs import read_config
     from minivlm.checkpoints.maker import KNOWN_SIZES, known_config
 
-    folder = Path(like).expanduser()
+    folder = path_of(like, ConfigError)
     return read_config(folder).config if like not in KNOWN_SIZES and folder.is_dir() else known_config(like)
 
 
@@ -264,11 +266,3 @@ def tokenizer_files(folder: Path, config: LlavaConfig) -> list[Path]:
     rows = config.text_config.vocab_size
     Tokenizer.from_folder(folder, image_token_id=config.image_token_index, vocab_rows=rows)
     return [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
-
-
-def writable_folder(path: str) -> Path:
-    """The folder, made if it is missing. Raises OSError if no file can be written there, before any work is done."""
-    folder = Path(path).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=folder).close()
-    return folder

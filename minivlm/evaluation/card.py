@@ -55,7 +55,7 @@ def card(
 ) -> dict[str, Any]:
     """The card in JSON types. `task`: "chair" or "pope"; `batch`: most items in a batch. Raises `EvaluationError`."""
     if settings.temperature > 0 and settings.seed is None:
-        raise EvaluationError("Sampled answers are others each time: give a seed, or temperature 0.")
+        raise EvaluationError("Sampled answers are others each time: give a seed (--seed), or temperature 0.")
     facts = {
         "task": task,
         "model": {"name": short_name(vlm.name), "files": weight_files(vlm)},

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minivlm.errors import EvaluationError
+from minivlm.evaluation.ids import require_one_spelling
 from minivlm.evaluation.lexicon import Mention, Words
 from minivlm.evaluation.lines import read_entries
 from minivlm.stats import Ratio
@@ -81,7 +82,10 @@ def chair(judged: Sequence[Judged]) -> dict[str, Ratio]:
 
 
 def read_captions(path: str | Path) -> dict[str, str]:
-    """Image id -> caption, from JSON lines or a JSON list of objects with image_id and caption."""
+    """Image id -> caption, from JSON lines or a JSON list of objects with image_id and caption.
+
+    Raises `EvaluationError` for anything else, and for two captions of one image.
+    """
     captions: dict[str, str] = {}
     for where, entry in read_entries(path):
         image, caption = entry.get("image_id"), entry.get("caption")
@@ -95,4 +99,5 @@ def read_captions(path: str | Path) -> dict[str, str]:
         captions[str(image)] = caption
     if not captions:
         raise EvaluationError(f"'{path}' is empty; expected are JSON lines with image_id and caption.")
+    require_one_spelling(captions, f"'{path}'")
     return captions

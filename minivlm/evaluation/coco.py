@@ -10,7 +10,8 @@ val2014 too, but each paper draws its own; with the paper's list of ids, that sa
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,13 @@ class Coco:
         files = dict(self._file(number, image) for number, image in enumerate(images))
         if len(files) < len(images):
             raise EvaluationError(f"{self.instances} holds an image id twice among its {len(images)} images.")
+        owners: dict[str, str] = {}
+        for id_, file in files.items():
+            if (owner := owners.setdefault(file, id_)) != id_:
+                raise EvaluationError(
+                    f"{self.instances}: images {owner} and {id_} have the same picture, {file!r}, which must not be "
+                    "counted twice. Take one of them out, with its annotations."
+                )
         return {id_: files[id_] for id_ in in_hash_order(list(files))}
 
     def truth(self, lexicon: Words) -> dict[str, frozenset[str]]:
@@ -59,6 +67,17 @@ class Coco:
     def outlined(self, lexicon: Words) -> dict[str, frozenset[str]]:
         """Image id -> its objects by the instances alone, as POPE asks about them; images without any are left out."""
         return coco_objects(self.instances, None, lexicon)
+
+    def warn_of_others(self, files: Iterable[str], segmented: Iterable[str], objects: Iterable[str]) -> None:
+        """Warn of annotations of other images than `files`; `segmented`, `objects`: those in `outlined`, in `truth`."""
+        of_captions = {*objects} - {*segmented}
+        for path, others in ((self.instances, {*segmented} - {*files}), (self.captions, of_captions - {*files})):
+            if others:
+                warnings.warn(
+                    f"'{path}' has objects of {len(others)} images that are not in the list of images of "
+                    f"'{self.instances.name}', such as {min(others)}. They are left out.",
+                    stacklevel=3,
+                )
 
     def _file(self, number: int, entry: object) -> tuple[str, str]:
         where = f"{self.instances}, entry {number} of images"

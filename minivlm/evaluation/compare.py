@@ -56,13 +56,17 @@ def compare(folders: Sequence[Path]) -> dict[str, Any]:
     """
     runs = [Run.of(folder) for folder in folders]
     if not runs or len({folder.resolve() for folder in folders}) < len(runs):
-        raise EvaluationError("A comparison needs different runs, each named once.")
+        named = ", ".join(f"'{folder}'" for folder in folders) or "none"
+        raise EvaluationError(f"A comparison needs different runs, each named once, found {named}.")
     require_same_data(runs)
     first = runs[0]
     parts = {split: joint(runs, split) for split in first.parts}
     images = {image for part in parts.values() for image in part.images}
     if not all(part.images for part in parts.values()) or not images:
-        raise EvaluationError("There is no image that all of these runs could read, so nothing can be compared.")
+        raise EvaluationError(
+            "There is no image that all of these runs could read, so nothing can be compared. Each run's summary.json "
+            "lists under `missing` what it could not read, and why."
+        )
     scored = by_split(parts)
     methods: dict[str, dict] = {run.name: {} for run in runs}
     for (run, method), (figures, tests) in scored.items():

@@ -7,15 +7,16 @@
 The order of the images is part of the data: the first N are the same images for everyone.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from minivlm.errors import EvaluationError
+from minivlm.errors import EvaluationError, brief
 from minivlm.evaluation import coco
-from minivlm.evaluation.ids import read_ids
+from minivlm.evaluation.ids import bare, read_ids
 from minivlm.evaluation.lexicon import Lexicon, Words, coco_lexicon
 from minivlm.evaluation.listing import questions_of, read_listing
 from minivlm.evaluation.pictures import PictureFolder, require_folder
@@ -88,13 +89,15 @@ class Dataset:
 
     def find(self, name: str) -> str | None:
         """The id of the image with this id (leading zeros allowed) or this file name; None if there is none."""
-        known = (id_ for id_ in (name, name.lstrip("0")) if id_ in self.truth)
+        known = (id_ for id_ in (name, bare(name)) if id_ in self.truth)
         return next(known, None) or self.source.named(name)
 
     def limited(self, number: int | None) -> "Dataset":
         """The dataset with its first `number` images; with all if there are fewer or `number` is None."""
         if number is not None and number < 1:
             raise EvaluationError(f"At least one image must be taken, found a limit of {number}.")
+        if number is not None and number > len(self.images):
+            warnings.warn(f"{self.name} has {len(self.images)} images, fewer than the limit of {number}.", stacklevel=3)
         return replace(self, images=self.images[:number])
 
     def chosen(self, names: Sequence[str], where: str) -> "Dataset":
@@ -123,9 +126,37 @@ class Dataset:
         ids = self.ids_of([question.image for question in questions], where)
         taken = set(self.images)
         images = tuple(image for image in dict.fromkeys(ids.values()) if image in taken)
+        found = tuple(replace(one, image=ids[one.image]) for one in questions)
         if not images:
             raise EvaluationError(f"{where}: no question is about one of the {len(taken)} images that are taken.")
-        return replace(self, images=images, questions=tuple(replace(one, image=ids[one.image]) for one in questions))
+        if self.questions:
+            warnings.warn(f"The questions of {self.name} itself are not asked, but those of {where}.", stacklevel=3)
+        self.warn_of_contradictions(found, where)
+        return replace(self, images=images, questions=found)
+
+    def warn_of_contradictions(self, questions: Sequence[PopeQuestion], where: str) -> None:
+        """Warn if the labels of questions are not what the objects of the data say; `where`: as for `chosen`.
+
+        Of COCO, its instances are compared, by which POPE's labels were made.
+        """
+        truth = self.truth if self.outlined is None else self.outlined
+        named = {text: {one.object for one in self.lexicon.mentions(text)} for text in {one.text for one in questions}}
+        contradicted = [
+            one
+            for one in questions
+            if len(objects := named[one.text]) == 1
+            and (objects <= truth[one.image]) != one.label
+            and (self.complete or not one.label)  # a question file says only of some objects that they are there
+        ]
+        if contradicted:
+            first = contradicted[0]
+            label = "yes" if first.label else "no"
+            warnings.warn(
+                f"{where}: {len(contradicted)} of {len(questions)} labels are not what the objects of {self.name} say, "
+                f"such as {label} to {brief(first.text)} about image {first.image}. The labels count. If they were not "
+                "corrected on purpose, are the questions about other pictures?",
+                stacklevel=4,
+            )
 
 
 # --- opening --------------------------------------------------------------------------------------------------------
@@ -151,10 +182,10 @@ def open_dataset(
             raise EvaluationError("Scenes are drawn and have words of their own: leave --images and --synonyms out.")
         dataset = open_scenes(rest)
     else:
-        lexicon = Lexicon.from_file(Path(synonyms)) if synonyms else coco_lexicon()
+        lexicon = Lexicon.from_file(synonyms) if synonyms else coco_lexicon()
         dataset = open_coco(rest, images, lexicon) if kind == "coco" else open_file(spec, images, lexicon)
     if ids:
-        dataset = dataset.chosen(read_ids(Path(ids)), f"'{ids}'")
+        dataset = dataset.chosen(read_ids(path_of(ids, EvaluationError)), f"'{ids}'")
     if questions:
         dataset = dataset.with_questions(questions_of(questions), " and ".join(f"'{path}'" for path in questions))
     if isinstance(dataset.source, PictureFolder):
@@ -176,6 +207,7 @@ def open_coco(rest: str, images: str | Path | None, lexicon: Words) -> Dataset:
     part = coco.find(rest, images)
     files, segmented = part.files(), part.outlined(lexicon)
     objects = part.truth(lexicon) if part.captions else segmented
+    part.warn_of_others(files, segmented, objects)
     truth, outlined = ({image: names.get(image, frozenset()) for image in files} for names in (objects, segmented))
     return Dataset(
         part.name,

@@ -1,5 +1,6 @@
-"""Lists of image ids, in the formats that published subsets use."""
+"""The ids of images: their spelling, and lists of them in the formats that published subsets use."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from minivlm.errors import EvaluationError
@@ -7,6 +8,25 @@ from minivlm.files import lines_of, parse_json
 
 FORMS = "a JSON list of ids, one id a line, captions with image_id, or a question file of POPE"
 KEYS = ("image_id", "image")
+
+
+def bare(image: str) -> str:
+    """The id without leading zeros, which COCO's file names have and its ids lack: 139 for 000000000139.
+
+    Whatever is no number stays as it is: 007.jpg is another file than 7.jpg.
+    """
+    return (image.lstrip("0") or "0") if image.isascii() and image.isdigit() else image
+
+
+def require_one_spelling(images: Iterable[str], where: str) -> None:
+    """Raise `EvaluationError`, with `where` in front, if two different ids mean one image: see `bare`."""
+    first: dict[str, str] = {}
+    for image in images:
+        if (other := first.setdefault(bare(image), image)) != image:
+            raise EvaluationError(
+                f"{where}: {other!r} and {image!r} are one image, since zeros in front do not count, and it must not "
+                "be counted twice. Keep one of the two."
+            )
 
 
 def read_ids(path: Path) -> list[str]:

@@ -51,7 +51,13 @@ def pope_items(dataset: Dataset, splits: Sequence[str] = (), per_side: int = 3, 
             asked[one.image].append(Item(one.id, one.image, one.text, one.split, one.label))
     items = [item for about in asked.values() for item in about]
     if not items:
-        raise EvaluationError(f"There is nothing to ask about the {len(dataset.images)} images of {dataset.name}.")
+        reason = "its questions are about other images"
+        if not dataset.questions:
+            reason = f"POPE needs {dataset.least} or more objects in an image, and as many in other images alone"
+        raise EvaluationError(
+            f"There is nothing to ask about the {len(dataset.images)} images of {dataset.name}: {reason}. Take more "
+            "images, or others."
+        )
     return items
 
 

@@ -10,6 +10,7 @@ otherwise (see lemmas.py).
 """
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,7 +21,7 @@ from typing import Protocol
 
 from minivlm.errors import EvaluationError
 from minivlm.evaluation.lemmas import ORIGINAL_TOKEN, TOKEN, VERBAL, lemma, words
-from minivlm.files import digest, path_of
+from minivlm.files import digest, listed, path_of
 
 RULES = {False: 2, True: 1}  # by `faithful`: increase it with every change of a rule, since scores do not compare then
 SURROGATES = re.compile("[\ud800-\udfff]")  # halves of a character, from programs that cut texts in UTF-16
@@ -94,8 +95,19 @@ class Lexicon:
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Lexicon":
-        """Read the original program's list, or one in its format; a `faithful` lexicon. Errors: see `read_list`."""
-        return cls(Path(path).name, read_list(path_of(path, EvaluationError)), faithful=True)
+        """Read the original program's list, or one in its format; a `faithful` lexicon. Errors: see `read_list`.
+
+        Warns of entries by which no caption can name their object, such as phrases of three words.
+        """
+        lexicon = cls(Path(path).name, read_list(path_of(path, EvaluationError)), faithful=True)
+        if lost := [word for word, name in lexicon.names.items() if not lexicon.finds(word, name)]:
+            warnings.warn(
+                f"'{path}': {len(lost)} of {len(lexicon.names)} words do not name their object in a caption, by the "
+                f"rules of the original program: {listed(list(map(repr, lost)), 5)}. A word or a phrase of two words "
+                "was expected, with one comma and one blank before it.",
+                stacklevel=2,
+            )
+        return lexicon
 
     @cached_property
     def objects(self) -> tuple[str, ...]:
@@ -116,6 +128,10 @@ class Lexicon:
     def fingerprint(self) -> str:
         """A digest of the list, the rules and the version of simplemma."""
         return digest([sorted(self.names.items()), self.faithful, RULES[self.faithful], version("simplemma")])
+
+    def finds(self, text: str, name: str) -> bool:
+        """Whether `text` mentions the object `name`."""
+        return any(mention.object == name for mention in self.mentions(text))
 
     def mentions(self, text: str) -> tuple[Mention, ...]:
         """Every mention of an object in `text`, in order, with repeats."""
@@ -165,12 +181,17 @@ def read_list(path: Path) -> dict[str, str]:
         if line.startswith("#") or not line.strip():
             continue
         first, *others = (word.removeprefix(" ").rstrip() for word in line.strip().split(","))
-        if not first or not all(others):
+        if not first or not all(others) or re.search(r"[;\t|]", line.strip()):
             raise EvaluationError(
                 f"'{path}', line {number}: an object's name and other words for it, with commas between them, were "
                 f"expected, found {line[:60]!r}."
             )
-        names.update((word.lower(), first) for word in [first, *others])
+        for word in (first, *others):
+            if names.setdefault(word.lower(), first) != first:
+                raise EvaluationError(
+                    f"'{path}', line {number}: {word!r} is a word for {first!r} and, further up, for "
+                    f"{names[word.lower()]!r}. A caption that has it would name only one of them: leave it to one line."
+                )
     if not names:
         raise EvaluationError(f"The word list '{path}' is empty; one object a line was expected.")
     return names

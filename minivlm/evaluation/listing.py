@@ -9,15 +9,17 @@ object that it does not ask about is in the picture, so it can be used for POPE 
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 from minivlm.errors import EvaluationError
+from minivlm.evaluation.ids import require_one_spelling
 from minivlm.evaluation.lexicon import Words
 from minivlm.evaluation.lines import read_lines
 from minivlm.evaluation.pictures import inside
 from minivlm.evaluation.pope import SPLITS, PopeQuestion, read_questions
+from minivlm.evaluation.pope_questions import warn_of_contradictions
 from minivlm.evaluation.truth import checked
 from minivlm.files import listed
 
@@ -54,6 +56,7 @@ def objects_of_pictures(path: Path, lexicon: Words) -> Listing:
     files: dict[str, str] = {}
     truth: dict[str, frozenset[str]] = {}
     further: set[str] = set()
+    first: dict[str, int] = {}  # picture -> the line that has it first
     for number, line in read_lines(path):
         where = f"'{path}', line {number}"
         file = inside(line.get("image"), where)
@@ -62,12 +65,19 @@ def objects_of_pictures(path: Path, lexicon: Words) -> Listing:
             raise EvaluationError(f"{where}: the id must be a text or a whole number, found {image!r}.")
         if str(image) in files:
             raise EvaluationError(f"{where}: the id {str(image)!r} occurs twice. Give each line an id of its own.")
+        if first.setdefault(file, number) != number:
+            warnings.warn(
+                f"{where}: its picture {file!r} is that of line {first[file]}, too, and counts under both ids. Take "
+                "one of the two lines out, unless that is meant.",
+                stacklevel=2,
+            )
         further |= set(line) - {*FIELDS}
         files[str(image)], truth[str(image)] = file, checked(line.get("objects"), lexicon, where)
     if further:
         warnings.warn(
             f"'{path}' has {listed(sorted(further))}, which is not read: {', '.join(FIELDS)} are.", stacklevel=2
         )
+    require_one_spelling(files, f"'{path}'")
     return Listing(files, truth)
 
 
@@ -92,13 +102,15 @@ def questions_of(paths: Sequence[str | Path]) -> tuple[PopeQuestion, ...]:
     questions: list[PopeQuestion] = []
     for path in map(Path, paths):
         for number, question in enumerate(read_questions(path, split_of(path)), 1):
-            inside(question.image, f"'{path}', question {number}", flat=True)
-            questions.append(question)
+            image = inside(question.image, f"'{path}', question {number}", flat=True)
+            questions.append(replace(question, image=image))
     if len({question.id for question in questions}) < len(questions):
         raise EvaluationError(
             f"Two questions of {', '.join(path.name for path in map(Path, paths))} have the same id. "
             "Give each file once, under a name of its own."
         )
+    if len(paths) > 1:
+        warn_of_contradictions(questions, " and ".join(f"'{path}'" for path in paths), between_splits=True)
     return tuple(questions)
 
 

@@ -65,10 +65,10 @@ def require_folder(path: str | Path, why: str) -> Path:
 
 
 def inside(name: object, where: str, *, flat: bool = False) -> str:
-    """`name`, once it is known to be a path below the folder of the pictures; `flat` allows no sub-folders.
+    """`name`, once it is known to be a path below the folder of the pictures, in one spelling: ./0.jpg is 0.jpg.
 
-    Raises `EvaluationError`, with `where` in front, for names that would leave the folder on any operating system:
-    "..", a leading slash, a drive, a backslash.
+    `flat` allows no sub-folders. Raises `EvaluationError`, with `where` in front, for names that would leave the folder
+    on any operating system: "..", a leading slash, a drive, a backslash.
     """
     parts = PurePosixPath(name).parts if isinstance(name, str) else ()
     if not isinstance(name, str) or not parts or any(ord(character) < 32 for character in name):
@@ -80,4 +80,4 @@ def inside(name: object, where: str, *, flat: bool = False) -> str:
             f"{where}: {kind} was expected, found {name!r}. Pictures are read from one folder and nowhere else; "
             "give it with --images."
         )
-    return name
+    return PurePosixPath(name).as_posix()

@@ -9,13 +9,14 @@ is right half of the time. The splits differ in how the absent objects are chose
 """
 
 import hashlib
+import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from minivlm.errors import EvaluationError
+from minivlm.errors import EvaluationError, brief
 from minivlm.evaluation.lines import read_entries
 
 SPLITS = ("random", "popular", "adversarial")
@@ -38,18 +39,59 @@ def read_questions(path: str | Path, split: str = "") -> list[PopeQuestion]:
     """A question file of the original: JSON lines with question_id, image, text and label, which is "yes" or "no".
 
     The ids of every split's file begin at 1, so a given `split` is put before the id, as in "popular/1". Raises
-    `EvaluationError` for any other file.
+    `EvaluationError` for any other file. An image has one spelling: ./0.jpg is 0.jpg. Warns of questions that are asked
+    twice.
     """
-    questions = []
+    questions: list[PopeQuestion] = []
     for name, line, where in lines_by_id(path):
         image, text = (text_of(line, key, where) for key in ("image", "text"))
         label = text_of(line, "label", where)
         if label not in LABELS:
-            raise EvaluationError(f"{where}: the label must be 'yes' or 'no', found {label!r}.")
+            raise EvaluationError(f"{where}: the label must be 'yes' or 'no', in small letters, found {label!r}.")
+        image = PurePosixPath(image).as_posix() if image else image
         questions.append(PopeQuestion(f"{split}/{name}" if split else name, image, text, LABELS[label], split))
     if not questions:
         raise EvaluationError(f"'{path}' is empty; expected are JSON lines with question_id, image, text and label.")
+    warn_of_repeats(questions, f"'{path}'")
+    warn_of_contradictions(questions, f"'{path}'")
     return questions
+
+
+def warn_of_repeats(questions: Sequence[PopeQuestion], where: str) -> None:
+    """Warn of questions that have the image, text and label of an earlier one; `where` begins the sentence."""
+    if again := [pair for pair in asked_again(questions) if pair[0].label == pair[1].label]:
+        warnings.warn(
+            f"{where}: {len(again)} of {len(questions)} questions are asked a second time, such as {shown(*again[0])}: "
+            "they count twice, as in the original program. Take them out if that is not meant.",
+            stacklevel=3,
+        )
+
+
+def warn_of_contradictions(questions: Sequence[PopeQuestion], where: str, *, between_splits: bool = False) -> None:
+    """Warn of questions that have the image and text of an earlier one, and the other label; `where` begins the
+    sentence. `between_splits`: only if the earlier one is of another split.
+    """
+    pairs = [pair for pair in asked_again(questions) if pair[0].label != pair[1].label]
+    if pairs := [pair for pair in pairs if not between_splits or pair[0].split != pair[1].split]:
+        warnings.warn(
+            f"{where}: {len(pairs)} of {len(questions)} questions are asked a second time with the other label, such "
+            f"as {shown(*pairs[0])}. No answer can be right both times: correct the labels.",
+            stacklevel=3,
+        )
+
+
+def asked_again(questions: Sequence[PopeQuestion]) -> Iterator[tuple[PopeQuestion, PopeQuestion]]:
+    """The first question about an image with a text, and each further one."""
+    first: dict[tuple[str, str], PopeQuestion] = {}
+    for question in questions:
+        earlier = first.setdefault((question.image, question.text), question)
+        if earlier is not question:
+            yield earlier, question
+
+
+def shown(first: PopeQuestion, again: PopeQuestion) -> str:
+    """Two questions of the same text about the same image, as a warning shows them."""
+    return f"{brief(first.text)} about {brief(first.image)} (question_id {first.id} and {again.id})"
 
 
 def lines_by_id(path: str | Path) -> Iterator[tuple[str, dict, str]]:

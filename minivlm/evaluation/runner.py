@@ -86,8 +86,12 @@ def run(
 
 def make_folder(out: Path) -> None:
     """Make the run's folder if it does not exist."""
-    with explained(out):
+    try:
         out.mkdir(parents=True, exist_ok=True)
+    except OSError as cause:
+        raise EvaluationError(
+            f"The folder '{out}' cannot be made: {cause.strerror or cause}. Give another folder with --out."
+        ) from cause
 
 
 def prepare(out: Path, card: Mapping[str, Any], records: int, resume: bool) -> None:
@@ -112,7 +116,12 @@ def prepare(out: Path, card: Mapping[str, Any], records: int, resume: bool) -> N
 
 
 def require_free(out: Path, resume: bool) -> None:
-    """Raise `EvaluationError` unless the folder holds no run, or with `resume` a run that has its card."""
+    """Raise `EvaluationError` unless the folder holds no run, or with `resume` a run that has its card.
+
+    It need not exist; a file is refused.
+    """
+    if out.exists() and not out.is_dir():
+        raise EvaluationError(f"'{out}' is no folder. Results need one of their own: give another name with --out.")
     begun = (out / CARD).exists()
     if not begun and record_files(out):
         raise EvaluationError(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from minivlm.errors import ConfigError
-from minivlm.files import parse_json
+from minivlm.files import parse_json, path_of
 from minivlm.inference.vlm import VLM
 
 LONGEST = 300  # characters of what a failed script said
@@ -26,7 +26,7 @@ def measure_peers(script: str | Path, vlm: VLM, facts: Mapping[str, Any]) -> dic
     assert vlm.report is not None  # a model that was loaded from files
     settings = {"device": vlm.device.type, **{name: facts[name] for name in ("dtype", "prompt", "new", "repeats")}}
     options = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-    command = [sys.executable, str(script), str(vlm.report.path), *options]
+    command = [sys.executable, str(path_of(script, ConfigError)), str(vlm.report.path), *options]
     ran = subprocess.run(command, capture_output=True, text=True)
     if ran.returncode:
         return failed(script, f"{script} ended with {ran.returncode}: {ran.stderr.strip()[-LONGEST:]}")
@@ -43,7 +43,7 @@ def failed(script: str | Path, sentence: str) -> dict[str, Any]:
 
 def require_script(path: str | None) -> None:
     """Raise `ConfigError` if `path` is given and no file is there: before anything is measured."""
-    if path is not None and not Path(path).is_file():
+    if path is not None and not path_of(path, ConfigError).is_file():
         raise ConfigError(f"--peers must name a script such as tests/peers.py, found {path!r}: no such file.")
 
 

@@ -5,7 +5,8 @@ in this field, and their decoders have had security holes. What is decided here,
 
 * EXIF orientation is honoured, as in transformers' `load_image`. The original LLaVA code ignores it: `upright=False`.
 * Transparency is dropped by `convert("RGB")`, as the original LLaVA code and transformers' `load_image` do, so that
-  transparent pixels show their stored colour. `background=(255, 255, 255)` puts the picture on a colour instead.
+  transparent pixels show their stored colour. `background=(255, 255, 255)` puts the picture on a colour instead. A
+  PNG's one transparent colour is compared in the bits of its file, which Pillow does for 1 and 8 bits alone.
 * 16 bits are scaled to 8 (Pillow alone would clip them to white). Pillow's 32-bit mode I does not say how many bits
   it holds: 8, 12 or 16, by its largest value, with a warning. An embedded colour profile is ignored, as everywhere.
 * Of an animation the first frame is read, with a warning.
@@ -22,6 +23,7 @@ import torch
 from PIL import Image, ImageOps
 
 from minivlm.errors import ImageError, brief
+from minivlm.files import path_of
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
@@ -48,7 +50,7 @@ def load_image(source: Any, *, upright: bool = True, background: Colour | None =
     data = read_bytes(source, name) if isinstance(source, (str, os.PathLike)) else bytes(source)
     if not data:
         raise ImageError(f"{name} is empty: a picture file of at least a few bytes was expected.")
-    return finished(decode_picture(data, name), name, upright, background)
+    return finished(open_picture(data, name), name, upright, background)
 
 
 def description_of(source: Any) -> str:
@@ -68,8 +70,8 @@ def read_bytes(path: str | os.PathLike, name: str) -> bytes:
     """The bytes of a regular file; nothing is ever fetched from a network."""
     if "://" in os.fsdecode(path) or os.fsdecode(path).startswith("data:"):
         raise ImageError(f"{name} is a web address; minivlm does not fetch pictures. Download it and give the file.")
+    file = path_of(os.fsdecode(path), ImageError)
     try:
-        file = Path(os.fsdecode(path))
         if file.is_dir():
             raise ImageError(f"{name} is a folder; the path of one picture file was expected.")
         if file.exists() and not file.is_file():
@@ -84,13 +86,12 @@ def read_bytes(path: str | os.PathLike, name: str) -> bytes:
         raise ImageError(f"{name} could not be read: {reason}. Check the path and its rights.") from error
 
 
-def decode_picture(data: bytes, name: str) -> Image.Image:
-    """Decode the first frame completely. Pillow raises almost any exception for damaged data, so all are caught."""
+def open_picture(data: bytes, name: str) -> Image.Image:
+    """Recognise a file, and decode nothing yet. Pillow raises almost anything for damaged data, so all is caught."""
     try:
         image = Image.open(BytesIO(data), formats=FORMATS)
         if image.format in ("GIF", "PNG", "WEBP") and getattr(image, "is_animated", False):
             warnings.warn(f"{name} is an animation; its first frame is used.", stacklevel=4)
-        image.load()
     except Image.UnidentifiedImageError as error:
         raise ImageError(
             f"{name} is damaged or not a picture that minivlm reads ({', '.join(FORMATS)}). "
@@ -104,14 +105,43 @@ def decode_picture(data: bytes, name: str) -> Image.Image:
 
 
 def finished(image: Image.Image, name: str, upright: bool, background: Colour | None) -> Image.Image:
-    """Turn a decoded picture upright and bring it to 8-bit RGB."""
+    """Decode a picture completely, turn it upright and bring it to 8-bit RGB."""
     if 0 in image.size:
         raise ImageError(f"{name} has no pixels: it is {image.width} wide and {image.height} high.")
+    tiles = getattr(image, "tile", None)  # of a picture that is not decoded yet: how its file stores the pixels
     try:
-        image.load()  # a PIL picture from a caller may still be undecoded
+        image.load()
     except Exception as error:
-        raise ImageError(f"{name} is damaged or cut short: {error}.") from error
+        raise ImageError(f"{name} is damaged or cut short: {error}. Copy or download it again.") from error
+    if background is not None and "transparency" in image.info:
+        image = with_transparency_as_decoded(image, name, tiles[0].args if tiles else None)
     return to_rgb(turn_upright(image, name) if upright else image, name, background)
+
+
+def with_transparency_as_decoded(image: Image.Image, name: str, stored: Any) -> Image.Image:
+    """A picture whose one transparent colour has the bits of its pixels; Pillow leaves it as the PNG has it.
+
+    `stored`: Pillow's name of how the file stores its pixels, None if that is not known any more.
+    """
+    clear = image.info["transparency"]
+    if isinstance(clear, tuple) and (max(clear) > 255 or str(stored).startswith("RGB;16")):
+        raise ImageError(
+            f"{name} has 16 bits a channel and one transparent colour, and is read with 8 bits, by which colours close "
+            "to it would be transparent, too. Convert it to 8 bits or to RGBA, or leave the background out."
+        )
+    if image.mode != "L" or not isinstance(clear, int) or not 0 < clear <= 15:
+        return image
+    if stored is None and not (np.asarray(image) % 17).any():
+        raise ImageError(
+            f"{name} was decoded before, and does not say any more whether its transparent grey {clear} has 4 bits or "
+            "8. Give the file or its bytes, or leave the background out."
+        )
+    largest = {"L;2": 3, "L;4": 15}.get(stored) if isinstance(stored, str) else None
+    if largest is None or clear > largest:
+        return image
+    image = image.copy()
+    image.info["transparency"] *= 255 // largest
+    return image
 
 
 def turn_upright(image: Image.Image, name: str) -> Image.Image:
@@ -124,8 +154,10 @@ def turn_upright(image: Image.Image, name: str) -> Image.Image:
 
 def to_rgb(image: Image.Image, name: str, background: Colour | None) -> Image.Image:
     if image.mode == "F" or image.mode.startswith("I"):  # floats, 16 and 32 bits
-        array = np.asarray(image)
+        array, clear = np.asarray(image), image.info.get("transparency")
         image = from_array(array if array.dtype.kind == "f" else whole_numbers(array, name), name)
+        if isinstance(clear, int) and background is not None:
+            image.putalpha(Image.fromarray(np.where(array == clear, 0, 255).astype(np.uint8)))
     try:
         if image.has_transparency_data:
             image = image.convert("RGBA")  # first: otherwise Pillow warns of palettes with a list of alphas
