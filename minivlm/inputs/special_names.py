@@ -28,7 +28,9 @@ def special_names(folder: Path, definition: dict[str, Any]) -> dict[str, Any]:
     ids = generation_ids(folder)
     stops = ids.get("eos_token_id")
     stops = [i for i in (stops if isinstance(stops, list) else [stops]) if i is not None]
-    special: dict[str, Any] = {"stops": stops, "reserved": {word for name in OTHERS for word in words(names.get(name))}}
+    special: dict[str, Any] = {"reserved": {word for name in OTHERS for word in words(names.get(name))}}
+    if any((folder / name).is_file() for name in ("generation_config.json", "config.json")):
+        special["stops"] = stops
     for name in ("bos", "eos", "pad"):
         word = next(iter(words(names.get(f"{name}_token"))), None)
         unnamed = not names if name == "bos" else f"{name}_token" not in names or name == "pad"
@@ -53,7 +55,7 @@ def generation_ids(folder: Path) -> dict[str, Any]:
     within = text if isinstance(text, dict) else {}
     names = ("bos_token_id", "eos_token_id", "pad_token_id")
     ids = {name: within.get(name) if config.get(name) is None else config[name] for name in names}
-    if file.name == "config.json" and "eos_token_id" not in {**config, **within}:
+    if file.name == "config.json" and config and "eos_token_id" not in {**config, **within}:
         ids["eos_token_id"] = FAMILY_END.get(str(within.get("model_type", "llama")))
     for name, value in ids.items():
         one_or_more = value if isinstance(value, list) and name == "eos_token_id" else [value]
@@ -101,7 +103,9 @@ def around_a_text(definition: dict[str, Any]) -> tuple[list[str], list[str]]:
     """The tokens that the post-processor of a tokenizer.json puts before and behind a text. Raises `ConfigError`."""
     whole = build({**definition, "truncation": None, "padding": None})
     with rust_errors(ConfigError, "the post_processor of tokenizer.json failed on a text"):
-        plain, processed = (whole.encode("a", add_special_tokens=special).ids for special in (False, True))
+        processed = whole.encode("a").ids
+        whole.post_processor = None
+        plain = whole.encode("a").ids
     start = next((n for n in range(len(processed)) if plain and processed[n : n + len(plain)] == plain), None)
     start, stop = (len(processed),) * 2 if start is None else (start, start + len(plain))
     before, behind = ([str(whole.id_to_token(i)) for i in ids] for ids in (processed[:start], processed[stop:]))
