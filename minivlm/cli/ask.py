@@ -26,9 +26,9 @@ from minivlm.cli.options import (
     retyped,
 )
 from minivlm.cli.terminal import print_json, questions, remark, say, warnings_afterwards
-from minivlm.errors import ConfigError, MinivlmError
+from minivlm.errors import MinivlmError
 from minivlm.evaluation.settings import UsageError, value_of
-from minivlm.files import path_of
+from minivlm.files import require_place, write_text
 from minivlm.shell import END_OF_INPUT, FAILED, INTERRUPTED
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def explore(request: ExploreRequest) -> None:
     from minivlm.evaluation.scenes import SceneWords
     from minivlm.lens.explorer import explore, usual_heads
 
-    settings, typed = generation(request), mitigation(request)
+    settings, typed, out = generation(request), mitigation(request), require_place(request.out)
     heads = value_of(tuple[int, ...], request.heads, "--heads") if request.heads else None
     picture, vlm = read_picture(request.image), load_vlm(request)
     objects, lexicon = PictureObjects(), None
@@ -235,7 +235,7 @@ def explore(request: ExploreRequest) -> None:
         layers_with_heads=usual_heads(vlm.model.config) if heads is None else heads,
         **settings,
     )
-    path_of(request.out, ConfigError).write_text(page, encoding="utf-8")
+    write_text(out, page)
     print(request.out)
 
 

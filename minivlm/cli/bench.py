@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from minivlm.cli.terminal import print_json, remark
 from minivlm.cli.train import config_like
 from minivlm.errors import ConfigError
 from minivlm.evaluation.settings import BENCHED, UsageError
+from minivlm.files import replace_file, require_place
 
 ROWS = ("load", "first-token", "evaluation", "roofline")  # beside the methods
 
@@ -59,7 +61,8 @@ def bench(request: BenchRequest) -> None:
     if request.plot:
         from minivlm.experiments.bench_plot import bench_plot
 
-        bench_plot(facts).savefig(request.plot, dpi=120)
+        kind = Path(request.plot).suffix.removeprefix(".")
+        replace_file(Path(request.plot), partial(bench_plot(facts).savefig, format=kind, dpi=120))
     show(facts, request.json)
 
 
@@ -123,6 +126,7 @@ def require_plot(path: Path) -> None:
         raise ConfigError(f"--plot must name a picture, such as bench.png, found '{path}'.")
     if not path.absolute().parent.is_dir():
         raise ConfigError(f"--plot must lie in a folder that is there, found '{path}'.")
+    require_place(path)
 
 
 @contextmanager

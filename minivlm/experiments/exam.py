@@ -80,12 +80,18 @@ def circumstances(vlm: VLM) -> dict[str, str]:
 def card_file(folder: Path, title: str = HEAD.splitlines()[0]) -> Path:
     """The path of the card, README.md in `folder`. Raises `EvaluationError` if that file exists with another title."""
     file = folder / "README.md"
-    if file.exists() and file.read_text("utf-8", "replace").splitlines()[:1] != [title]:
+    if file.exists() and not (file.is_file() and begins_with(file, title)):
         raise EvaluationError(
             f"{file} is not a card that minivlm wrote, and would be overwritten by one. "
             "Give another folder with --out, or move it away."
         )
     return file
+
+
+def begins_with(file: Path, title: str) -> bool:
+    """Whether the first line of a file is `title`; no more of it is read."""
+    with file.open(encoding="utf-8", errors="replace") as stream:
+        return stream.readline(len(title) + 2).splitlines() == [title]
 
 
 def draw(world: World, scenes: int) -> list[Scene]:
