@@ -13,6 +13,7 @@ from torch import Tensor
 from minivlm.errors import CheckpointError
 from minivlm.files import one_line, parse_json, replace_file, require_regular_file
 
+AGAIN = "Fetch the file again (`minivlm download NAME` resumes)."
 LARGEST_HEADER = 2**24  # bytes; the model of 405 billion parameters has fewer than 2**18
 
 # Words in the safetensors library's errors, and what they mean for the user.
@@ -27,8 +28,11 @@ DAMAGE = {
 
 
 @contextmanager
-def open_shard(path: Path) -> Iterator[Any]:
-    """A `.safetensors` file mapped into memory; its tensors are views of the mapping."""
+def open_shard(path: Path, again: str = AGAIN) -> Iterator[Any]:
+    """A `.safetensors` file mapped into memory; its tensors are views of the mapping.
+
+    Raises `CheckpointError` for any other file; the sentence ends in `again`, which says what to do.
+    """
     require_regular_file(path)
     require_small_header(path)
     try:
@@ -36,7 +40,7 @@ def open_shard(path: Path) -> Iterator[Any]:
             require_single_keys(path)
             yield shard
     except SafetensorError as cause:
-        raise CheckpointError(explain_damage(path, str(cause))) from cause
+        raise CheckpointError(explain_damage(path, str(cause), again)) from cause
     except (OSError, RuntimeError) as cause:  # the system refuses to map it: a device that cannot be mapped, its size
         raise CheckpointError(f"{path} cannot be mapped into memory: {one_line(cause)}.") from cause
 
@@ -85,15 +89,15 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     replace_file(path, write)
 
 
-def explain_damage(path: Path, message: str) -> str:
-    """What is wrong with a shard that cannot be opened, and what to do."""
+def explain_damage(path: Path, message: str, again: str = AGAIN) -> str:
+    """What is wrong with a shard that cannot be opened, and what to do (`again`)."""
     if stranger := what_it_is(path):
         return f"{path} {stranger}"
     meaning = next((text for words, text in DAMAGE.items() if words in message), f"({one_line(message)})")
     short = missing_bytes(path) if "incomplete metadata" in message else 0
     if short > 0:
         meaning = f"{short:,} bytes are missing at its end"
-    return f"{path} is damaged: {meaning}. Fetch the file again (`minivlm download NAME` resumes)."
+    return f"{path} is damaged: {meaning}. {again}"
 
 
 def what_it_is(path: Path) -> str:
