@@ -25,7 +25,7 @@ from minivlm.cli.options import (
     read_objects,
     retyped,
 )
-from minivlm.cli.terminal import print_json, questions, remark, say, warnings_afterwards
+from minivlm.cli.terminal import open_stdin, print_json, questions, remark, say, warnings_afterwards
 from minivlm.errors import MinivlmError
 from minivlm.evaluation.settings import UsageError, value_of
 from minivlm.files import require_place, write_text
@@ -292,5 +292,6 @@ def remark_effect(answer: Answer) -> None:
 def read_picture(image: str, stdin: bool = True) -> Image.Image:
     """The picture in a file; with `stdin`, "-" means the picture whose bytes come from stdin. Raises `ImageError`."""
     from minivlm.inputs.image import load_image
+    from minivlm.inputs.picture_limits import read_stream
 
-    return load_image(sys.stdin.buffer.read() if stdin and image == "-" else image)
+    return load_image(read_stream(open_stdin().buffer, "stdin") if stdin and image == "-" else image)

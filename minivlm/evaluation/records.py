@@ -38,6 +38,7 @@ MITIGATED = ANSWER | {"acted": bool}  # whether the method changed anything, for
 FAILURE = {"id": str, "image": str, "method": str, "error": str}
 NAME = re.compile(r"answers-(0|[1-9][0-9]{0,8})\.jsonl")  # of the file of a process
 LOCK = ".lock"
+STRANGE = (errno.ELOOP, errno.EINVAL, errno.EMLINK)  # of files that are not ours, see `files.refuse_stranger`
 BEGINNING = b'{"id": "'  # of every record, see `answered` and `failed`
 TAIL = 2**16  # bytes that are read at once in the search for the last whole line
 
@@ -91,8 +92,12 @@ def explained(path: Path, done: str = "written") -> Iterator[None]:
     try:
         yield
     except OSError as cause:
-        next_step = "make room there or allow writing, and go on with --resume" if done == "written" else "look at it"
         name, why = cause.filename or path, cause.strerror or cause
+        if cause.errno in STRANGE:
+            raise EvaluationError(
+                f"'{name}' is not touched: {why}. Move it away, or give another folder with --out."
+            ) from cause
+        next_step = "make room there or allow writing, and go on with --resume" if done == "written" else "look at it"
         raise EvaluationError(
             f"'{name}' cannot be {done}: {why}. What was recorded before is kept: {next_step}."
         ) from cause
