@@ -12,7 +12,7 @@ from minivlm.course.assignments import Assignment
 from minivlm.course.grade import TABLE, Graded
 from minivlm.course.verdict import RIGHT, Verdict
 from minivlm.errors import CourseError
-from minivlm.files import replace_file, write_json
+from minivlm.files import one_line, replace_file, write_json
 
 RESULTS = "results.json"
 
@@ -79,11 +79,14 @@ def heading_of(row: Assignment) -> list[str]:
 
 
 def lines_of(file: Path) -> list[list[str]]:
-    """The lines of a table, without empty ones; none if the file does not exist."""
+    """The lines of a table, without empty ones; none if the file does not exist. Raises `CourseError` for no table."""
     if not file.is_file():
         return []
-    with file.open(encoding="utf-8-sig", newline="") as stream:
-        return [line for line in csv.reader(stream) if line]
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            return [line for line in csv.reader(stream) if line]
+    except (OSError, ValueError, csv.Error) as cause:
+        raise CourseError(f"{file} cannot be read as a table: {one_line(cause)}. Name another --out.") from cause
 
 
 def safe(cell: str) -> str:

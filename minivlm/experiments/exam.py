@@ -4,7 +4,8 @@ CHAIR and POPE are those of `minivlm evaluate`, see `trials.py`; recall is the s
 are named. Two further parts: whether the scene suggests the hallucinated objects, and answers to other questions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -23,6 +24,7 @@ from minivlm.experiments.trials import (
     pope_sets,
     write_captions,
 )
+from minivlm.files import one_line
 from minivlm.inference.vlm import VLM
 from minivlm.toyworld.questions import ASK, DESCRIBE, Question
 from minivlm.toyworld.scenes import Scene
@@ -86,6 +88,20 @@ def card_file(folder: Path, title: str = HEAD.splitlines()[0]) -> Path:
             "Give another folder with --out, or move it away."
         )
     return file
+
+
+@contextmanager
+def content_of_records(folder: Path) -> Iterator[None]:
+    """Within, records of training and exams in `folder` are read. Raises `EvaluationError` where one is of another form:
+    they may have been written by another version, or by hand.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as cause:
+        raise EvaluationError(
+            f"The records of training and exams in '{folder}' do not have the form that this version writes "
+            f"({type(cause).__name__}: {one_line(cause)}). Make them anew: `minivlm train`, `minivlm exam --out`."
+        ) from cause
 
 
 def begins_with(file: Path, title: str) -> bool:

@@ -26,7 +26,7 @@ from minivlm.model.redistribute import normalised
 
 @dataclass(frozen=True)
 class Trace:
-    """What is kept of one answer. Tensors are on the CPU."""
+    """What is kept of one answer. Tensors are on the CPU. Several threads may share it if none changes them."""
 
     facts: dict[str, Any]  # what an `Answer` says, its pieces and the layers of the lens, in JSON types
     shares: Tensor  # (T, L, H, len(PARTS)): the share of each row's attention on each part; sums to 1

@@ -16,7 +16,7 @@ PIECE = 2**20  # bytes of a stream that are read at a time
 @dataclass(frozen=True)
 class PictureLimits:
     """How large a picture may be. Where a number is None, the environment variable decides that `VARIABLES` names, or
-    else `USUAL`. Pillow itself decodes at most 178,956,970 pixels.
+    else `USUAL`. Pillow itself decodes at most 178,956,970 pixels. Several threads may share it.
     """
 
     pixels: int | None = None  # of a picture; decoding takes 3 to 8 bytes for each
