@@ -192,6 +192,12 @@ def require_place(name: str | Path) -> Path:
     return path
 
 
+def refuse_irreplaceable(path: Path) -> None:
+    """Raise OSError if `replace_file` may not write to `path`: a folder, a pipe or a device is there."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no regular file, so no file is written in its place", str(path))
+
+
 def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` make a file beside `path`, sync it to the disk, and rename it to `path` in one step.
 
@@ -201,8 +207,7 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
     """
     part = path.with_name(f".minivlm-{secrets.token_hex(8)}.part")
     try:
-        if path.exists() and not path.is_file():
-            raise OSError(errno.EINVAL, "it is no regular file, so no file is written in its place")
+        refuse_irreplaceable(path)
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))  # never one that was there
         mode = (path if path.is_file() else part).stat().st_mode
         write(part)

@@ -42,7 +42,7 @@ from minivlm.evaluation.records import (
     record_files,
 )
 from minivlm.evaluation.summary import summary
-from minivlm.files import leftovers, refuse_stranger, write_json
+from minivlm.files import leftovers, refuse_irreplaceable, refuse_stranger, write_json
 from minivlm.inference.batches import whole
 
 CARD, COUNTS, SUMMARY = "card.json", "counts.json", "summary.json"
@@ -105,6 +105,8 @@ def prepare(out: Path, card: Mapping[str, Any], records: int, resume: bool) -> N
         )
     with explained(out):
         require_room(out, records * BYTES_A_RECORD)
+        for name in (COUNTS, SUMMARY):
+            refuse_irreplaceable(out / name)
         for leftover in leftovers(out):  # of a summary or a card
             leftover.unlink()
         if not begun:

@@ -92,7 +92,7 @@ def card_file(folder: Path, title: str = HEAD.splitlines()[0]) -> Path:
 
 @contextmanager
 def content_of_records(folder: Path) -> Iterator[None]:
-    """Within, records of training and exams in `folder` are read. Raises `EvaluationError` where one is of another form:
+    """Within, records of training and exams in `folder` are read. Raises `EvaluationError` for one of another form:
     they may have been written by another version, or by hand.
     """
     try:
