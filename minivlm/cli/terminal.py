@@ -59,7 +59,7 @@ def questions() -> Iterator[str]:
             raise PromptError(f"stdin cannot be read: {cause.strerror or cause}.") from cause
         if not line:
             return
-        if len(line) > LONGEST:
+        if len(line) > LONGEST and not line.endswith("\n"):
             raise PromptError(f"A line of stdin has more than {LONGEST:,} characters, which is too long a question.")
         if line.strip():
             yield line.strip()
