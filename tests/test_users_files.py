@@ -154,6 +154,16 @@ def test_nothing_is_cut_before_it_is_known_as_ours(out, content):
     assert file.read_bytes() == content
 
 
+def test_a_line_without_end_is_neither_read_nor_cut(out):
+    with (out / "answers-5.jsonl").open("wb") as file:
+        file.write(LINE + b'{"id": "')
+        file.truncate(2**40)
+    for look in (cut_half_line, lambda path: read_records(path.parent)):
+        with pytest.raises(EvaluationError, match="line 2: a record has fewer than 16,777,216 bytes"):
+            look(out / "answers-5.jsonl")
+    assert (out / "answers-5.jsonl").stat().st_size == 2**40
+
+
 @pytest.mark.parametrize("half", [b"{", b'{"id": "', LINE[:-1], LINE[:-1] + b"\0" * 70_000, b"\0" * 5000])
 def test_half_a_record_is_cut_also_where_a_power_failure_left_zeros(out, half):
     file = out / "answers-5.jsonl"

@@ -16,6 +16,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,6 +41,7 @@ NAME = re.compile(r"answers-(0|[1-9][0-9]{0,8})\.jsonl")  # of the file of a pro
 LOCK = ".lock"
 STRANGE = (errno.ELOOP, errno.EINVAL, errno.EMLINK)  # of files that are not ours, see `files.refuse_stranger`
 BEGINNING = b'{"id": "'  # of every record, see `answered` and `failed`
+LONGEST = 2**24  # bytes of a line; the longest record has some thousands
 TAIL = 2**16  # bytes that are read at once in the search for the last whole line
 
 
@@ -147,10 +149,15 @@ def require_half_record(half: bytes, path: Path) -> None:
 
 
 def whole_lines(file: IO[bytes], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The number of each line that has its end, from 1, and its JSON object; empty lines are skipped."""
-    for number, line in enumerate(file, 1):
+    """The number of each line that has its end, from 1, and its JSON object; empty lines are skipped.
+
+    Raises `EvaluationError` for a line of more than `LONGEST` bytes, which would take memory, and is none of ours.
+    """
+    for number, line in enumerate(iter(partial(file.readline, LONGEST), b""), 1):
+        where = f"'{path}', line {number}"
+        if len(line) == LONGEST and not line.endswith(b"\n"):
+            raise EvaluationError(f"{where}: a record has fewer than {LONGEST:,} bytes. Move this file away.")
         if line.strip() and line.endswith(b"\n"):
-            where = f"'{path}', line {number}"
             yield number, require_object(parsed(line, where), where)
 
 
