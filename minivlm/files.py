@@ -1,23 +1,28 @@
-"""Files and other input: what a name means, strict JSON, files that are written completely or not at all, digests,
-texts from files made safe to print, and numbers from the environment.
+"""Files and other input: what a name means, strict JSON, files of ours among those of the user, files that are written
+completely or not at all, digests, texts from files made safe to print, and numbers from the environment.
 """
 
+import errno
 import hashlib
 import json
 import math
 import os
 import re
+import secrets
 import stat
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from minivlm.errors import CheckpointError, ConfigError, MinivlmError, brief
 
 LARGEST_JSON = 50_000_000  # bytes; the index of a model of 100 billion parameters has fewer than 1 MB
 PIECE = 2**22  # bytes that are read at a time
 NO_NAMES_ON_WINDOWS = (21, 123, 1921)  # errors that say that nothing there can be called so
-LEFTOVERS = ".*.part"  # files that were being written when a process was killed
+PART = re.compile(r"\.minivlm-[0-9a-f]{16}\.part")  # what a file is called while it is being written
+SAFE_FLAGS = ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_NOINHERIT", "O_BINARY")  # those that the system has
+OPENING = {"rb": os.O_RDONLY, "r+b": os.O_RDWR, "ab": os.O_WRONLY | os.O_APPEND | os.O_CREAT}
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newline
 
 
@@ -119,6 +124,49 @@ def object_without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return data
 
 
+# --- files of ours in a folder of the user's ------------------------------------------------------------------------
+
+
+def open_own(path: Path, mode: str = "rb", buffering: int = -1) -> IO[bytes]:
+    """Open a file that we wrote into a folder of the user's; nothing of it is cut. `mode`: "rb", "r+b" or "ab", which
+    makes it if it is missing.
+
+    Raises OSError for whatever may not be ours: a link, a folder, a pipe or device (which would make us wait), and,
+    where it could be changed, a file that has a second name elsewhere (a hard link).
+    """
+    refuse_stranger(path, mode)  # before it is opened: opening alone makes some devices act
+    flags = OPENING[mode] | sum(getattr(os, name, 0) for name in SAFE_FLAGS)
+    file = os.fdopen(os.open(path, flags, 0o666), mode, buffering)
+    try:
+        refuse_stranger(path, mode, os.fstat(file.fileno()))
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def refuse_stranger(path: Path, mode: str = "rb", found: os.stat_result | None = None) -> None:
+    """Raise OSError unless a file of ours may be opened at `path`, see `open_own`, or nothing is there.
+
+    `found`: what is known of the file once it is open; by default it is looked up.
+    """
+    try:
+        found = found or path.lstat()
+    except FileNotFoundError:
+        return
+    if stat.S_ISLNK(found.st_mode):
+        raise OSError(errno.ELOOP, "it is a link, and what it leads to may be somebody's own file", str(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    if mode != "rb" and found.st_nlink > 1:
+        raise OSError(errno.EMLINK, "the same file has a second name elsewhere (a hard link)", str(path))
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """The files in a folder that were being written by `replace_file` when a process was killed."""
+    return [path for path in folder.glob(".minivlm-*") if PART.fullmatch(path.name) and not path.is_symlink()]
+
+
 # --- writing --------------------------------------------------------------------------------------------------------
 
 
@@ -132,22 +180,46 @@ def write_text(path: Path, text: str) -> None:
     replace_file(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
+def require_place(name: str | Path) -> Path:
+    """The path of a file that is to be written after some work. Raises `ConfigError` now if that could not succeed."""
+    path = path_of(name, ConfigError)
+    folder = path.absolute().parent
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path} is no regular file, so no file can be written in its place. Give another name.")
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        why = "it may not be written" if folder.is_dir() else "there is no such folder"
+        raise ConfigError(f"{path} cannot be written into {folder}: {why}. Make it, or give another place.")
+    return path
+
+
+def refuse_irreplaceable(path: Path) -> None:
+    """Raise OSError if `replace_file` may not write to `path`: a folder, a pipe or a device is there."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no regular file, so no file is written in its place", str(path))
+
+
 def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` make a file beside `path`, sync it to the disk, and rename it to `path` in one step.
 
-    So `path` always holds either the complete new file or the old one, even if this process is killed.
+    So `path` always holds either the complete new file or the old one, even if this process is killed. A link there is
+    replaced, and what it leads to stays as it is. Raises OSError with the name `path`, also if the disk is full, or if
+    a folder, a pipe or a device is there.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".minivlm-{secrets.token_hex(8)}.part")
     try:
-        part.touch()
-        mode = (path if path.exists() else part).stat().st_mode
+        refuse_irreplaceable(path)
+        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))  # never one that was there
+        mode = (path if path.is_file() else part).stat().st_mode
         write(part)
         with part.open("r+b") as file:  # Windows syncs only what is open for writing
             os.fsync(file.fileno())
-        part.chmod(mode)  # safetensors makes its files readable by their owner alone
+        part.chmod(stat.S_IMODE(mode))  # safetensors makes its files readable by their owner alone
         os.replace(part, path)
+    except OSError as cause:
+        raise OSError(cause.errno, cause.strerror or str(cause), str(path)) from cause
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
 
 
 # --- digests --------------------------------------------------------------------------------------------------------

@@ -8,12 +8,12 @@ import pytest
 
 from minivlm.errors import ConfigError
 from minivlm.files import (
-    LEFTOVERS,
     clean,
     digest,
     file_digest,
     harmless,
     json_types,
+    leftovers,
     listed,
     one_line,
     parse_json,
@@ -70,7 +70,7 @@ def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path):
 def test_what_a_killed_process_leaves_is_known_by_its_name(tmp_path):
     def killed(part):
         part.write_text("half")
-        assert list(tmp_path.glob(LEFTOVERS)) == [part]
+        assert leftovers(tmp_path) == [part]
 
     replace_file(tmp_path / "card.json", killed)
 

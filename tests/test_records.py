@@ -1,6 +1,7 @@
 """Records and cards: what is half written is cut, what is wrong is refused, what differs is told."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,9 +74,11 @@ def test_a_line_that_was_cut_at_any_byte_is_taken_away_and_no_other(tmp_path):
 def test_a_half_line_longer_than_what_is_read_at_once_is_cut(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "TAIL", 16)
     path = tmp_path / "answers-0.jsonl"
-    for before in (b"", b"\n", b"{}\n", b"x" * 40 + b"\n"):
-        for after in range(50):
-            path.write_bytes(before + b"y" * after)
+    whole = [b"", b"\n", json.dumps(RECORDS[1]).encode() + b"\n"]
+    half = b'{"id": "' + b"y" * 50
+    for before in whole:
+        for after in range(len(half)):
+            path.write_bytes(before + half[:after])
             assert cut_half_line(path) == after
             assert path.read_bytes() == before
 
@@ -108,10 +111,10 @@ def test_a_whole_line_that_is_no_record_is_refused(tmp_path, line, message):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_is_told_and_what_was_written_is_kept(tmp_path):
     written(tmp_path)
-    (tmp_path / "answers-1.jsonl").symlink_to("/dev/full")
-    with pytest.raises(EvaluationError, match=r"answers-1.jsonl.*No space left.*--resume"):
-        written(tmp_path, RECORDS[:1], rank=1)
-    (tmp_path / "answers-1.jsonl").unlink()
+    with Recorder(tmp_path, 1) as recorder, open("/dev/full", "wb", buffering=0) as full:
+        os.dup2(full.fileno(), recorder.file.fileno())  # as if the disk had become full meanwhile
+        with pytest.raises(EvaluationError, match=r"answers-1.jsonl.*No space left.*--resume"):
+            recorder.write(RECORDS[0])
     assert len(read_records(tmp_path)) == len(RECORDS)
 
 
@@ -251,7 +254,7 @@ def test_a_difference_of_long_settings_is_a_short_sentence():
 def test_a_process_that_outlives_its_run_keeps_others_from_its_file(tmp_path):
     """Or both would record the same items: killing torchrun and one process leaves the other at work."""
     with Recorder(tmp_path, 1) as recorder:
-        recorder.write({"id": "1"})
+        recorder.write(RECORDS[0])
         with pytest.raises(EvaluationError, match=r"Another process is at work on '.*answers-1.jsonl'"):
             cut_half_line(tmp_path / "answers-1.jsonl")
         with pytest.raises(EvaluationError, match="Another process is at work"):

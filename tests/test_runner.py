@@ -127,7 +127,7 @@ def test_interrupted_by_hand_nothing_half_is_recorded_and_the_run_goes_on(tmp_pa
 def test_a_finished_run_asks_nothing_and_writes_the_same_summary(tmp_path):
     first = whole(tmp_path)
     asker = FakeAsker()
-    (tmp_path / SUMMARY).rename(tmp_path / ".summary.json.1.part")  # as if it had been killed while writing
+    (tmp_path / SUMMARY).rename(tmp_path / f".minivlm-{7:016x}.part")  # as if it had been killed while writing
     assert whole(tmp_path, asker=asker, resume=True) == first
     assert asker.calls == []
     assert not list(tmp_path.glob(".*.part"))

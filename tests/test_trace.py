@@ -325,10 +325,10 @@ def test_files_that_are_no_traces_are_refused_in_a_sentence(tmp_path):
     (tmp_path / "text.safetensors").write_text("no tensors here")
     save_file({"a": torch.zeros(2)}, tmp_path / "weights.safetensors")
     save_file({"a": torch.zeros(2)}, tmp_path / "half.safetensors", {"format": "minivlm trace 1", "facts": "{}"})
-    for name, sentence in {"text": "could not be read", "weights": "is no trace", "half": "is no trace"}.items():
+    for name, sentence in {"text": "is damaged", "weights": "is no trace", "half": "is no trace"}.items():
         with pytest.raises(CheckpointError, match=rf"{name}\.safetensors {sentence}"):
             Trace.load(tmp_path / f"{name}.safetensors")
-    with pytest.raises(CheckpointError, match="could not be read"):
+    with pytest.raises(CheckpointError, match="cannot be read"):
         Trace.load(tmp_path / "nothing.safetensors")
 
 

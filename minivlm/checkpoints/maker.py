@@ -8,6 +8,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from minivlm.checkpoints.folder import INDEX_FILE, SINGLE_FILE
 from minivlm.checkpoints.plan import blank_model, expected_shapes
 from minivlm.checkpoints.save import HUB, hub_config
 from minivlm.errors import CheckpointError
-from minivlm.files import path_of, write_json
+from minivlm.files import path_of, replace_file, write_json
 from minivlm.model.config import LlavaConfig
 
 # config.json of models whose size can be named; what is left out is the default of the family.
@@ -97,15 +98,32 @@ def make_random_checkpoint(
     shards = split_into_shards(shapes, dtype.itemsize, shard_size)
     generator = torch.Generator().manual_seed(seed)
     weight_map: dict[str, str] = {}
-    for number, keys in enumerate(shards, start=1):
-        name = f"model-{number:05}-of-{len(shards):05}.safetensors" if len(shards) > 1 else SINGLE_FILE
-        write_shard(folder / name, {key: shapes[key] for key in keys}, dtype, generator)
-        weight_map |= dict.fromkeys(keys, name)
-    if len(shards) > 1:
-        total = sum(math.prod(shape) for shape in shapes.values()) * dtype.itemsize
-        write_json(folder / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": weight_map})
-    write_json(folder / "config.json", hub_config(config, dtype))
+    with all_or_nothing(folder):
+        for number, keys in enumerate(shards, start=1):
+            name = f"model-{number:05}-of-{len(shards):05}.safetensors" if len(shards) > 1 else SINGLE_FILE
+            write_shard(folder / name, {key: shapes[key] for key in keys}, dtype, generator)
+            weight_map |= dict.fromkeys(keys, name)
+        if len(shards) > 1:
+            total = sum(math.prod(shape) for shape in shapes.values()) * dtype.itemsize
+            write_json(folder / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": weight_map})
+        write_json(folder / "config.json", hub_config(config, dtype))
     return folder
+
+
+@contextmanager
+def all_or_nothing(folder: Path) -> Iterator[None]:
+    """Within, shards are written into a folder that held none; if that fails, those that were written are removed.
+
+    Raises `CheckpointError` if a file cannot be written.
+    """
+    try:
+        yield
+    except BaseException as cause:
+        for shard in folder.glob("model*.safetensors"):
+            shard.unlink()
+        if isinstance(cause, OSError):
+            raise CheckpointError(f"{cause.filename} cannot be written: {cause.strerror}.") from cause
+        raise
 
 
 def known_config(name: str) -> LlavaConfig:
@@ -144,10 +162,14 @@ def write_shard(path: Path, shapes: Shapes, dtype: torch.dtype, generator: torch
     """Write a `.safetensors` file: the length of its header, the header, then the tensors one after the other."""
     header = json.dumps(shard_header(shapes, dtype)).encode()
     header += b" " * (-len(header) % 8)
-    with path.open("wb") as file:
-        file.write(len(header).to_bytes(8, "little") + header)
-        for raw in raw_tensors(shapes, dtype, generator):
-            file.write(raw)
+
+    def write(part: Path) -> None:
+        with part.open("wb") as file:
+            file.write(len(header).to_bytes(8, "little") + header)
+            for raw in raw_tensors(shapes, dtype, generator):
+                file.write(raw)
+
+    replace_file(path, write)
 
 
 def shard_header(shapes: Shapes, dtype: torch.dtype) -> dict[str, Any]:

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from minivlm.checkpoints.folder import SINGLE_FILE
 from minivlm.checkpoints.names import scheme_named
 from minivlm.checkpoints.plan import expected_shapes
 from minivlm.checkpoints.quantised import kind_of
+from minivlm.checkpoints.shards import write_tensors
 from minivlm.errors import CheckpointError, ConfigError
-from minivlm.files import path_of, replace_file, write_json
+from minivlm.files import path_of, write_json
 from minivlm.model.config import LlavaConfig, TextConfig, VisionConfig
 from minivlm.model.llava import Llava
 
@@ -42,7 +42,7 @@ def save_checkpoint(
     tensors = {HUB.key(name): state[name].detach().to("cpu", dtype).contiguous() for name in expected_shapes(model)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        replace_file(folder / SINGLE_FILE, lambda part: save_file(tensors, part, metadata={"format": "pt"}))
+        write_tensors(folder / SINGLE_FILE, tensors, {"format": "pt"})
         write_json(folder / "config.json", config)
     except OSError as cause:
         raise CheckpointError(f"{folder} cannot be written: {cause.strerror or cause}.") from cause

@@ -24,10 +24,11 @@ from minivlm.cli.options import (
     read_objects,
     retyped,
 )
-from minivlm.cli.outputs import writable_file, writable_folder
-from minivlm.cli.terminal import print_json, questions, remark, say, warnings_afterwards
+from minivlm.cli.outputs import writable_folder
+from minivlm.cli.terminal import open_stdin, print_json, questions, remark, say, warnings_afterwards
 from minivlm.errors import MinivlmError
 from minivlm.evaluation.settings import UsageError, value_of
+from minivlm.files import require_place, write_text
 from minivlm.shell import END_OF_INPUT, FAILED, INTERRUPTED
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ def explore(request: ExploreRequest) -> None:
     from minivlm.evaluation.scenes import SceneWords
     from minivlm.lens.explorer import explore, usual_heads
 
-    settings, typed, out = generation(request), mitigation(request), writable_file(request.out)
+    settings, typed, out = generation(request), mitigation(request), require_place(request.out)
     heads = value_of(tuple[int, ...], request.heads, "--heads") if request.heads else None
     picture, vlm = read_picture(request.image), load_vlm(request)
     objects, lexicon = PictureObjects(), None
@@ -234,7 +235,7 @@ def explore(request: ExploreRequest) -> None:
         layers_with_heads=usual_heads(vlm.model.config) if heads is None else heads,
         **settings,
     )
-    out.write_text(page, encoding="utf-8")
+    write_text(out, page)
     print(request.out)
 
 
@@ -291,5 +292,6 @@ def remark_effect(answer: Answer) -> None:
 def read_picture(image: str, stdin: bool = True) -> Image.Image:
     """The picture in a file; with `stdin`, "-" means the picture whose bytes come from stdin. Raises `ImageError`."""
     from minivlm.inputs.image import load_image
+    from minivlm.inputs.picture_limits import read_stream
 
-    return load_image(sys.stdin.buffer.read() if stdin and image == "-" else image)
+    return load_image(read_stream(open_stdin().buffer, "stdin") if stdin and image == "-" else image)

@@ -10,16 +10,17 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from minivlm.cli import arguments
 from minivlm.cli.options import MethodRequest, ModelRequest, load_vlm, method_settings
-from minivlm.cli.outputs import writable_file
 from minivlm.cli.terminal import print_json, remark
 from minivlm.cli.train import config_like
 from minivlm.errors import ConfigError
 from minivlm.evaluation.settings import BENCHED, UsageError
+from minivlm.files import replace_file, require_place
 
 PICTURES = 16  # of the row "evaluation"
 ROWS = ("load", "first-token", "evaluation", "roofline")  # beside the methods
@@ -62,7 +63,8 @@ def bench(request: BenchRequest) -> None:
     if plot:
         from minivlm.experiments.bench_plot import bench_plot
 
-        bench_plot(facts).savefig(plot, dpi=120)
+        kind = plot.suffix.removeprefix(".")
+        replace_file(plot, partial(bench_plot(facts).savefig, format=kind, dpi=120))
     show(facts, request.json)
 
 
@@ -122,7 +124,7 @@ def plot_file(name: str) -> Path:
     """The path of a picture. Raises `ConfigError` now for what would keep it from being drawn after the work."""
     from minivlm.lens.plots import Figure
 
-    path = writable_file(name)
+    path = require_place(name)
     if path.suffix.removeprefix(".") not in Figure().canvas.get_supported_filetypes():
         raise ConfigError(f"--plot must name a picture, such as bench.png, found '{path}'.")
     return path

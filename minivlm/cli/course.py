@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,8 +87,9 @@ def check_folder(request: CheckRequest) -> int:
     return 0 if report.next is None else FAILED
 
 
-def grade_folders(request: GradeRequest) -> None:
-    """Grade the folders one after the other; write grades.csv and a results.json for each into `out`.
+def grade_folders(request: GradeRequest) -> int | None:
+    """Grade the folders one after the other; write grades.csv and a results.json for each into `out`. FAILED if one of
+    these could not be written.
 
     Raises `CourseError` if it is not clear which assignment they are for, or `out` has a table of another one.
     """
@@ -99,26 +101,31 @@ def grade_folders(request: GradeRequest) -> None:
     require_same_table(row, out)
     out.mkdir(parents=True, exist_ok=True)
     remark(f"Grading {row.name} · {row.title}, {len(folders)} of them …")
-    all_graded, began = [], time.monotonic()
+    all_graded, unwritten, began = [], 0, time.monotonic()
     for graded in grade(row, folders, request.seed, out, request.jobs):
-        write_results(graded, out)
+        try:
+            write_results(graded, out)
+        except OSError as error:  # the others are graded all the same
+            unwritten += 1
+            remark(f"minivlm: {error.filename}: {error.strerror}.")
         all_graded.append(graded)
         write_table(row, all_graded, out)  # each time: what is done survives an interruption
         print(line_of(graded), flush=True)
     remark(f"{len(folders)} graded in {time.monotonic() - began:.0f} s: {out / TABLE}, and a results.json for each.")
+    return FAILED if unwritten else None
 
 
 def common_assignment(folders: list[Path]) -> str:
-    """The assignment that the folders were started for. Raises `CourseError` unless it is the same for all that say
-    so.
+    """The assignment that most of the folders were started for, of those that say so. Raises `CourseError` without a
+    majority: a few that are for another one must not keep the rest from being graded.
     """
     from minivlm.course.submission import started_for
 
-    names = {started_for(folder) for folder in folders} - {""}
-    if len(names) != 1:
+    names = Counter(name for folder in folders if (name := started_for(folder)))
+    if not names or 2 * max(names.values()) <= names.total():
         reason = f"they were started for {', '.join(sorted(names))}" if names else "none of the folders says"
         raise CourseError(f"Which assignment is to be graded? Name it with --assignment: {reason}.")
-    return names.pop()
+    return max(names, key=lambda name: names[name])
 
 
 def line_of(graded: Graded) -> str:

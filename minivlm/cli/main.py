@@ -15,7 +15,15 @@ from minivlm import __version__
 from minivlm.cli import arguments, ask, bench, course, evaluate, train
 from minivlm.cli.arguments import Command
 from minivlm.cli.options import Request
-from minivlm.cli.terminal import allow_any_text, forget_stdout, is_closed_pipe, remark, short_warnings
+from minivlm.cli.terminal import (
+    STDOUT,
+    allow_any_text,
+    forget_stdout,
+    is_closed_pipe,
+    own_streams,
+    remark,
+    short_warnings,
+)
 from minivlm.errors import MinivlmError
 from minivlm.evaluation.settings import UsageError
 from minivlm.shell import FAILED, INTERRUPTED, MISUSED
@@ -37,21 +45,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser()
     args = parser.parse_args(argv)
     try:
-        with short_warnings():
+        with own_streams(), short_warnings():
             code = args.run(arguments.request(args))
             sys.stdout.flush()
         return code or 0
     except UsageError as error:
         parser.exit(MISUSED, f"minivlm {args.command}: {error}\n")
     except KeyboardInterrupt:
-        print("\nminivlm: interrupted", file=sys.stderr)
+        remark("\nminivlm: interrupted")
         return INTERRUPTED
     except Exception as error:
         if is_closed_pipe(error):  # the program that read the output has ended, as `| head` does
             forget_stdout()
             return FAILED
-        if args.debug:
+        if args.debug and sys.stderr is not None:
             traceback.print_exc()
+        if isinstance(error, OSError) and error.filename == STDOUT:
+            forget_stdout()
         remark(f"minivlm: {one_line(error)}")
         return FAILED
 

@@ -1,4 +1,4 @@
-"""Where results go. A place that cannot be written is refused before any work is done."""
+"""Folders for results. One that cannot be written is refused before any work is done; for files: `require_place`."""
 
 import tempfile
 from pathlib import Path
@@ -17,13 +17,3 @@ def writable_folder(name: str) -> Path:
         reason = "it is a file" if folder.is_file() else cause.strerror or cause
         raise ConfigError(f"No file can be written in the folder '{folder}': {reason}. Give another folder.") from cause
     return folder
-
-
-def writable_file(name: str) -> Path:
-    """The path of a file that is written later. Raises `ConfigError` if it is a folder, or lies in none."""
-    file = path_of(name, ConfigError)
-    if file.is_dir():
-        raise ConfigError(f"'{file}' is a folder. Give the name of a file, in it or elsewhere.")
-    if not file.absolute().parent.is_dir():
-        raise ConfigError(f"'{file}' would lie in a folder that is not there. Make the folder first, or give another.")
-    return file

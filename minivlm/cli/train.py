@@ -17,7 +17,7 @@ from minivlm.cli.options import ModelRequest, Request, load_vlm
 from minivlm.cli.outputs import writable_folder
 from minivlm.cli.terminal import print_json, remark
 from minivlm.errors import CheckpointError, ConfigError
-from minivlm.files import path_of, write_json
+from minivlm.files import path_of, replace_file, write_json
 
 if TYPE_CHECKING:
     from minivlm.inference.vlm import VLM
@@ -94,7 +94,7 @@ def make_random(request: RandomRequest) -> None:
     files = tokenizer_files(path_of(request.tokenizer), config)
     folder = make_random_checkpoint(path_of(request.folder), config, **how)
     for file in files:
-        shutil.copy(file, folder)
+        replace_file(folder / file.name, partial(shutil.copyfile, file))
     print(folder)
 
 

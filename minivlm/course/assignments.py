@@ -8,7 +8,7 @@ from minivlm.course.table.a4 import A4
 from minivlm.course.table.a5 import A5
 from minivlm.course.table.a6 import A6
 from minivlm.course.table.a7 import A7
-from minivlm.errors import CourseError
+from minivlm.errors import CourseError, brief
 
 __all__ = ["ASSIGNMENTS", "Assignment", "Task", "all_hidden", "all_holes", "assignment"]
 
@@ -18,7 +18,7 @@ ASSIGNMENTS = {row.name: row for row in (A1, A2, A3, A4, A5, A6, A7)}
 def assignment(name: str) -> Assignment:
     """The assignment of that name; raises `CourseError` if there is none."""
     if name not in ASSIGNMENTS:
-        raise CourseError(f"There is no assignment {name!r}; there are {', '.join(ASSIGNMENTS)}.")
+        raise CourseError(f"There is no assignment {brief(name)}; there are {', '.join(ASSIGNMENTS)}.")
     return ASSIGNMENTS[name]
 
 

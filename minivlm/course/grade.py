@@ -4,6 +4,7 @@ Each student's code runs in a separate process, which gets the inputs and return
 grader's process knows the expected values.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from minivlm.course.hunt import hunt
 from minivlm.course.package import PACKAGE, require_whole
 from minivlm.course.project import KIT
 from minivlm.course.reference import Reference, jobs_of
-from minivlm.course.submission import assemble, remarks, started_for_another, suspicions
+from minivlm.course.submission import assemble, real, remarks, started_for_another, suspicions
 from minivlm.course.supervise import supervise
 from minivlm.course.verdict import OPEN, Verdict, judge, shortened
 from minivlm.errors import CourseError
@@ -44,7 +45,7 @@ class Grader:
 
     def grade(self, folder: Path) -> Graded:
         """Grade one folder. Any error becomes a remark, so that the other students are graded all the same."""
-        name = folder.resolve().name.encode("utf-8", "replace").decode()  # an archive may have used another encoding
+        name = student(folder)
         try:
             if other := started_for_another(self.assignment, folder):
                 return self.without_points(name, other)
@@ -83,7 +84,7 @@ def grade(row: Assignment, folders: Sequence[Path], seed: str, out: Path, jobs: 
     """
     require_whole()
     require_names(folders)
-    places = {Path.cwd(), out.resolve(), *(path.resolve().parent for path in folders)}
+    places = {Path.cwd(), real(out), *(real(path).parent for path in folders)}
     grader = Grader(row, Reference.of(row, seed), (PACKAGE, *(path for path in places if path.parent != path)))
     with ThreadPoolExecutor(jobs) as pool:
         yield from pool.map(partial(Grader.grade, grader), folders)
@@ -91,10 +92,16 @@ def grade(row: Assignment, folders: Sequence[Path], seed: str, out: Path, jobs: 
 
 def require_names(folders: Sequence[Path]) -> None:
     """Raise `CourseError` if a folder is missing, or if names, by which students are identified, are not unique."""
-    if missing := [str(folder) for folder in folders if not folder.exists()]:
+    if missing := [str(folder) for folder in folders if not os.path.lexists(folder)]:
         raise CourseError(f"Expected a folder for each student, found nothing at {', '.join(missing)}.")
-    names = [folder.resolve().name for folder in folders]
+    names = [student(folder) for folder in folders]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise CourseError(f"Results are kept under the folders' names, but {', '.join(twice)} is there more than once.")
     if TABLE in names:
         raise CourseError(f"The table of all grades is called {TABLE}: no student's folder can be. Rename it.")
+
+
+def student(folder: Path) -> str:
+    """The name of a student's folder, whatever it holds; bytes that are no text are spelt out, so names stay apart."""
+    name = Path(os.path.abspath(folder)).name
+    return name.encode("utf-8", "backslashreplace").decode()  # an archive may have used another encoding

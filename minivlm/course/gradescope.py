@@ -4,6 +4,7 @@ Format: https://gradescope-autograders.readthedocs.io/en/latest/specs/#output-fo
 """
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from minivlm.course.assignments import Assignment
 from minivlm.course.grade import TABLE, Graded
 from minivlm.course.verdict import RIGHT, Verdict
 from minivlm.errors import CourseError
-from minivlm.files import write_json
+from minivlm.files import one_line, replace_file, write_json
 
 RESULTS = "results.json"
 
@@ -61,8 +62,9 @@ def write_table(row: Assignment, all_graded: Sequence[Graded], out: Path) -> Pat
         student, remarks = safe(graded.student), safe(" ".join(graded.notes))
         points = [str(verdict.points) for verdict in graded.report.verdicts]
         lines[student] = [student, str(graded.report.points), *points, remarks]
-    with file.open("w", encoding="utf-8-sig", newline="") as stream:
-        csv.writer(stream).writerows([heading, *(lines[student] for student in sorted(lines))])
+    table = io.StringIO(newline="")
+    csv.writer(table).writerows([heading, *(lines[student] for student in sorted(lines))])
+    replace_file(file, lambda part: part.write_bytes(table.getvalue().encode("utf-8-sig", "replace")))
     return file
 
 
@@ -77,11 +79,14 @@ def heading_of(row: Assignment) -> list[str]:
 
 
 def lines_of(file: Path) -> list[list[str]]:
-    """The lines of a table, without empty ones; none if the file does not exist."""
+    """The lines of a table, without empty ones; none if the file does not exist. Raises `CourseError` for no table."""
     if not file.is_file():
         return []
-    with file.open(encoding="utf-8-sig", newline="") as stream:
-        return [line for line in csv.reader(stream) if line]
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            return [line for line in csv.reader(stream) if line]
+    except (OSError, ValueError, csv.Error) as cause:
+        raise CourseError(f"{file} cannot be read as a table: {one_line(cause)}. Name another --out.") from cause
 
 
 def safe(cell: str) -> str:

@@ -1,7 +1,9 @@
 """A student's folder, written and read: the package with holes, tests, expected values and a handout."""
 
+import os
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
@@ -15,10 +17,11 @@ from minivlm.course.package import PACKAGE, ZOO, copy_package, handout, require_
 from minivlm.course.reference import PUBLIC, Reference
 from minivlm.course.zoo import write_zoo
 from minivlm.errors import CourseError
-from minivlm.files import parse_json, write_json
+from minivlm.files import read_json_file, write_json
 from minivlm.inference.shipped import SHIPPED, shipped_model
 
 NOTE = "assignment.json"
+LARGEST_NOTE = 10_000  # bytes of it; it has about 60
 WEIGHTS = "weights"  # the folder of the models
 KIT = PACKAGE / "course" / "kit"
 PYTEST = '[tool.pytest.ini_options]\npythonpath = ["."]\ntestpaths = ["tests"]\n'
@@ -55,15 +58,15 @@ class Folder:
     def read(cls, path: Path) -> "Folder":
         """Read which assignment a folder was started for. Raises `CourseError` if it does not say so."""
         note = path / NOTE
-        if not note.is_file():
+        if not os.path.isfile(note):  # False, too, where the folder may not be read
             raise CourseError(
                 f"{path} has no {NOTE}: it is no folder of an assignment. Begin one with `minivlm course start a1 DIR` "
                 "and check inside it."
             )
         try:
-            name = parse_json(note.read_bytes())["assignment"]
-        except (ValueError, KeyError, TypeError):
-            raise CourseError(f'{note} is damaged: expected {{"assignment": "a1"}} or another name in it.') from None
+            name = read_json_file(note, CourseError, LARGEST_NOTE)["assignment"]
+        except (CourseError, KeyError) as cause:
+            raise CourseError(f'{note} is damaged: expected {{"assignment": "a1"}} or another name in it.') from cause
         return cls(path, assignment(str(name)))
 
 
@@ -80,12 +83,24 @@ def start(row: Assignment, folder: Path, copy_weights: bool = False) -> Folder:
     notebook, packages = handout(row.name), required_packages()
     expected = Reference.of(row, PUBLIC)
     folder.mkdir(parents=True, exist_ok=True)
-    write_package(row, folder)
-    write_tests(row, folder / "tests", expected)
-    lend_weights(folder, copy=copy_weights)
-    shutil.copyfile(notebook, folder / notebook.name)
-    write_notes(row, folder, packages)
+    with emptied_on_failure(folder):
+        write_package(row, folder)
+        write_tests(row, folder / "tests", expected)
+        lend_weights(folder, copy=copy_weights)
+        shutil.copyfile(notebook, folder / notebook.name)
+        write_notes(row, folder, packages)
     return Folder(folder, row)
+
+
+@contextmanager
+def emptied_on_failure(folder: Path) -> Iterator[None]:
+    """Within, an empty folder is filled; if that fails, it is emptied again, so that another try may begin."""
+    try:
+        yield
+    except BaseException:
+        for entry in folder.iterdir():
+            entry.unlink() if entry.is_symlink() or not entry.is_dir() else shutil.rmtree(entry)
+        raise
 
 
 def write_package(row: Assignment, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """What a student handed in: only the files of the assignment are taken from the folder; the rest is a fresh copy."""
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -73,8 +74,13 @@ def fault_of(file: Path, folder: Path, name: str) -> str:
     """Why a file is not taken, or "". Links are not followed, neither of the file nor of a folder on the way: they
     could lead to a solution.
     """
-    if file.resolve() != folder.resolve() / file.relative_to(folder) or not file.is_file():
+    if real(file) != real(folder) / file.relative_to(folder) or not file.is_file():
         return f"{name} is behind a link, or is no file: it was not taken."
     if file.stat().st_size > LARGEST:
         return f"{name} has {file.stat().st_size:,} bytes, more than {LARGEST:,}: it was not taken."
     return ""
+
+
+def real(path: Path) -> Path:
+    """The absolute path without links; one that leads to itself stays, while `Path.resolve` would raise an error."""
+    return Path(os.path.realpath(path))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from minivlm.checkpoints.shards import require_single_keys
 from minivlm.course.kit.show import Shown
 from minivlm.course.process import ANSWERED, ENDED, LATE, Process, Reply, settings
 from minivlm.files import clean
@@ -114,6 +115,7 @@ def with_shown(outcome: Outcome, file: Path) -> Outcome:
         with TemporaryDirectory(ignore_cleanup_errors=True) as private:  # where student code cannot change it meanwhile
             copy = Path(private) / "shown.safetensors"
             copy.write_bytes(content(file))
+            require_single_keys(copy)
             return replace(outcome, shown=Shown.load(copy))
     except Exception as error:  # student code may have written anything there: a fault of the file is one of the test
         message = f"What the test showed cannot be read: {clean(str(error), 300)}"

@@ -17,6 +17,7 @@ from minivlm.checkpoints.quantised import kind_of
 from minivlm.errors import EvaluationError
 from minivlm.evaluation.datasets import Dataset
 from minivlm.evaluation.items import Item
+from minivlm.evaluation.lines import read_json
 from minivlm.files import digest, file_digest, json_types
 from minivlm.inference.generate import Generation
 from minivlm.inference.vlm import VLM
@@ -39,6 +40,9 @@ CODE = (  # the sources that an answer depends on
 )
 SMALL_FILES = ("config.json", "tokenizer.json")  # beside the weights; the preprocessing has its own entry
 SHOWN = 60  # characters of a setting in an error sentence
+TASKS = ("chair", "pope")
+DEEPEST = 20  # levels of a card; those written here have four
+WHAT = {"task": str, "data, name": str, "data, fingerprint": str, "data, images": int}  # of a card that is compared
 
 
 def card(
@@ -81,6 +85,27 @@ def card(
         "versions": {"minivlm": version, "code": code_fingerprint(), **versions()},
     }
     return json_types(facts)
+
+
+def read_card(path: Path, complete: bool = False) -> dict[str, Any]:
+    """The card in a file. `complete`: whether it must have what `WHAT` names. Raises `EvaluationError` for others."""
+    card = read_json(path)
+    if not isinstance(card, dict) or not is_flat(card, DEEPEST):
+        raise EvaluationError(f"'{path}' is no card of a run: groups of settings were expected. Run it anew.")
+    entries = dict(flat(card))
+    if complete and (wrong := [name for name, kind in WHAT.items() if type(entries.get(name)) is not kind]):
+        raise EvaluationError(f"'{path}' is no card of a run: it does not say {', '.join(wrong)}. Run it anew.")
+    if complete and entries["task"] not in TASKS:
+        raise EvaluationError(
+            f"'{path}' is the card of a task {shown(entries['task'])}; {' or '.join(TASKS)} expected."
+        )
+    return card
+
+
+def is_flat(value: Any, levels: int) -> bool:
+    """Whether a value in JSON types has at most so many levels of lists and objects within each other."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels >= 0 and all(is_flat(part, levels - 1) for part in inner)
 
 
 def fingerprint(card: Mapping[str, Any]) -> str:

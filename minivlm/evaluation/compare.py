@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from minivlm.errors import EvaluationError
-from minivlm.evaluation.card import fingerprint, flat, shown
-from minivlm.evaluation.counts import Part, from_json
+from minivlm.evaluation.card import fingerprint, flat, read_card, shown
+from minivlm.evaluation.counts import Part, entry, from_json, require_alike
 from minivlm.evaluation.lines import read_json
 from minivlm.evaluation.summary import by_split, tidy
 from minivlm.evaluation.table import columns, ordered, tables
+from minivlm.files import one_line
 
 SAME = ("task", "data, name", "data, fingerprint", "words, name", "words, fingerprint")  # entries that must agree
 METHODS = "methods, "  # how the names of methods' settings begin in a flat card
@@ -42,10 +43,16 @@ class Run:
                     f"'{folder}' has no {name}: a complete run of `minivlm evaluate chair` or `pope` was expected. "
                     "One that was stopped is completed by the same command with --resume."
                 )
-        card, counts = (read_json(folder / name) for name in ("card.json", "counts.json"))
-        if counts.get("card") != fingerprint(card):
+        card, counts = read_card(folder / "card.json", complete=True), read_json(folder / "counts.json")
+        try:
+            asked, of_card, parts = entry(counts, "asked", str), entry(counts, "card", str), from_json(counts)
+        except ValueError as cause:
+            raise EvaluationError(
+                f"'{folder / 'counts.json'}' holds no counts of a run: {one_line(cause)}. Run it anew."
+            ) from cause
+        if of_card != fingerprint(card):
             raise EvaluationError(f"'{folder}' holds the card of one run and the counts of another. Run it anew.")
-        return cls(str(folder), dict(flat(card)), counts["asked"], from_json(counts))
+        return cls(str(folder), dict(flat(card)), asked, parts)
 
 
 def compare(folders: Sequence[Path]) -> dict[str, Any]:
@@ -92,6 +99,10 @@ def joint(runs: Sequence[Run], split: str) -> Part[tuple[str, str]]:
     parts = [run.parts.get(split, Part((), {})) for run in runs]
     readable = reduce(set.intersection, (set(part.images) for part in parts))
     images = [image for image in parts[0].images if image in readable]
+    try:
+        require_alike((count for part in parts for count in part.of(images).methods.values()), "these runs")
+    except ValueError as cause:
+        raise EvaluationError(f"{', '.join(run.name for run in runs)}: {cause}. Run them anew.") from cause
     return Part(
         tuple(images),
         {

@@ -10,7 +10,7 @@ parser. CHAIR has one part, with an empty name, and POPE one for each split. "as
 without their wording: runs in which it is equal can be compared.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -24,6 +24,8 @@ from minivlm.files import digest
 from minivlm.stats import Ratio
 
 Answers = Mapping[str, Mapping[str, str]]  # method -> item's id -> text
+DIGITS = 16  # fewer than that, and a whole number is exact as a float
+T = TypeVar("T")
 Name = TypeVar("Name")  # how methods are named: a str, or (run, method) where runs are compared
 
 
@@ -118,15 +120,50 @@ def joined(values: np.ndarray) -> str:
 
 
 def from_json(content: Mapping[str, Any]) -> dict[str, Part[str]]:
-    """Split -> its part, from the content of a counts.json that `as_json` made."""
-    return {
-        split: Part(tuple(part["images"]), {name: count_from(one) for name, one in part["methods"].items()})
-        for split, part in content["parts"].items()
-    }
+    """Split -> its part, from the content of a counts.json that `as_json` made. Raises ValueError for any other."""
+    parts = {}
+    for split, part in entry(content, "parts", dict).items():
+        images, methods = entry(part, "images", list), entry(part, "methods", dict)
+        if any(type(image) is not str for image in images) or len(set(images)) < len(images):
+            raise ValueError(f"the images of part {split!r} are no ids, each once")
+        counts = {name: count_from(one, len(images)) for name, one in methods.items()}
+        require_alike(counts.values(), f"the methods of part {split!r}")
+        parts[split] = Part(tuple(images), counts)
+    return parts
 
 
-def count_from(content: Mapping[str, Any]) -> Count:
-    """The counts of one method from what `count_json` made of them."""
-    pairs = content["ratios"].items()
-    ratios = {name: Ratio.of(*(np.array(side.split(), float) for side in sides)) for name, sides in pairs}
-    return Count(ratios, tuple(content["right"].split()))
+def count_from(content: Any, images: int) -> Count:
+    """The counts of one method from what `count_json` made of them. Raises ValueError for anything else."""
+    ratios = {}
+    for name, sides in entry(content, "ratios", dict).items():
+        if not isinstance(sides, list) or len(sides) != 2:
+            raise ValueError(f"{name!r} has no numerators and denominators")
+        ratios[name] = Ratio.of(*(numbers(side, images, name) for side in sides))
+    right = tuple(entry(content, "right", str).split())
+    if right and (len(right) != images or not set("".join(right)) <= set("01")):
+        raise ValueError("'right' has not a string of 0 and 1 for each image")
+    return Count(ratios, right)
+
+
+def numbers(text: Any, images: int, name: str) -> np.ndarray:
+    """The whole numbers, one for each image, that `joined` made a string of. Raises ValueError for anything else."""
+    values = text.split() if isinstance(text, str) else []
+    if len(values) != images or not all(value.isdecimal() and len(value) < DIGITS for value in values):
+        raise ValueError(f"{name!r} has not a whole number for each of {images} images")
+    return np.array(values, float)
+
+
+def entry(content: Any, name: str, kind: type[T]) -> T:
+    """`content[name]`, which must be of this kind. Raises ValueError if it is not, or not there."""
+    value = content.get(name) if isinstance(content, dict) else None
+    if not isinstance(value, kind):
+        raise ValueError(f"{name!r} is missing, or no {kind.__name__}")
+    return value
+
+
+def require_alike(counts: Iterable[Count], what: str) -> None:
+    """Raise ValueError unless all have the same figures, and as many questions about each image. `what`: all of them,
+    in words.
+    """
+    if len({(frozenset(count.ratios), tuple(map(len, count.right))) for count in counts}) > 1:
+        raise ValueError(f"{what} have not the same figures and questions")

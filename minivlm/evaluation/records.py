@@ -6,20 +6,24 @@
 
 A line is given to the operating system as soon as its answer is known, so it survives a killed process. It is not
 forced to the disk: after a power failure the last seconds may be lost, and are asked again. A process that is killed
-while it writes leaves a line without an end, which is removed at the restart.
+while it writes leaves a line without an end, which is removed at the restart, once all that is before it is known to be
+records. Files with other names, and links, are never touched.
 """
 
 import errno
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from minivlm.errors import EvaluationError
 from minivlm.evaluation.items import Item
-from minivlm.evaluation.lines import read_lines
+from minivlm.evaluation.lines import parsed, require_object
+from minivlm.files import open_own
 from minivlm.inference.answer import Answer
 
 try:
@@ -33,6 +37,11 @@ Key = tuple[str, str]  # an item's id and a method
 ANSWER = {"id": str, "image": str, "method": str, "text": str, "finish": str, "tokens": int}
 MITIGATED = ANSWER | {"acted": bool}  # whether the method changed anything, for it may change nothing in an answer
 FAILURE = {"id": str, "image": str, "method": str, "error": str}
+NAME = re.compile(r"answers-(0|[1-9][0-9]{0,8})\.jsonl")  # of the file of a process
+LOCK = ".lock"
+STRANGE = (errno.ELOOP, errno.EINVAL, errno.EMLINK)  # of files that are not ours, see `files.refuse_stranger`
+BEGINNING = b'{"id": "'  # of every record, see `answered` and `failed`
+LONGEST = 2**24  # bytes of a line; the longest record has some thousands
 TAIL = 2**16  # bytes that are read at once in the search for the last whole line
 
 
@@ -62,7 +71,7 @@ class Recorder:
     def __init__(self, out: Path, rank: int = 0) -> None:
         self.path = out / f"answers-{rank}.jsonl"
         with explained(self.path):
-            self.file = self.path.open("ab", buffering=0)
+            self.file = open_own(self.path, "ab", buffering=0)
         lock(self.file, self.path)  # until it is closed
 
     def __enter__(self) -> "Recorder":
@@ -80,14 +89,19 @@ class Recorder:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn an OSError into an `EvaluationError` whose sentence names `path`."""
+def explained(path: Path, done: str = "written") -> Iterator[None]:
+    """Turn an OSError into an `EvaluationError` whose sentence names `path`, and says that it cannot be `done`."""
     try:
         yield
     except OSError as cause:
+        name, why = cause.filename or path, cause.strerror or cause
+        if cause.errno in STRANGE:
+            raise EvaluationError(
+                f"'{name}' is not touched: {why}. Move it away, or give another folder with --out."
+            ) from cause
+        next_step = "make room there or allow writing, and go on with --resume" if done == "written" else "look at it"
         raise EvaluationError(
-            f"'{path}' cannot be written: {cause.strerror or cause}. What was recorded before is kept: "
-            "make room there or allow writing, and go on with --resume."
+            f"'{name}' cannot be {done}: {why}. What was recorded before is kept: {next_step}."
         ) from cause
 
 
@@ -96,16 +110,19 @@ def explained(path: Path) -> Iterator[None]:
 
 def record_files(out: Path) -> list[Path]:
     """The record files of all processes of the run, also of those before a restart."""
-    return sorted(out.glob("answers-*.jsonl"))
+    return sorted(path for path in out.glob("answers-*.jsonl") if NAME.fullmatch(path.name))
 
 
 def cut_half_line(path: Path) -> int:
     """Cut a file behind its last whole line; returns how many bytes were removed.
 
-    Raises `EvaluationError` if a process still writes to it, as when only some processes of a run were stopped.
+    Raises `EvaluationError` if a process still writes to it, as when only some processes of a run were stopped; and, so
+    that nothing of the user's is lost, unless it holds records, and behind them at most the beginning of one.
     """
-    with path.open("r+b") as file:
+    with explained(path), open_own(path, "r+b") as file:
         lock(file, path)
+        for number, record in whole_lines(file, path):
+            require_record(record, f"'{path}', line {number}")
         size = end = file.seek(0, os.SEEK_END)
         while end > 0:
             start = max(0, end - TAIL)
@@ -114,8 +131,34 @@ def cut_half_line(path: Path) -> int:
                 end = start + place + 1
                 break
             end = start
-        file.truncate(end)
+        if end < size:
+            file.seek(end)
+            require_half_record(file.read(TAIL), path)
+            file.truncate(end)
     return size - end
+
+
+def require_half_record(half: bytes, path: Path) -> None:
+    """Raise `EvaluationError` unless a line without an end begins like a record; zeros are from a power failure."""
+    start = half.rstrip(b"\0")[: len(BEGINNING)]
+    if not BEGINNING.startswith(start):
+        raise EvaluationError(
+            f"'{path}' ends in a line that is no half record, so it is not cut: {half[:60]!r}. It seems not to be of "
+            "this run: move it away, or give another folder with --out."
+        )
+
+
+def whole_lines(file: IO[bytes], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The number of each line that has its end, from 1, and its JSON object; empty lines are skipped.
+
+    Raises `EvaluationError` for a line of more than `LONGEST` bytes, which would take memory, and is none of ours.
+    """
+    for number, line in enumerate(iter(partial(file.readline, LONGEST), b""), 1):
+        where = f"'{path}', line {number}"
+        if len(line) == LONGEST and not line.endswith(b"\n"):
+            raise EvaluationError(f"{where}: a record has fewer than {LONGEST:,} bytes. Move this file away.")
+        if line.strip() and line.endswith(b"\n"):
+            yield number, require_object(parsed(line, where), where)
 
 
 def read_records(out: Path) -> dict[Key, dict[str, Any]]:
@@ -126,14 +169,16 @@ def read_records(out: Path) -> dict[Key, dict[str, Any]]:
     """
     records: dict[Key, dict[str, Any]] = {}
     for path in record_files(out):
-        for number, record in read_lines(path):
-            require_record(record, f"'{path}', line {number}")
-            if key_of(record) in records:
-                raise EvaluationError(
-                    f"'{path}', line {number}: item {record['id']} is recorded for {record['method']} a second time in "
-                    f"'{out}'. A run records it once; were files of other runs copied there? Start anew elsewhere."
-                )
-            records[key_of(record)] = record
+        with explained(path, "read"), open_own(path) as file:
+            for number, record in whole_lines(file, path):
+                where = f"'{path}', line {number}"
+                require_record(record, where)
+                if key_of(record) in records:
+                    raise EvaluationError(
+                        f"{where}: item {record['id']} is recorded for {record['method']} a second time in '{out}'. A "
+                        "run records it once; were files of other runs copied there? Start anew elsewhere."
+                    )
+                records[key_of(record)] = record
     return records
 
 
@@ -166,7 +211,9 @@ def merged(out: Path, items: Sequence[Item], methods: Sequence[str]) -> dict[Key
 @contextmanager
 def held(out: Path) -> Iterator[None]:
     """Lock the folder against other runs. The operating system releases the lock if the process dies."""
-    with explained(out), (out / ".lock").open("w") as file:
+    with explained(out / LOCK):
+        file = open_own(out / LOCK, "ab")
+    with file:
         lock(file, out)
         yield
 

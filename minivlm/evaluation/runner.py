@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -22,10 +23,9 @@ from tqdm import tqdm
 
 from minivlm.errors import EvaluationError, ImageError, NoEffectWarning
 from minivlm.evaluation.asking import Asker, EncodedImages
-from minivlm.evaluation.card import differences
+from minivlm.evaluation.card import differences, read_card
 from minivlm.evaluation.datasets import Dataset
 from minivlm.evaluation.items import Item
-from minivlm.evaluation.lines import read_json
 from minivlm.evaluation.plan import Batch, Group, plan, unfinished
 from minivlm.evaluation.ranks import ALONE, Ranks
 from minivlm.evaluation.records import (
@@ -42,7 +42,7 @@ from minivlm.evaluation.records import (
     record_files,
 )
 from minivlm.evaluation.summary import summary
-from minivlm.files import LEFTOVERS, write_json
+from minivlm.files import leftovers, refuse_irreplaceable, refuse_stranger, write_json
 from minivlm.inference.batches import whole
 
 CARD, COUNTS, SUMMARY = "card.json", "counts.json", "summary.json"
@@ -100,14 +100,18 @@ def prepare(out: Path, card: Mapping[str, Any], records: int, resume: bool) -> N
     Raises `EvaluationError` now for everything that would stop the run later: another run, a full disk, no permission.
     """
     require_free(out, resume)
-    if (begun := (out / CARD).exists()) and (changed := differences(read_json(out / CARD), card)):
+    with explained(out / CARD, "read"):
+        refuse_stranger(out / CARD)
+    if (begun := (out / CARD).exists()) and (changed := differences(read_card(out / CARD), card)):
         raise EvaluationError(
             f"The run in '{out}' cannot be resumed, because it was another one. {' '.join(changed)} "
             "Ask for the same again, or give another folder with --out."
         )
     with explained(out):
         require_room(out, records * BYTES_A_RECORD)
-        for leftover in out.glob(LEFTOVERS):  # of a summary or a card
+        for name in (COUNTS, SUMMARY):
+            refuse_irreplaceable(out / name)
+        for leftover in leftovers(out):  # of a summary or a card
             leftover.unlink()
         if not begun:
             write_json(out / CARD, card)
@@ -133,9 +137,9 @@ def require_free(out: Path, resume: bool) -> None:
 
 def require_room(out: Path, wanted: int) -> None:
     """Raise `EvaluationError` if fewer than `wanted` bytes are free on the disk, OSError if writing is not allowed."""
-    probe = out / ".probe.part"
-    probe.write_bytes(os.urandom(1024))
-    probe.unlink()
+    with TemporaryFile(dir=out) as probe:
+        probe.write(os.urandom(1024))
+        probe.flush()
     free = shutil.disk_usage(out).free
     if free < wanted:
         raise EvaluationError(
@@ -210,7 +214,7 @@ def read_pictures(
 
 def conclude(out: Path, dataset: Dataset, items: Sequence[Item]) -> dict[str, Any]:
     """Write counts and summary of a complete run; returns the summary."""
-    card = read_json(out / CARD)
+    card = read_card(out / CARD)
     figures, counts = summary(card, dataset, items, merged(out, items, list(card["methods"])))
     with explained(out / SUMMARY):
         write_json(out / COUNTS, counts)

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from random import Random
@@ -17,6 +17,7 @@ from minivlm.evaluation.pope import said_by_first_word
 from minivlm.evaluation.scenes import picture_of
 from minivlm.evaluation.settings import PLAIN
 from minivlm.experiments.trials import MOST, WORDS
+from minivlm.files import replace_file
 from minivlm.inference.answer import Answer
 from minivlm.inference.vlm import VLM
 from minivlm.model import CLVA, EAH, LlavaConfig
@@ -169,7 +170,7 @@ def totals(shown: Sequence[Shown]) -> dict[str, dict[str, int]]:
 def save(scene: Scene, path: Path) -> Path:
     """Write the scene's picture as PNG without loss, so that questions about the file get the same answers."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture_of(scene).save(path)
+    replace_file(path, partial(picture_of(scene).save, format="PNG"))
     return path
 
 
@@ -179,7 +180,7 @@ def save_row(scenes: Sequence[Scene], path: Path) -> Path:
     row = Image.new("RGB", (sum(picture.width + MARGIN for picture in pictures) - MARGIN, pictures[0].height), "white")
     for number, picture in enumerate(pictures):
         row.paste(picture, (number * (picture.width + MARGIN), 0))
-    row.save(path)
+    replace_file(path, partial(row.save, format="PNG"))
     return path
 
 

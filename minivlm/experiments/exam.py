@@ -4,7 +4,8 @@ CHAIR and POPE are those of `minivlm evaluate`, see `trials.py`; recall is the s
 are named. Two further parts: whether the scene suggests the hallucinated objects, and answers to other questions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -23,6 +24,7 @@ from minivlm.experiments.trials import (
     pope_sets,
     write_captions,
 )
+from minivlm.files import one_line
 from minivlm.inference.vlm import VLM
 from minivlm.toyworld.questions import ASK, DESCRIBE, Question
 from minivlm.toyworld.scenes import Scene
@@ -80,12 +82,32 @@ def circumstances(vlm: VLM) -> dict[str, str]:
 def card_file(folder: Path, title: str = HEAD.splitlines()[0]) -> Path:
     """The path of the card, README.md in `folder`. Raises `EvaluationError` if that file exists with another title."""
     file = folder / "README.md"
-    if file.exists() and file.read_text("utf-8", "replace").splitlines()[:1] != [title]:
+    if file.exists() and not (file.is_file() and begins_with(file, title)):
         raise EvaluationError(
             f"{file} is not a card that minivlm wrote, and would be overwritten by one. "
             "Give another folder with --out, or move it away."
         )
     return file
+
+
+@contextmanager
+def content_of_records(folder: Path) -> Iterator[None]:
+    """Within, records of training and exams in `folder` are read. Raises `EvaluationError` for one of another form:
+    they may have been written by another version, or by hand.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as cause:
+        raise EvaluationError(
+            f"The records of training and exams in '{folder}' do not have the form that this version writes "
+            f"({type(cause).__name__}: {one_line(cause)}). Make them anew: `minivlm train`, `minivlm exam --out`."
+        ) from cause
+
+
+def begins_with(file: Path, title: str) -> bool:
+    """Whether the first line of a file is `title`; no more of it is read."""
+    with file.open(encoding="utf-8", errors="replace") as stream:
+        return stream.readline(len(title) + 2).splitlines() == [title]
 
 
 def draw(world: World, scenes: int) -> list[Scene]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from minivlm.experiments.layers import traced_scenes, without_dropping
+from minivlm.files import replace_file
 from minivlm.inference.vlm import VLM
 from minivlm.lens import drift, plots
 from minivlm.model import CLVA, EAH
@@ -30,7 +31,7 @@ def card_figures(vlm: VLM, folder: Path, traced: Sequence[drift.TracedScene]) ->
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {**curves(vlm, traced), **tables(vlm, traced)}
     for name, figure in drawn.items():
-        figure.savefig(folder / f"{name}.png", dpi=100)
+        replace_file(folder / f"{name}.png", partial(figure.savefig, format="png", dpi=100))
     return {f"{name}.png": CAPTIONS[name] for name in drawn}
 
 

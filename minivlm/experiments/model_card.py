@@ -15,7 +15,7 @@ from minivlm.errors import EvaluationError
 from minivlm.evaluation import table
 from minivlm.evaluation.card import weight_digest, weight_files
 from minivlm.experiments import card, methods_card
-from minivlm.experiments.exam import card_file
+from minivlm.experiments.exam import card_file, content_of_records
 from minivlm.files import read_json_file, write_json, write_text
 from minivlm.inference.vlm import VLM
 
@@ -61,13 +61,14 @@ def write_card(folder: Path, model: Path) -> None:
     """Write `README.md` from the files in `folder` and the `training.json` in `model`; nothing without `exam.json`."""
     if not (folder / "exam.json").is_file():
         return
-    content = {
-        name: read_json_file(folder / f"{name}.json")
-        for name in ("exam", *EXTRAS)
-        if (folder / f"{name}.json").is_file()
-    }
-    more = [section(content[name]) for name, section in EXTRAS.items() if name in content]
-    text = card.card(read_json_file(model / "training.json"), content["exam"], "\n".join(more))
+    with content_of_records(folder):
+        content = {
+            name: read_json_file(folder / f"{name}.json", EvaluationError)
+            for name in ("exam", *EXTRAS)
+            if (folder / f"{name}.json").is_file()
+        }
+        more = [section(content[name]) for name, section in EXTRAS.items() if name in content]
+        text = card.card(read_json_file(model / "training.json", EvaluationError), content["exam"], "\n".join(more))
     write_text(folder / "README.md", text)
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from minivlm.checkpoints.checkpoint_report import PLANTING
+from minivlm.errors import EvaluationError
 from minivlm.experiments import drift_control, sinks_control
-from minivlm.experiments.exam import card_file
+from minivlm.experiments.exam import card_file, content_of_records
 from minivlm.files import read_json_file, write_text
 from minivlm.inference.shipped import HEALTHY, HEALTHY_SINKS, PLANTED, PLANTED_SINKS
 from minivlm.inference.vlm import VLM
@@ -141,14 +142,16 @@ def plants(vlm: VLM) -> str:
     record = Path(vlm.report.path) / PLANTING if vlm.report else None
     if record is None or not record.is_file():
         return ""
-    planting = read_json_file(record)
-    kind = planting["recipe"]["plants"]
-    return kind if any(point["stage"] == LAST_STAGES[kind] for point in planting["curve"]) else ""
+    planting = read_json_file(record, EvaluationError)
+    with content_of_records(record.parent):
+        kind = planting["recipe"]["plants"]
+        return kind if any(point["stage"] == LAST_STAGES[kind] for point in planting["curve"]) else ""
 
 
 def title(model: Path) -> str:
     """The first line of the card of the planted model in a folder."""
-    return PAIRS[read_json_file(model / PLANTING)["recipe"]["plants"]].titles[1]
+    with content_of_records(model):
+        return PAIRS[read_json_file(model / PLANTING, EvaluationError)["recipe"]["plants"]].titles[1]
 
 
 def write_cards(folder: Path) -> None:
@@ -161,8 +164,9 @@ def write_cards(folder: Path) -> None:
 
 def write_card(model: Path, out: Path, gates: Mapping) -> None:
     """Write README.md for the planted model in the folder `model` into `out`, with the gates."""
-    planting = read_json_file(model / PLANTING)
-    text = card(PAIRS[planting["recipe"]["plants"]].planted, planting, gates)
+    with content_of_records(model):
+        planting = read_json_file(model / PLANTING, EvaluationError)
+        text = card(PAIRS[planting["recipe"]["plants"]].planted, planting, gates)
     write_text(card_file(out, title(model)), text)
 
 

@@ -50,7 +50,7 @@ class EncodedImage:
 
 
 class Answer(str):
-    """The text of an answer, as a `str`; its attributes say how it was made."""
+    """The text of an answer, as a `str`; its attributes say how it was made. Several threads may share it."""
 
     tokens: tuple[int, ...]  # the generated ones, with the stop token if there was one
     spans: tuple[Span, ...]  # of the prompt, then that of the answer

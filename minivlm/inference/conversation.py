@@ -1,6 +1,7 @@
 """A conversation about pictures that keeps its cache: each turn computes only what is new."""
 
 from dataclasses import replace
+from threading import Lock
 from typing import Any
 
 import torch
@@ -23,7 +24,8 @@ class Conversation:
         talk.ask("What color is it?")
 
     Every turn builds the prompt of the whole conversation and compares it with the tokens in the cache: their common
-    beginning is kept, the rest is computed. So the answers are the same as without a cache.
+    beginning is kept, the rest is computed. So the answers are the same as without a cache. Several threads may share
+    it: they take turns, each with the turns before as its beginning.
     """
 
     def __init__(self, vlm: VLM, image: Any = None) -> None:
@@ -34,6 +36,7 @@ class Conversation:
         self._features = torch.stack([one.features for one in self.pictures]) if self.pictures else None
         self._cache = new_cache(vlm.model, 1, 0)
         self._cached: list[int] = []
+        self._turn = Lock()  # held while a question is answered: cache and turns change together
 
     def ask(self, text: Any, *, mitigation: Any = None, compare: bool = False, **generation: Any) -> Answer:
         """Answer the next question; arguments as for `VLM.ask`. A turn that raises an error is not kept."""
@@ -42,21 +45,22 @@ class Conversation:
             raise GenerationError(
                 "cache=False: a conversation lives by its cache. To do without, ask the VLM with all turns (vlm.ask)."
             )
-        first = not self.turns
-        *earlier, turn = as_turns(text, len(self.pictures) if first else 0) if isinstance(text, str) else [Turn(text)]
-        prompt = self.vlm.prompt([*self.turns, *earlier, turn], len(self.pictures))
-        inputs = self.vlm.inputs(pad_batch([prompt], self.vlm.tokenizer.pad), None, self._features)
-        self._make_room(len(prompt.tokens) + settings.max_new_tokens)
         mitigation = Mitigation.of(mitigation)
-        self.reused = self._keep(prompt.tokens, mitigation)
-        features = None if self.reused else inputs.features  # what is reused includes the pictures
-        new = replace(inputs, tokens=inputs.tokens[:, self.reused :], features=features)
-        (answer,) = self.vlm.write(new, settings, cache=self._cache, mitigation=mitigation, compare=compare)
-        if mitigation.empty:
-            self._cached = [*prompt.tokens, *answer.tokens][: self._cache.length]
-        cut = answer.finish == "stop" and answer.tokens[-1] not in self.vlm.tokenizer.stops  # by a stop text
-        self.turns += [*earlier, replace(turn, answer=answer.text if cut else list(answer.tokens))]
-        return answer
+        with self._turn:
+            pictures = 0 if self.turns else len(self.pictures)  # that this turn may place
+            *earlier, turn = as_turns(text, pictures) if isinstance(text, str) else [Turn(text)]
+            prompt = self.vlm.prompt([*self.turns, *earlier, turn], len(self.pictures))
+            inputs = self.vlm.inputs(pad_batch([prompt], self.vlm.tokenizer.pad), None, self._features)
+            self._make_room(len(prompt.tokens) + settings.max_new_tokens)
+            self.reused = self._keep(prompt.tokens, mitigation)
+            features = None if self.reused else inputs.features  # what is reused includes the pictures
+            new = replace(inputs, tokens=inputs.tokens[:, self.reused :], features=features)
+            (answer,) = self.vlm.write(new, settings, cache=self._cache, mitigation=mitigation, compare=compare)
+            if mitigation.empty:
+                self._cached = [*prompt.tokens, *answer.tokens][: self._cache.length]
+            cut = answer.finish == "stop" and answer.tokens[-1] not in self.vlm.tokenizer.stops  # by a stop text
+            self.turns += [*earlier, replace(turn, answer=answer.text if cut else list(answer.tokens))]
+            return answer
 
     def _make_room(self, tokens: int) -> None:
         """Replace the cache by a larger, empty one if `tokens` do not fit, but none much larger than the context."""

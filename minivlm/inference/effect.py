@@ -28,7 +28,10 @@ class LayerEffect:
 
 @dataclass(frozen=True)
 class Effect(Changes):
-    """The changes of each call (the prefill, then one call per token), and their sum by layer."""
+    """The changes of each call (the prefill, then one call per token), and their sum by layer.
+
+    Several threads may share it.
+    """
 
     kl: Tensor | None = None  # (B, calls) or (calls,): nats from the plain model's distribution of the next token
 

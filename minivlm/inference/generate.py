@@ -22,7 +22,10 @@ COMPILE = ("off", "auto", "on")
 
 @dataclass(frozen=True)
 class Generation:
-    """How an answer is generated. The default is greedy: the same question gets the same answer."""
+    """How an answer is generated. The default is greedy: the same question gets the same answer.
+
+    Several threads may share it.
+    """
 
     max_new_tokens: int = 256
     temperature: float = 0.0  # 0 is greedy

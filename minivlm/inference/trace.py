@@ -3,35 +3,30 @@
 T generated tokens · L layers · H heads · P patches. The row of a token is the one whose logits it was chosen from.
 """
 
-import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from minivlm.errors import CheckpointError, GenerationError
-from minivlm.files import json_types, parse_json
+from minivlm.errors import GenerationError
+from minivlm.files import json_types
+from minivlm.inference import trace_file
 from minivlm.inference.answer import Answer, Inputs
 from minivlm.inference.generate import Step
+from minivlm.inference.trace_file import PARTS, TENSORS, TOP
 from minivlm.inputs.prompt import Span
 from minivlm.inputs.tokenizer import Tokenizer
 from minivlm.model import Layout, Llava, Output
 from minivlm.model.clva import pooled_map
 from minivlm.model.redistribute import normalised
 
-PARTS = ("system", "image", "question", "answer", "template")  # of the prompt and of what was written so far
-TOP = 5  # tokens that the logit lens keeps for each layer
-FORMAT = "minivlm trace 1"
-
 
 @dataclass(frozen=True)
 class Trace:
-    """What is kept of one answer. Tensors are on the CPU."""
+    """What is kept of one answer. Tensors are on the CPU. Several threads may share it if none changes them."""
 
     facts: dict[str, Any]  # what an `Answer` says, its pieces and the layers of the lens, in JSON types
     shares: Tensor  # (T, L, H, len(PARTS)): the share of each row's attention on each part; sums to 1
@@ -68,36 +63,17 @@ class Trace:
         return self.shares[..., PARTS.index(part)]
 
     def save(self, file: str | Path) -> None:
-        """Write one `.safetensors` file whose header holds the facts as JSON."""
-        tensors = {name: getattr(self, name).contiguous() for name in TENSORS}
-        tensors |= {f"maps.{layer}": map_.contiguous() for layer, map_ in self.maps.items()}
-        Path(file).parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, file, metadata={"format": FORMAT, "facts": json.dumps(self.facts)})
+        """Write one `.safetensors` file whose header holds the facts as JSON. Raises `CheckpointError` if it fails."""
+        tensors = {name: getattr(self, name) for name in TENSORS}
+        trace_file.save(file, self.facts, tensors | {f"maps.{layer}": map_ for layer, map_ in self.maps.items()})
 
     @classmethod
     def load(cls, file: str | Path) -> "Trace":
         """Read what `save` wrote; no model is needed. Raises `CheckpointError` for any other file."""
-        try:
-            with safe_open(file, framework="pt") as saved:
-                header = saved.metadata() or {}
-                tensors = {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118
-        except Exception as error:  # the library raises OSError, RuntimeError and errors of its own
-            raise CheckpointError(f"{file} could not be read as a safetensors file: {error}.") from error
-        if header.get("format") != FORMAT or not set(TENSORS) <= set(tensors):
-            raise CheckpointError(
-                f"{file} is no trace of this version: expected the format {FORMAT!r}, found {header.get('format')!r}. "
-                "Make it anew with `vlm.trace(...).save(file)`."
-            )
+        facts, tensors = trace_file.load(file)
         whole = [name for name in tensors if name.startswith("maps.")]
         maps = {int(name.removeprefix("maps.")): tensors.pop(name) for name in whole}
-        try:
-            facts = parse_json(header["facts"])
-        except (KeyError, ValueError) as error:
-            raise CheckpointError(f"{file} has a damaged header: {error}. Make the trace anew.") from error
         return cls(facts, **tensors, maps=maps)
-
-
-TENSORS = ("shares", "entropy", "pooled", "sink_scores", "lens_prob", "lens_top", "lens_top_prob")
 
 
 class Tracer:

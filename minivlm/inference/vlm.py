@@ -30,7 +30,10 @@ NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class VLM:
-    """Answers questions about pictures. It has no state: all that an answer depends on is passed with the question."""
+    """Answers questions about pictures. It has no state: all that an answer depends on is passed with the question.
+
+    Several threads may share it.
+    """
 
     model: Llava
     tokenizer: Tokenizer

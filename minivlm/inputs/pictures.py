@@ -10,6 +10,7 @@ in this field, and their decoders have had security holes. What is decided here,
 * 16 bits are scaled to 8 (Pillow alone would clip them to white). Pillow's 32-bit mode I does not say how many bits
   it holds: 8, 12 or 16, by its largest value, with a warning. An embedded colour profile is ignored, as everywhere.
 * Of an animation the first frame is read, with a warning.
+* A small file may hold a huge picture, so its sides are looked at before it is decoded, see picture_limits.py.
 """
 
 import os
@@ -21,25 +22,31 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from PIL.ImageFile import ImageFile
 
-from minivlm.errors import ImageError, brief
+from minivlm.errors import ImageError, MinivlmError, brief
 from minivlm.files import path_of
+from minivlm.inputs.picture_limits import LIMITS, PictureLimits
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
-MOST_BYTES = 2**29  # of a file; a larger one is no photograph
 Colour = tuple[int, int, int]
 
 
-def load_image(source: Any, *, upright: bool = True, background: Colour | None = None) -> Image.Image:
+def load_image(
+    source: Any, *, upright: bool = True, background: Colour | None = None, limits: PictureLimits = LIMITS
+) -> Image.Image:
     """An RGB picture from a path, the bytes of a file, a PIL picture, a numpy array or a torch tensor.
 
     Arrays are (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), in uint8, uint16, bool or float in [0, 1].
     Tensors are the same, or channels first; where both readings fit, channels first is taken.
-    `upright` honours the EXIF orientation; `background` is the colour put under transparency (None: drop it).
+    `upright` honours the EXIF orientation; `background` is the colour put under transparency (None: drop it); `limits`
+    is how large a file may be, and a picture that is not decoded yet. Raises `ImageError` for everything else.
     """
     name = description_of(source)
     if isinstance(source, Image.Image):
+        if isinstance(source, ImageFile):  # whose pixels may still be in its file
+            limits.require_pixels(source.size, name)
         return finished(source, name, upright, background)
     if isinstance(source, (np.ndarray, torch.Tensor)):
         return finished(from_array(channels_last(source), name), name, upright, background)
@@ -47,10 +54,10 @@ def load_image(source: Any, *, upright: bool = True, background: Colour | None =
         raise ImageError(
             f"A picture was expected as a path, bytes, a PIL picture, a numpy array or a torch tensor, found {name}."
         )
-    data = read_bytes(source, name) if isinstance(source, (str, os.PathLike)) else bytes(source)
+    data = read_bytes(source, name, limits) if isinstance(source, (str, os.PathLike)) else bytes(source)
     if not data:
         raise ImageError(f"{name} is empty: a picture file of at least a few bytes was expected.")
-    return finished(open_picture(data, name), name, upright, background)
+    return finished(open_picture(data, name, limits), name, upright, background)
 
 
 def description_of(source: Any) -> str:
@@ -66,7 +73,7 @@ def description_of(source: Any) -> str:
     return f"an object of type {type(source).__name__}"
 
 
-def read_bytes(path: str | os.PathLike, name: str) -> bytes:
+def read_bytes(path: str | os.PathLike, name: str, limits: PictureLimits) -> bytes:
     """The bytes of a regular file; nothing is ever fetched from a network."""
     if "://" in os.fsdecode(path) or os.fsdecode(path).startswith("data:"):
         raise ImageError(f"{name} is a web address; minivlm does not fetch pictures. Download it and give the file.")
@@ -76,8 +83,8 @@ def read_bytes(path: str | os.PathLike, name: str) -> bytes:
             raise ImageError(f"{name} is a folder; the path of one picture file was expected.")
         if file.exists() and not file.is_file():
             raise ImageError(f"{name} is not a regular file (a pipe or a device); a picture file was expected.")
-        if file.exists() and file.stat().st_size > MOST_BYTES:
-            raise ImageError(f"{name} has {file.stat().st_size} bytes; at most {MOST_BYTES} are read as a picture.")
+        if file.exists():
+            limits.require_bytes(file.stat().st_size, name)
         return file.read_bytes()
     except FileNotFoundError as error:
         raise ImageError(f"{name} does not exist. Check the path; it is read relative to {Path.cwd()}.") from error
@@ -86,10 +93,11 @@ def read_bytes(path: str | os.PathLike, name: str) -> bytes:
         raise ImageError(f"{name} could not be read: {reason}. Check the path and its rights.") from error
 
 
-def open_picture(data: bytes, name: str) -> Image.Image:
+def open_picture(data: bytes, name: str, limits: PictureLimits) -> ImageFile:
     """Recognise a file, and decode nothing yet. Pillow raises almost anything for damaged data, so all is caught."""
     try:
         image = Image.open(BytesIO(data), formats=FORMATS)
+        limits.require_pixels(image.size, name)
         if image.format in ("GIF", "PNG", "WEBP") and getattr(image, "is_animated", False):
             warnings.warn(f"{name} is an animation; its first frame is used.", stacklevel=4)
     except Image.UnidentifiedImageError as error:
@@ -97,6 +105,8 @@ def open_picture(data: bytes, name: str) -> Image.Image:
             f"{name} is damaged or not a picture that minivlm reads ({', '.join(FORMATS)}). "
             "Convert it (SVG, PDF, TIFF, HEIC, ...) to PNG or JPEG first."
         ) from error
+    except MinivlmError:
+        raise
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name} is far too large to decode: {error} Scale it down first.") from error
     except Exception as error:

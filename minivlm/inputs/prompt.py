@@ -40,6 +40,7 @@ __all__ = [
 # What tokenizers count as white space (Unicode); str.strip() would take four control characters, too.
 WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 Piece = tuple[str, list[int]]  # a label and its tokens
+PIECE = 4096  # characters of a text that are measured at a time
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,8 @@ def build_prompt(
     turns = [checked_answer(turn, tokenizer, style) for turn in with_images(turns, num_images)]
     warn_of_specials(turns, tokenizer)
     segments = without_swallowed(style.segments(turns), tokenizer)
+    if context_length is not None:
+        require_short(segments, tokenizer, context_length)
     pieces = list(encode_segments(segments, tokenizer, num_image_tokens))
     tokens = tuple(token for _, ids in pieces for token in ids)
     if context_length is not None and len(tokens) > context_length:
@@ -123,6 +126,23 @@ def build_prompt(
             "Shorten the text, leave out earlier turns or use fewer pictures."
         )
     return Prompt(tokens, joined_spans(pieces), sum(turn.num_images for turn in turns))
+
+
+def require_short(segments: Sequence[Segment], tokenizer: Tokenizer, context_length: int) -> None:
+    """Raise `PromptError` for a text of more than twice `context_length` tokens, before all of it is tokenised.
+
+    It is measured in pieces of `PIECE` characters, until these have so many. A text that fits is never refused: a cut
+    makes a token or two, and each piece has far more.
+    """
+    whole = "".join(segment.text for segment in segments if isinstance(segment, Text))
+    tokens = 0
+    for start in range(0, len(whole), PIECE) if len(whole) > PIECE else ():
+        tokens += len(tokenizer.encode(whole[start : start + PIECE], opening=False))
+        if tokens > 2 * context_length:
+            raise PromptError(
+                f"The prompt's text has {len(whole):,} characters, and more than twice the tokens that the model's "
+                f"context holds ({context_length}). Shorten the text, or leave out earlier turns."
+            )
 
 
 def pad_batch(prompts: Sequence[Prompt], pad_id: int, shared: int = 0) -> Batch:

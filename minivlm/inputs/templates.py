@@ -61,7 +61,7 @@ Segment = Text | Special | Tokens | Mark
 
 @dataclass(frozen=True)
 class Turn:
-    """A question and, for earlier turns, its answer.
+    """A question and, for earlier turns, its answer. Several threads may share it.
 
     question  a string, or pieces such as `["Left: ", IMAGE, " right: ", IMAGE, " Which is older?"]` to place pictures
     answer    None if the model is to give it; a string; or the token ids that it gave

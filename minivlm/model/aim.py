@@ -22,6 +22,7 @@ class Aim:
     """`target` (B, P): a weight of at least 0 for each patch of each sample; where all are 0, a sample stays unchanged.
 
     P: the patches of the sample with most of them, in order; a sample with fewer patches uses the first of its weights.
+    Several threads may share it, as long as none changes `target`.
     """
 
     target: Tensor

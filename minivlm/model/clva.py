@@ -49,7 +49,7 @@ SLACK = 1e-6  # so that ceil(0.07 * 100) is 7 despite rounding
 
 @dataclass(frozen=True)
 class CLVA:
-    """Settings as a user gives them. The model fills in what is None by `resolve`."""
+    """Settings as a user gives them. The model fills in what is None by `resolve`. Several threads may share them."""
 
     noise_layers: tuple[int, ...] | None = None  # layers count from 0; None: a share of the model's depth
     anchor_layers: tuple[int, ...] | None = None

@@ -35,7 +35,7 @@ OTHER_TOKENS = 50
 
 @dataclass(frozen=True)
 class EAH:
-    """Settings as a user gives them. The model fills in what is None by `resolve`."""
+    """Settings as a user gives them. The model fills in what is None by `resolve`. Several threads may share them."""
 
     layer: int = 1  # the second, as published; layers count from 0
     threshold: float | None = None  # None: the published one, scaled to this model's length of a prompt

@@ -20,7 +20,7 @@ from minivlm.model.layout import Layout
 
 @dataclass(frozen=True)
 class Mitigation:
-    """The settings of each method, as a user gives them; None: this method is off."""
+    """The settings of each method, as a user gives them; None: this method is off. Several threads may share it."""
 
     eah: EAH | None = None
     clva: CLVA | None = None

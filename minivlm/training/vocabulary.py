@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from minivlm.files import parse_json, write_json
+from minivlm.files import parse_json, write_json, write_text
 
 SPECIAL = ("<unk>", "<s>", "</s>")
 ADDED = ("<image>", "<pad>")  # at the end of the vocabulary, as in LLaVA
@@ -56,7 +56,7 @@ def split_like_llama(tokenizer: Tokenizer) -> None:
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     """Write `tokenizer.json` and the two small files that name its special tokens."""
-    tokenizer.save(str(folder / "tokenizer.json"))
+    write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
     names = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
     settings = {
         **names,
