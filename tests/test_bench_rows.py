@@ -196,7 +196,10 @@ def test_random_weights_like_a_folders_are_measured_and_leave_nothing(vlm, tmp_p
     [
         (["--like", "llava-2"], "There is no known size 'llava-2', nor such a folder"),
         (["--plot", "bench.doc"], "--plot must name a picture, such as bench.png, found 'bench.doc'."),
-        (["--plot", "nowhere/bench.png"], "'nowhere/bench.png' would lie in a folder that is not there"),
+        (
+            ["--plot", "nowhere/bench.png"],
+            "/nowhere: there is no such folder. Make it",
+        ),
         (["--peers", "nowhere.py"], "--peers must name a script"),
     ],
 )

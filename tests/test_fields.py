@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import warnings
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import replace
@@ -16,7 +17,7 @@ from minivlm import ConfigError
 from minivlm.checkpoints import field_table as tables
 from minivlm.checkpoints.configs import parse_config
 from minivlm.checkpoints.fields import check_fields
-from minivlm.checkpoints.small_files import check_small_files
+from minivlm.checkpoints.small_files import check_small_files, warn_of_spaces
 from minivlm.inputs.image import ImagePreprocessing, default_mode
 from support.tiny_hf import tiny_hf_config
 from support.tiny_model import SIZE, tiny_folder
@@ -252,6 +253,71 @@ def test_a_field_that_is_not_done_is_said_by_load(folder, path, value, words):
     edit(folder, path, value)
     with pytest.warns(UserWarning, match=f"{path.split()[0]}: {path.split()[-1]} is .*{words}"):
         minivlm.load(folder, device="cpu")
+
+
+@pytest.mark.parametrize("section", ["", " text_config"])
+@pytest.mark.parametrize(("name", "value"), [("repetition_penalty", 5.0), ("num_beams", 3), ("suppress_tokens", [7])])
+def test_settings_of_generation_in_config_json_count_where_no_other_file_has_them(folder, section, name, value):
+    """As in transformers: beside a generation_config.json they are not read."""
+    edit(folder, f"config.json{section} {name}", value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        minivlm.load(folder, device="cpu")
+    (folder / "generation_config.json").unlink()
+    with pytest.warns(UserWarning, match=f"config.json: .*{name} is .* which is not done"):
+        minivlm.load(folder, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("tokenizer_config.json added_tokens_decoder", {"7": {"content": "dog"}}),
+        ("tokenizer_config.json extra_special_tokens", ["dog"]),
+        ("tokenizer_config.json additional_special_tokens", ["dog"]),
+        ("tokenizer_config.json sep_token", "dog"),
+        ("tokenizer_config.json image_token", "dog"),
+        ("special_tokens_map.json mask_token", "dog"),
+    ],
+)
+def test_words_that_the_small_files_make_tokens_of_their_own_are_said(folder, path, value):
+    definition = json.loads((folder / "tokenizer.json").read_text())
+    vocab = definition["model"]["vocab"]
+    word = next(word for word in vocab if len(word) == 2 and word.isalpha())
+    if not (folder / path.split()[0]).exists():
+        (folder / path.split()[0]).write_text("{}")
+    edit(folder, path, json.loads(json.dumps(value).replace("dog", word)))
+    with pytest.warns(UserWarning, match=f"make tokens of their own of {word}, which are words among others"):
+        minivlm.load(folder, device="cpu")
+
+
+def test_special_tokens_that_are_to_be_split_are_said(folder):
+    edit(folder, "tokenizer_config.json split_special_tokens", True)
+    with pytest.warns(UserWarning, match="split_special_tokens is True, which is not done"):
+        minivlm.load(folder, device="cpu")
+
+
+@pytest.mark.parametrize(("kind", "said"), [("BPE", False), ("Unigram", True), ("WordPiece", True), (None, True)])
+def test_spaces_that_transformers_takes_away_are_said_for_the_tokenizers_for_which_it_does(tmp_path, kind, said):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        warn_of_spaces(tmp_path, {"model": {"type": kind}}, {"clean_up_tokenization_spaces": True})
+        warn_of_spaces(tmp_path, {"model": {"type": kind}}, {"clean_up_tokenization_spaces": False})
+    assert len(told) == said
+
+
+def test_an_adapter_beside_the_weights_is_said(folder):
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "adapter_model.safetensors").write_bytes(b"")
+    with pytest.warns(UserWarning, match="has an adapter .adapter_config.json, adapter_model.safetensors."):
+        minivlm.load(folder, device="cpu")
+
+
+def test_an_inner_object_of_the_wrong_file_is_not_read(folder):
+    """It is processor_config.json that has one."""
+    usual = minivlm.load(folder, device="cpu").preprocessing
+    edit(folder, "preprocessor_config.json image_processor", {"size": {"height": 99, "width": 99}})
+    with pytest.warns(UserWarning, match="preprocessor_config.json has fields .* image_processor"):
+        assert minivlm.load(folder, device="cpu").preprocessing == usual
 
 
 @pytest.mark.parametrize(

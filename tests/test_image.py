@@ -296,14 +296,19 @@ def test_transparent_palettes(transparency):
     data = encoded(image, transparency=transparency)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # Pillow complains when such a palette is converted directly
+        warnings.filterwarnings("ignore", "the picture given as .* has transparent pixels")
         loaded = load_image(data)
     assert pixels_of(loaded) == pixels_of(image.convert("RGB"))
 
 
 def test_transparency_is_dropped_or_laid_on_a_colour():
     clear_red = Image.new("RGBA", (2, 2), (255, 0, 0, 0))
-    assert load_image(clear_red).getpixel((0, 0)) == (255, 0, 0)
-    assert load_image(clear_red, background=(255, 255, 255)).getpixel((0, 0)) == (255, 255, 255)
+    with pytest.warns(UserWarning, match="in mode RGBA has transparent pixels, which are shown in the colour"):
+        assert load_image(clear_red).getpixel((0, 0)) == (255, 0, 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_image(clear_red, background=(255, 255, 255)).getpixel((0, 0)) == (255, 255, 255)
+        assert load_image(Image.new("RGBA", (2, 2), (255, 0, 0, 255))).getpixel((0, 0)) == (255, 0, 0)  # opaque
 
 
 def test_cmyk_jpeg():

@@ -94,6 +94,14 @@ def test_special_tokens_take_the_white_space_beside_them_as_their_flags_say(temp
     assert len(built.tokens) < len(prompt(*turns, template=template).tokens)
 
 
+@pytest.mark.parametrize(
+    "turns", [[Turn("What is </s>?", answer="An end."), Turn("Why?")], [Turn("One", answer="Yes</s>"), Turn("Two")]]
+)
+def test_names_of_special_tokens_in_earlier_turns_are_said(turns):
+    with pytest.warns(UserWarning, match="The conversation spells </s>, which only a template may place"):
+        prompt(*turns)
+
+
 def test_another_system_sentence():
     style = replace(TEMPLATES["llava_v1"], system="Be brief.")
     assert prompt(Turn("Hello"), template=style).tokens == spelled("Be brief. USER: Hello ASSISTANT:")

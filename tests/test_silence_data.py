@@ -457,8 +457,11 @@ def test_paths_begin_at_home_where_the_shell_leaves_them_alone(tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("explore a.png Q --out nowhere/page.html", "'nowhere/page.html' would lie in a folder that is not there"),
-        ("explore a.png Q --out .", "'.' is a folder. Give the name of a file"),
+        (
+            "explore a.png Q --out nowhere/page.html",
+            "/nowhere: there is no such folder. Make it",
+        ),
+        ("explore a.png Q --out .", "is no regular file, so no file can be written in its place"),
         ("demo --out a.png", "No file can be written in the folder 'a.png': it is a file"),
         ("train --out a.png/new", "No file can be written in the folder 'a.png/new'"),
         ("exam --out a.png", "No file can be written in the folder 'a.png': it is a file"),

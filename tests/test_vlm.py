@@ -178,6 +178,8 @@ def test_a_picture_that_another_model_encoded_is_refused(vlm):
     for other in (features[:-1], features[:, 1:], features.double()):
         with pytest.raises(PromptError, match="encoded by another model.*Encode it anew"):
             vlm.ask(EncodedImage(other, vlm.name), "Is there a dog?")
+    with pytest.raises(PromptError, match="encoded by another model.*Encode it anew"):  # of the same sizes
+        vlm.ask(EncodedImage(features, "another"), "Is there a dog?")
 
 
 def test_rows_without_a_word_are_never_chosen(tmp_path):
@@ -190,7 +192,8 @@ def test_rows_without_a_word_are_never_chosen(tmp_path):
         head.data[special] = head.data[-1] * 0.9
     assert (vlm.logits(picture(0), "Is there a dog?").argmax(-1) >= last).all()
     for settings in (ASK, HOT, HOT | {"temperature": 50.0}, HOT | {"top_k": 2}, HOT | {"top_p": 0.5}):
-        tokens = vlm.ask(picture(0), "Is there a dog?", **settings).tokens
+        with pytest.warns(UserWarning, match="likeliest next token was .*, which is no word"):
+            tokens = vlm.ask(picture(0), "Is there a dog?", **settings).tokens
         assert all(vlm.tokenizer.is_text(token) or token in vlm.tokenizer.stops for token in tokens)
 
 

@@ -3,10 +3,12 @@
 Five file formats are read, recognised by their content and never by their name: the other formats of Pillow are rare
 in this field, and their decoders have had security holes. What is decided here, and why:
 
-* EXIF orientation is honoured, as in transformers' `load_image`. The original LLaVA code ignores it: `upright=False`.
-* Transparency is dropped by `convert("RGB")`, as the original LLaVA code and transformers' `load_image` do, so that
-  transparent pixels show their stored colour. `background=(255, 255, 255)` puts the picture on a colour instead. A
-  PNG's one transparent colour is compared in the bits of its file, which Pillow does for 1 and 8 bits alone.
+* EXIF orientation is honoured, as transformers' `load_image` does with files. The original LLaVA code ignores it:
+  `upright=False`.
+* Transparency is dropped by `convert("RGB")`, as the original LLaVA code does, so that transparent pixels show their
+  stored colour, with a warning. (transformers drops it from files with an alpha channel; palettes, and pictures that
+  were opened before, it puts on white.) `background=(255, 255, 255)` puts a picture on a colour. A PNG's one
+  transparent colour is compared in the bits of its file, which Pillow does for 1 and 8 bits alone.
 * 16 bits are scaled to 8 (Pillow alone would clip them to white). Pillow's 32-bit mode I does not say how many bits
   it holds: 8, 12 or 16, by its largest value, with a warning. An embedded colour profile is ignored, as everywhere.
 * Of an animation the first frame is read, with a warning.
@@ -171,11 +173,23 @@ def to_rgb(image: Image.Image, name: str, background: Colour | None) -> Image.Im
     try:
         if image.has_transparency_data:
             image = image.convert("RGBA")  # first: otherwise Pillow warns of palettes with a list of alphas
-            if background is not None:
+            if background is None:
+                warn_of_transparency(image, name)
+            else:
                 image = Image.alpha_composite(Image.new("RGBA", image.size, (*background, 255)), image)
         return image.convert("RGB")
     except ValueError as error:
         raise ImageError(f"{name} cannot be converted from mode {image.mode} to RGB: {error}.") from error
+
+
+def warn_of_transparency(image: Image.Image, name: str) -> None:
+    """Warn if a picture (RGBA) has pixels that are not opaque: their stored colour will show, often black."""
+    if np.asarray(image.getchannel("A")).min() < 255:
+        warnings.warn(
+            f"{name} has transparent pixels, which are shown in the colour that is stored there, as the original LLaVA "
+            "does; transformers sometimes shows them white. load_image(..., background=(255, 255, 255)) does that.",
+            stacklevel=5,
+        )
 
 
 def whole_numbers(array: np.ndarray, name: str) -> np.ndarray:
