@@ -75,16 +75,18 @@ def coco_objects(instances: str | Path, captions: str | Path | None, lexicon: Wo
     if captions is not None:
         described = set()
         for image, text in fields(read_json(captions), "annotations", "image_id", "caption", captions):
-            described.add(image)
+            described.add(str(image))
             if named := {mention.object for mention in lexicon.mentions(str(text))}:
                 objects.setdefault(str(image), set()).update(named)
         warn_of_undescribed(content, described, captions)
     return {image: frozenset(names) for image, names in objects.items()}
 
 
-def warn_of_undescribed(instances: Mapping[str, Any], described: set[Any], captions: str | Path) -> None:
+def warn_of_undescribed(instances: Mapping[str, Any], described: set[str], captions: str | Path) -> None:
     """Warn of images of the instances file that have no caption; `described`: the ids of those that have one."""
-    images = [image.get("id") for image in instances.get("images", ()) if isinstance(image, Mapping)]
+    given = instances.get("images")
+    entries = given if isinstance(given, list) else []  # who opens the data checks them
+    images = [str(image.get("id")) for image in entries if isinstance(image, Mapping)]
     if missing := [image for image in images if image not in described]:
         warnings.warn(
             f"'{captions}' has no caption of {len(missing)} of {len(images)} images, such as {missing[0]}: their "
