@@ -2,6 +2,7 @@
 tokenizer.json say.
 """
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from minivlm.errors import ConfigError
 from minivlm.files import listed, read_json_file, shown
 from minivlm.inputs.tokenizer_json import build, rust_errors
 
+SURROGATES = re.compile("[\ud800-\udfff]")  # halves of characters, which no encoding of text can hold
 MOST_BYTES = 64 * 2**20  # of a tokenizer.json; the largest in use have a few dozen million bytes
 FAMILY_END = {"llama": 2, "mistral": 2}  # the end of a sequence, where config.json names none
 NO_FLAGS = dict.fromkeys(("lstrip", "normalized", "rstrip", "single_word", "special"), False)  # of an added token
@@ -154,7 +156,13 @@ def words(value: Any) -> list[str]:
     if isinstance(value, list):
         return [word for one in value for word in words(one)]
     word = value.get("content") if isinstance(value, dict) else value
-    return [word] if isinstance(word, str) else []
+    if not isinstance(word, str):
+        return []
+    if SURROGATES.search(word):
+        raise ConfigError(
+            f"A special token is called {shown(word)}, which holds half a character. Write its name anew."
+        )
+    return [word]
 
 
 def is_id(value: Any) -> bool:

@@ -16,11 +16,10 @@ from typing import Any
 
 from minivlm.errors import ConfigError, PromptError
 from minivlm.files import listed
-from minivlm.inputs.special_names import read_optional, read_tokenizer_file, special_names, with_own_flags
+from minivlm.inputs.special_names import SURROGATES, read_optional, read_tokenizer_file, special_names, with_own_flags
 from minivlm.inputs.templates import TEMPLATES
 from minivlm.inputs.tokenizer_json import build, prefix_never, rust_errors, without_specials
 
-SURROGATES = re.compile("[\ud800-\udfff]")  # halves of characters, which no encoding of text can hold
 NAMED = {
     "<image>",
     *(name for template in TEMPLATES.values() for name in template.specials),

@@ -1,5 +1,6 @@
 """Spoilt files: bytes and JSON documents changed at random, by a generator of chance that makes the same ones again."""
 
+import copy
 import json
 import random
 from typing import Any
@@ -82,7 +83,7 @@ def spoil_object(data: dict[str, Any], chance: random.Random) -> None:
     elif kind == 2:
         data["another"] = strange(chance)
     elif kind == 3:
-        data[key] = chance.choice(list(data.values()))
+        data[key] = copy.deepcopy(chance.choice(list(data.values())))
     elif kind == 4 and isinstance(data[key], (int, float)):
         data[key] = data[key] * chance.choice([-1, 2, 0.5, 1000, 1e30]) + chance.choice([0, 1, -1])
     else:
@@ -95,7 +96,7 @@ def spoil_list(data: list[Any], chance: random.Random) -> None:
     if kind == 0:
         del data[place]
     elif kind == 1:
-        data.insert(place, data[chance.randrange(len(data))])
+        data.insert(place, copy.deepcopy(data[chance.randrange(len(data))]))
     elif kind == 2:
         data.append(strange(chance))
     else:
@@ -103,7 +104,7 @@ def spoil_list(data: list[Any], chance: random.Random) -> None:
 
 
 def strange(chance: random.Random) -> Any:
-    return PLACEHOLDER if chance.random() < 0.2 else chance.choice(STRANGE)
+    return PLACEHOLDER if chance.random() < 0.2 else copy.deepcopy(chance.choice(STRANGE))
 
 
 def spoilt_lines(data: bytes, chance: random.Random) -> bytes:
