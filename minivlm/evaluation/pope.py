@@ -30,6 +30,7 @@ __all__ = [
     "SPLITS",
     "PopeQuestion",
     "build_questions",
+    "corrected_labels",
     "matched",
     "pope",
     "read_answers",
@@ -86,6 +87,22 @@ def score_answers(
 ) -> dict[str, Ratio]:
     """The figures of `pope` for a model's answers as text, by question id; each question needs exactly one."""
     return pope(questions, matched(questions, answers, parser))
+
+
+def corrected_labels(questions: Sequence[PopeQuestion], corrected: Sequence[PopeQuestion]) -> int:
+    """How many labels of the `corrected` questions differ from those of the `questions` with the same ids.
+
+    A corrected file, such as RePOPE's, may hold fewer questions. Raises `EvaluationError` for one that it has and the
+    other has not, or that is about another picture there. Texts are not compared: copies of POPE have slips in them.
+    """
+    known = {question.id: question for question in questions}
+    strange = [one.id for one in corrected if one.id not in known or known[one.id].image != one.image]
+    if strange:
+        raise EvaluationError(
+            f"The corrected labels are of other questions: {listed(strange)} of {len(corrected)} have another picture, "
+            "or an id that the questions do not have. Give the labels of the same split."
+        )
+    return sum(known[one.id].label != one.label for one in corrected)
 
 
 def matched(
