@@ -4,7 +4,8 @@ python tests/support/fuzz.py --cases 50000             a line of figures for eac
 python tests/support/fuzz.py Pictures --only 17        one case again, with where it failed
 
 A case is found again by its target, the seed and its number. It fails if it ends in another error than ours, reads
-something wrong, takes more than 2 s of computing, or if a target takes more than 200 MB beyond what it takes for its first cases.
+something wrong, takes more than 2 s of computing, or if a target takes more than 200 MB beyond what it takes for its
+first cases.
 """
 
 import argparse

@@ -205,9 +205,8 @@ class Traces(Target):
         self.header = struct.unpack("<Q", self.data[:8])[0]
 
     def case(self, chance: random.Random) -> bool:
-        data = spoilt_bytes(self.data, chance, first=8 + self.header)
-        if chance.random() < 0.5:
-            data = self.spoilt_facts(chance)
+        spoil = chance.choice([self.spoilt_file, self.spoilt_facts, self.other_numbers])
+        data = spoil(chance)
         self.file.unlink()
         self.file.write_bytes(data)
         trace = Trace.load(self.file)
@@ -216,6 +215,16 @@ class Traces(Target):
         assert len(trace.pieces) == len(trace.shares), "pieces and rows"
         assert "".join(trace.pieces) == trace.text, "pieces and text"
         return trace.share("image").shape == trace.entropy.shape
+
+    def spoilt_file(self, chance: random.Random) -> bytes:
+        return spoilt_bytes(self.data, chance, first=8 + self.header)
+
+    def other_numbers(self, chance: random.Random) -> bytes:
+        """The file with other last bits of some numbers, which are shares as before."""
+        data = bytearray(self.data)
+        for _ in range(chance.randint(1, 9)):
+            data[8 + self.header + 8 * chance.randrange((len(data) - 8 - self.header) // 8)] ^= 1
+        return bytes(data)
 
     def spoilt_facts(self, chance: random.Random) -> bytes:
         """The file with the JSON within its header spoilt."""
