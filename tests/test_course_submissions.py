@@ -39,6 +39,7 @@ def without_tests(monkeypatch):
         return GradeReport(ROW, tuple(Verdict(task, RIGHT if taken else "open") for task in ROW.tasks))
 
     monkeypatch.setattr(Grader, "judged", judged)
+    monkeypatch.setattr("minivlm.course.grade.references", lambda row, secrets: {})
     monkeypatch.setattr(Reference, "of", classmethod(lambda cls, row, seed: Reference(seed, {}, {})))
 
 

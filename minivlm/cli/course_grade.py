@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ def grade_folders(request: GradeRequest) -> int | None:
     from minivlm.course.grade_table import Run, require_same_table
     from minivlm.course.late import policy_of
 
-    folders, out = [path_of(folder, CourseError) for folder in request.folders], path_of(request.out, CourseError)
+    folders, out = [student_path(folder) for folder in request.folders], path_of(request.out, CourseError)
     row = assignment(request.assignment or common_assignment(folders))
     policy = policy_of(request.due, request.late, path_or_none(request.times))
     seed = ClassSeed.of(secret_word(request.seed, path_or_none(request.seed_file)))
@@ -123,7 +124,7 @@ def find_similar(request: SimilarRequest) -> None:
     from minivlm.course.package import require_whole
     from minivlm.course.similarity import compare, report
 
-    folders = [path_of(folder, CourseError) for folder in request.folders]
+    folders = [student_path(folder) for folder in request.folders]
     row = assignment(request.assignment or common_assignment(folders))
     require_whole()
     require_names(folders)
@@ -150,6 +151,15 @@ def line_of(graded: Graded) -> str:
 
     notes = " ".join([*graded.notes, *incidents(graded.report.verdicts)])
     return harmless(f"{graded.student:24} {graded.points:5g}/{graded.report.most}{f'  {notes}' if notes else ''}")
+
+
+def student_path(name: str) -> Path:
+    """The path of a student's folder. One that is there and cannot be looked up, such as a link to itself, must not
+    keep the others from being graded; what else has no path is a `CourseError`.
+    """
+    if os.path.islink(name):
+        return Path(name)
+    return path_of(name, CourseError)
 
 
 def path_or_none(name: str | None) -> Path | None:

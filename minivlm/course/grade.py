@@ -5,7 +5,7 @@ grader's process knows the expected values.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,6 +23,7 @@ from minivlm.course.project import KIT, NOTE
 from minivlm.course.reference import Reference, jobs_of
 from minivlm.course.submission import assemble, real, remarks, started_for_another, suspicions
 from minivlm.course.supervise import supervise
+from minivlm.course.variants import TOGETHER, references
 from minivlm.course.verdict import OPEN, Verdict, judge, shortened
 from minivlm.errors import CourseError
 
@@ -61,6 +62,14 @@ class Grader:
     denied: tuple[Path, ...]  # folders that student code may not read
     seed: ClassSeed | None = None  # of the class, if every student gets other inputs; None for the reference's
     policy: Policy = field(default_factory=Policy)
+    own: Mapping[str, Reference] = field(default_factory=dict)  # references of students, by their secret
+
+    def with_references(self, folders: Sequence[Path]) -> "Grader":
+        """The grader with the values to expect from these students, if each gets other inputs."""
+        if self.seed is None or self.assignment.is_zoo:
+            return self
+        secrets = [self.seed.of_student(student(folder)).secret for folder in folders]
+        return replace(self, own=references(self.assignment, secrets))
 
     def grade(self, folder: Path) -> Graded:
         """Grade one folder or zip file. Any error becomes a remark: the other students are graded all the same."""
@@ -84,7 +93,8 @@ class Grader:
         """
         if self.seed is None:
             return self
-        own = Reference.of(self.assignment, self.seed.of_student(name).secret)
+        secret = self.seed.of_student(name).secret
+        own = self.own.get(secret) or Reference.of(self.assignment, secret)
         slower = {test: max(took, self.reference.seconds.get(test, 0.0)) for test, took in own.seconds.items()}
         return replace(self, reference=replace(own, seconds=slower))
 
@@ -138,8 +148,11 @@ def grade(
     seed = ClassSeed.of(seed) if isinstance(seed, str) else seed
     reference = Reference.of(row, seed.secret)
     grader = Grader(row, reference, denied, seed if variants else None, policy or Policy())
+    together = max(TOGETHER, jobs)
     with ThreadPoolExecutor(jobs) as pool:
-        yield from pool.map(partial(Grader.grade, grader), folders)
+        for first in range(0, len(folders), together):
+            some = folders[first : first + together]
+            yield from pool.map(partial(Grader.grade, grader.with_references(some)), some)
 
 
 def require_names(folders: Sequence[Path]) -> None:
