@@ -427,7 +427,7 @@ OTHER = [
 def renamed(lines: list[str]) -> list[str]:
     text = "\n".join(lines)
     for old, new in (("halves", "teile"), ("place", "i"), ("left", "a"), ("right", "b"), ("one", "p"), ("two", "q")):
-        text = text.replace(old, new)
+        text = re.sub(rf"\b{old}\b", new, text)
     return ["'''My own idea.'''", "# thought of by myself", *text.splitlines()]
 
 

@@ -14,7 +14,7 @@ from minivlm.errors import CourseError
 from minivlm.files import one_line
 
 VARIABLE = "MINIVLM_SEED"
-ROUNDS = 300_000  # of the slow hash: a tenth of a second a word
+ROUNDS = 300_000  # of the slow hash: a fraction of a second a word
 SALT = b"minivlm course"
 DIGITS = 8  # of a fingerprint
 LONGEST = 10_000  # bytes of a file with the word
