@@ -18,7 +18,7 @@ from minivlm.course.fingerprints import Piece, fingerprints
 from minivlm.course.holes import hollowed
 from minivlm.course.package import PACKAGE, handout
 from minivlm.course.project import KIT
-from minivlm.course.submission import fault_of, places
+from minivlm.course.submission import LARGEST, fault_of, places
 from minivlm.files import parse_json
 
 SHARE = 0.5  # of the smaller one's own fingerprints that two submissions must share to be named
@@ -26,6 +26,7 @@ LEAST = 12  # fingerprints that they must share
 LEAST_LINES = 3  # own lines, word for word, that they must share
 COPIED = 0.8  # the share of its fingerprints in the package's solution from which a submission is said to be it
 LONGEST_LINE = 12  # characters that a line must have to count
+LONGEST_REPORT = 100  # pairs
 LARGEST_NOTEBOOK = 20_000_000  # bytes
 BLANK = re.compile(r"\s+")
 Lines = tuple[int, int]
@@ -94,18 +95,16 @@ def solution(row: Assignment) -> Iterator[Piece]:
     yield from (Piece(file, (PACKAGE / file).read_text(encoding="utf-8")) for file in row.holes)
 
 
-def cells(notebook: Path, short: str = "") -> Iterator[Piece]:
+def cells(notebook: Path) -> Iterator[Piece]:
     """The cells of a notebook; none if it cannot be read as one."""
     try:
-        if notebook.is_symlink() or notebook.stat().st_size > LARGEST_NOTEBOOK:
-            return
         found = parse_json(notebook.read_bytes())["cells"]
         sources = [(cell.get("cell_type") == "code", cell.get("source", "")) for cell in found]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return
     for number, (is_code, source) in enumerate(sources, 1):
         text = "".join(map(str, source)) if isinstance(source, list) else str(source)
-        yield Piece(f"{short or notebook.name}, cell {number}", text, is_code)
+        yield Piece(f"{notebook.name}, cell {number}", text, is_code)
 
 
 def lines_of(piece: Piece) -> dict[str, int]:
@@ -121,13 +120,16 @@ def handed_in(row: Assignment, folder: Path, place: Path) -> tuple[list[Piece], 
     """The pieces in a folder or zip file, and sentences about what was not read."""
     names = (*row.handed_in, f"{row.name}.ipynb")
     found = opened(folder, names, place)
-    pieces = []
+    pieces: list[Piece] = []
     for name in names:
         file = next((path for path in places(found.folder, name) if path.is_file()), None)
-        if file is None or fault_of(file, found.folder, name):
+        is_notebook = name.endswith(".ipynb")
+        if file is None:
             continue
-        text = file.read_text(encoding="utf-8", errors="replace")
-        pieces += cells(file) if file.suffix == ".ipynb" else [Piece(name, text)]
+        if fault := fault_of(file, found.folder, name, LARGEST_NOTEBOOK if is_notebook else LARGEST):
+            found.notes.append(fault)
+            continue
+        pieces += cells(file) if is_notebook else [Piece(name, file.read_text(encoding="utf-8", errors="replace"))]
     return pieces, found.notes
 
 
@@ -200,7 +202,8 @@ def report(everyone: Sequence[Own]) -> str:
     copied = [one for one in everyone if one.of_package >= COPIED]
     counted = f"{len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'}"
     lines = [f"{len(everyone)} submissions, {counted} that a person should look at"]
-    lines += [line for pair in pairs for line in ("", str(pair))]
+    lines += [line for pair in pairs[:LONGEST_REPORT] for line in ("", str(pair))]
+    lines += [f"\nand {len(pairs) - LONGEST_REPORT} more"] if len(pairs) > LONGEST_REPORT else []
     lines += (
         ["", "as the package's own solution, token by token (short functions are so by themselves):"] if copied else []
     )
