@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from minivlm.cli import main as cli
-from minivlm.cli.course import common_assignment
+from minivlm.cli.course_grade import common_assignment
 from minivlm.course.assignments import ASSIGNMENTS, Assignment, Task, assignment
 from minivlm.course.grade import Graded, Grader, grade
 from minivlm.course.grade_report import GradeReport
-from minivlm.course.gradescope import require_same_table, write_results, write_table
+from minivlm.course.grade_table import Run, require_same_table, write_table
+from minivlm.course.gradescope import write_results
 from minivlm.course.holes import body_lines, functions, hollowed
 from minivlm.course.kit.show import Show
 from minivlm.course.package import PACKAGE, handout
@@ -60,6 +61,7 @@ def borrowed() -> str:
     )
 
 
+RUN = Run.now("0123abcd")
 STUDENTS = {  # source, and the points for each test
     "right": (SOLUTION, [50, 30, 20]),
     "hollow": (HOLLOW, [0, 0, 0]),
@@ -94,7 +96,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     graded = list(grade(ROW, folders, "a secret", out, jobs=2))
     for one in graded:
         write_results(one, out)
-    write_table(ROW, graded, out)
+    write_table(ROW, graded, out, RUN)
     return out
 
 
@@ -159,19 +161,19 @@ def graded(student: str, state: str, *notes: str) -> Graded:
 
 
 def test_a_regrade_of_one_student_keeps_the_lines_of_the_others(tmp_path):
-    write_table(ROW, [graded("ada", WRONG), graded("Zoë", RIGHT)], tmp_path)
-    write_table(ROW, [graded("ada", RIGHT, 'a, "remark"')], tmp_path)
+    write_table(ROW, [graded("ada", WRONG), graded("Zoë", RIGHT)], tmp_path, RUN)
+    write_table(ROW, [graded("ada", RIGHT, 'a, "remark"')], tmp_path, RUN)
     assert [(row["student"], row["points"], row["notes"]) for row in table(tmp_path)] == [
         ("Zoë", "100", ""),
         ("ada", "100", 'a, "remark"'),
     ]
-    require_same_table(ROW, tmp_path)
+    require_same_table(ROW, tmp_path, RUN)
     with pytest.raises(CourseError, match="is not a table of a3"):
-        require_same_table(assignment("a3"), tmp_path)
+        require_same_table(assignment("a3"), tmp_path, RUN)
 
 
 def test_no_name_is_a_formula(tmp_path):
-    write_table(ROW, [graded("=1+1", RIGHT)], tmp_path)
+    write_table(ROW, [graded("=1+1", RIGHT)], tmp_path, RUN)
     assert table(tmp_path)[0]["student"] == "'=1+1"
 
 
@@ -253,7 +255,7 @@ def test_what_cannot_be_graded_is_remarked_and_the_class_goes_on(tmp_path, monke
     assert (graded.student, graded.report.points) == (r"J\udcfcrg", 0)
     assert "Not graded, look at it by hand: RecursionError: too deep" in graded.notes
     write_results(graded, tmp_path)
-    write_table(ROW, [graded], tmp_path)
+    write_table(ROW, [graded], tmp_path, RUN)
 
 
 def test_tests_that_look_into_the_code_are_remarked(tmp_path):

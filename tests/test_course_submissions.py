@@ -13,7 +13,7 @@ import pytest
 from test_course_grade import ROW, SOLUTION
 
 from minivlm.cli import main as cli
-from minivlm.cli.course import common_assignment
+from minivlm.cli.course_grade import common_assignment
 from minivlm.course.assignments import assignment
 from minivlm.course.grade import Grader, grade, student
 from minivlm.course.grade_report import GradeReport
@@ -39,6 +39,7 @@ def without_tests(monkeypatch):
         return GradeReport(ROW, tuple(Verdict(task, RIGHT if taken else "open") for task in ROW.tasks))
 
     monkeypatch.setattr(Grader, "judged", judged)
+    monkeypatch.setattr("minivlm.course.grade.references", lambda row, secrets: {})
     monkeypatch.setattr(Reference, "of", classmethod(lambda cls, row, seed: Reference(seed, {}, {})))
 
 

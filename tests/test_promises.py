@@ -86,6 +86,8 @@ IN_WORDS = {  # what happens without the option; each is tried where its command
     ),
     *("a new run", "with 1", "questions are made anew", "nothing", "no card", "all tests", "this one"),
     *("what assignment.json in their folders says", "none, text only", "not known, nothing is marked"),
+    *("--seed-file, or MINIVLM_SEED in the environment", "none, see --seed", "never"),
+    "the newest time of the files, which can be forged",
 }
 
 

@@ -20,7 +20,7 @@ from minivlm.checkpoints import maker
 from minivlm.checkpoints.save import save_checkpoint
 from minivlm.checkpoints.shards import write_tensors
 from minivlm.cli import main as cli
-from minivlm.course.gradescope import lines_of
+from minivlm.course.grade_table import lines_of
 from minivlm.course.project import emptied_on_failure
 from minivlm.errors import CheckpointError, ConfigError, CourseError, EvaluationError
 from minivlm.evaluation.records import Recorder, cut_half_line, held, read_records, record_files

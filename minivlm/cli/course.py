@@ -1,25 +1,28 @@
-"""The commands of the course: list assignments, start one, check a student's folder, grade a class."""
+"""The commands of the course: list assignments, start one, check a student's folder; grading is `course_grade.py`."""
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from minivlm.cli import arguments
 from minivlm.cli.arguments import Command
+from minivlm.cli.course_grade import (
+    GradeRequest,
+    SimilarRequest,
+    find_similar,
+    grade_folders,
+    grade_options,
+    similar_options,
+    word,
+)
 from minivlm.cli.options import Request
 from minivlm.cli.terminal import print_json, remark
 from minivlm.course.assignments import ASSIGNMENTS, assignment
 from minivlm.errors import CourseError
 from minivlm.files import harmless, path_of
 from minivlm.shell import FAILED
-
-if TYPE_CHECKING:
-    from minivlm.course.grade import Graded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,17 +41,6 @@ class CheckRequest(Request):
     folder: str = "."
     only: tuple[str, ...] = ()
     json: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class GradeRequest(Request):
-    """Students' folders and the secret seed; `assignment`: None to read it from the folders; `jobs`: at a time."""
-
-    folders: tuple[str, ...]
-    seed: str
-    out: str
-    assignment: str | None = None
-    jobs: int = 1
 
 
 def course(request: Request) -> None:
@@ -87,53 +79,6 @@ def check_folder(request: CheckRequest) -> int:
     return 0 if report.next is None else FAILED
 
 
-def grade_folders(request: GradeRequest) -> int | None:
-    """Grade the folders one after the other; write grades.csv and a results.json for each into `out`. FAILED if one of
-    these could not be written.
-
-    Raises `CourseError` if it is not clear which assignment they are for, or `out` has a table of another one.
-    """
-    from minivlm.course.grade import TABLE, grade
-    from minivlm.course.gradescope import require_same_table, write_results, write_table
-
-    folders, out = [path_of(folder, CourseError) for folder in request.folders], path_of(request.out, CourseError)
-    row = assignment(request.assignment or common_assignment(folders))
-    require_same_table(row, out)
-    out.mkdir(parents=True, exist_ok=True)
-    remark(f"Grading {row.name} · {row.title}, {len(folders)} of them …")
-    all_graded, unwritten, began = [], 0, time.monotonic()
-    for graded in grade(row, folders, request.seed, out, request.jobs):
-        try:
-            write_results(graded, out)
-        except OSError as error:  # the others are graded all the same
-            unwritten += 1
-            remark(f"minivlm: {error.filename}: {error.strerror}.")
-        all_graded.append(graded)
-        write_table(row, all_graded, out)  # each time: what is done survives an interruption
-        print(line_of(graded), flush=True)
-    remark(f"{len(folders)} graded in {time.monotonic() - began:.0f} s: {out / TABLE}, and a results.json for each.")
-    return FAILED if unwritten else None
-
-
-def common_assignment(folders: list[Path]) -> str:
-    """The assignment that most of the folders were started for, of those that say so. Raises `CourseError` without a
-    majority: a few that are for another one must not keep the rest from being graded.
-    """
-    from minivlm.course.submission import started_for
-
-    names = Counter(name for folder in folders if (name := started_for(folder)))
-    if not names or 2 * max(names.values()) <= names.total():
-        reason = f"they were started for {', '.join(sorted(names))}" if names else "none of the folders says"
-        raise CourseError(f"Which assignment is to be graded? Name it with --assignment: {reason}.")
-    return max(names, key=lambda name: names[name])
-
-
-def line_of(graded: Graded) -> str:
-    """ "ada     85/100" """
-    notes = f"  {' '.join(graded.notes)}" if graded.notes else ""
-    return harmless(f"{graded.student:24} {graded.report.points:3}/{graded.report.most}{notes}")
-
-
 # --- options --------------------------------------------------------------------------------------------------------
 
 
@@ -156,24 +101,6 @@ def check_options(parser: argparse.ArgumentParser) -> None:
     arguments.add_json(parser)
 
 
-def grade_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folders", nargs="+", metavar="DIR", help="what a student handed in; named like the student")
-    seed = "a word from which the tests' inputs are drawn; keep it secret, and take a new one each time"
-    parser.add_argument("--seed", required=True, type=word, metavar="SECRET", help=seed)
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="results.json for each student, and grades.csv")
-    started = "what they were to do (default: what assignment.json in their folders says)"
-    parser.add_argument("--assignment", metavar="NAME", help=started)
-    jobs = f"students at a time (default: {GradeRequest.jobs}, for times that can be compared)"
-    parser.add_argument("--jobs", type=arguments.whole_number(1), metavar="N", help=jobs)
-
-
-def word(text: str) -> str:
-    """The type of an option whose value must not be blank."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError("expected a word, found nothing")
-    return text
-
-
 TASKS: dict[str, Command[Any]] = {
     "list": Command(list_assignments, Request, arguments.no_options, "say what assignments there are"),
     "start": Command(
@@ -190,5 +117,8 @@ TASKS: dict[str, Command[Any]] = {
     ),
     "grade": Command(
         grade_folders, GradeRequest, grade_options, "judge what students handed in, on inputs from a secret seed"
+    ),
+    "similar": Command(
+        find_similar, SimilarRequest, similar_options, "name students who handed in the same, or nearly the same"
     ),
 }

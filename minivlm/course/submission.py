@@ -70,14 +70,15 @@ def places(folder: Path, name: str) -> Iterator[Path]:
     yield from (folder.joinpath(*parts[first:]) for first in range(len(parts)))
 
 
-def fault_of(file: Path, folder: Path, name: str) -> str:
-    """Why a file is not taken, or "". Links are not followed, neither of the file nor of a folder on the way: they
-    could lead to a solution.
+def fault_of(file: Path, folder: Path, name: str, most: int = LARGEST) -> str:
+    """Why a file is not taken, or ""; `most`: the bytes that it may have.
+
+    Links are not followed, neither of the file nor of a folder on the way: they could lead to a solution.
     """
     if real(file) != real(folder) / file.relative_to(folder) or not file.is_file():
         return f"{name} is behind a link, or is no file: it was not taken."
-    if file.stat().st_size > LARGEST:
-        return f"{name} has {file.stat().st_size:,} bytes, more than {LARGEST:,}: it was not taken."
+    if file.stat().st_size > most:
+        return f"{name} has {file.stat().st_size:,} bytes, more than {most:,}: it was not taken."
     return ""
 
 

@@ -22,6 +22,7 @@ class Verdict:
     seconds: float = 0.0
     printed: str = ""
     values: bool = True  # whether it is about values; one about an exception names a line, and needs no hint
+    ended: str = ""  # how a test that is wrong ended, as `Outcome.status`
 
     @property
     def points(self) -> int:
@@ -66,7 +67,7 @@ def judge_hunt(task: Task, healthy: Outcome, broken: Outcome, limit: float) -> V
 def wrong(task: Task, outcome: Outcome, sentence: str) -> Verdict:
     """The verdict "wrong", with the sentence that says why."""
     values = outcome.status != "raised" or outcome.error == "AssertionError"
-    return Verdict(task, WRONG, sentence, outcome.seconds, outcome.printed, values)
+    return Verdict(task, WRONG, sentence, outcome.seconds, outcome.printed, values, outcome.status)
 
 
 def stopped(task: Task, outcome: Outcome, limit: float) -> Verdict:
