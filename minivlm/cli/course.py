@@ -78,7 +78,7 @@ def start_assignment(request: StartRequest) -> None:
 def check_folder(request: CheckRequest) -> int:
     """Run the tests of a student's folder, and print points and the next thing to do. 0 only if all of them pass."""
     from minivlm.course.check import check
-    from minivlm.course.project import Folder
+    from minivlm.course.folder import Folder
 
     folder = Folder.read(path_of(request.folder, CourseError))
     remark(f"Checking {folder.assignment.name} …")

@@ -13,14 +13,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from minivlm.course.assignments import Assignment
+from minivlm.course.follow_through import FOLLOW_THROUGH, followed
 from minivlm.course.grade_report import GradeReport
 from minivlm.course.hunt import hunt
+from minivlm.course.judging import judged
 from minivlm.course.package import PACKAGE, require_whole
 from minivlm.course.project import KIT
-from minivlm.course.reference import Reference, jobs_of
+from minivlm.course.reference import Reference
 from minivlm.course.submission import assemble, real, remarks, started_for_another, suspicions
-from minivlm.course.supervise import supervise
-from minivlm.course.verdict import OPEN, Verdict, judge, shortened
+from minivlm.course.verdict import OPEN, Verdict, shortened
 from minivlm.errors import CourseError
 
 TABLE = "grades.csv"
@@ -42,6 +43,7 @@ class Grader:
     assignment: Assignment
     reference: Reference
     denied: tuple[Path, ...]  # folders that student code may not read
+    follow_through: float = FOLLOW_THROUGH  # the share of points of a test that fails by an earlier function alone
 
     def grade(self, folder: Path) -> Graded:
         """Grade one folder. Any error becomes a remark, so that the other students are graded all the same."""
@@ -64,11 +66,10 @@ class Grader:
         return Graded(name, GradeReport(self.assignment, nothing), (note,))
 
     def judged(self, project: Path) -> GradeReport:
-        """Run the kit's tests on the student's functions."""
+        """Run the kit's tests on the student's functions, and some of them again, see `followed`."""
         row, reference = self.assignment, self.reference
-        outcomes = supervise(project, KIT / row.tests, jobs_of(row, reference), denied=self.denied)
-        pairs = zip(row.tasks, outcomes, strict=True)
-        return GradeReport(row, tuple(judge(t, out, reference.shown[t.test], reference.limit(t)) for t, out in pairs))
+        first = judged(row, reference, project, KIT / row.tests, self.denied)
+        return GradeReport(row, followed(row, reference, project, self.denied, first, self.follow_through))
 
     def hunted(self, project: Path) -> GradeReport:
         """Run the student's tests of the zoo on this package, with and without bugs."""
@@ -76,8 +77,16 @@ class Grader:
         return GradeReport(row, tuple(hunt(row, row.tasks, tests, self.reference.seed, self.denied)))
 
 
-def grade(row: Assignment, folders: Sequence[Path], seed: str, out: Path, jobs: int = 1) -> Iterator[Graded]:
-    """Grade the `folders` in their order, `jobs` at a time. `seed` must be kept secret.
+def grade(
+    row: Assignment,
+    folders: Sequence[Path],
+    seed: str,
+    out: Path,
+    jobs: int = 1,
+    follow_through: float = FOLLOW_THROUGH,
+) -> Iterator[Graded]:
+    """Grade the `folders` in their order, `jobs` at a time. `seed` must be kept secret. `follow_through`: see
+    `followed`.
 
     Student code may read neither `out`, where the results are written, nor the folders that hold the `folders`, nor the
     current folder. Raises `CourseError` if a folder is missing or two have the same name.
@@ -85,7 +94,9 @@ def grade(row: Assignment, folders: Sequence[Path], seed: str, out: Path, jobs: 
     require_whole()
     require_names(folders)
     places = {Path.cwd(), real(out), *(real(path).parent for path in folders)}
-    grader = Grader(row, Reference.of(row, seed), (PACKAGE, *(path for path in places if path.parent != path)))
+    grader = Grader(
+        row, Reference.of(row, seed), (PACKAGE, *(path for path in places if path.parent != path)), follow_through
+    )
     with ThreadPoolExecutor(jobs) as pool:
         yield from pool.map(partial(Grader.grade, grader), folders)
 
