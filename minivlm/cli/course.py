@@ -49,6 +49,7 @@ class GradeRequest(Request):
     out: str
     assignment: str | None = None
     jobs: int = 1
+    follow_through: float = 0.75
 
 
 def course(request: Request) -> None:
@@ -102,7 +103,7 @@ def grade_folders(request: GradeRequest) -> int | None:
     out.mkdir(parents=True, exist_ok=True)
     remark(f"Grading {row.name} · {row.title}, {len(folders)} of them …")
     all_graded, unwritten, began = [], 0, time.monotonic()
-    for graded in grade(row, folders, request.seed, out, request.jobs):
+    for graded in grade(row, folders, request.seed, out, request.jobs, request.follow_through):
         try:
             write_results(graded, out)
         except OSError as error:  # the others are graded all the same
@@ -151,7 +152,7 @@ def start_options(parser: argparse.ArgumentParser) -> None:
 
 def check_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", nargs="?", metavar="DIR", help="of the assignment (default: this one)")
-    only = "only tests whose names hold this word, such as padding; repeatable (default: all tests)"
+    only = "only tests whose names hold this word, such as rotate in a2; repeatable (default: all tests)"
     parser.add_argument("--only", action="append", type=word, metavar="WORD", help=only)
     arguments.add_json(parser)
 
@@ -165,6 +166,11 @@ def grade_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--assignment", metavar="NAME", help=started)
     jobs = f"students at a time (default: {GradeRequest.jobs}, for times that can be compared)"
     parser.add_argument("--jobs", type=arguments.whole_number(1), metavar="N", help=jobs)
+    follow = (
+        "share of a test's points, 0 to 1, that count if it passes with minivlm's own earlier functions in place of "
+        f"wrong ones; 0 for no second run (default: {GradeRequest.follow_through})"
+    )
+    parser.add_argument("--follow-through", type=share, metavar="SHARE", help=follow)
 
 
 def word(text: str) -> str:
@@ -172,6 +178,14 @@ def word(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("expected a word, found nothing")
     return text
+
+
+def share(text: str) -> float:
+    """The type of an option that is a share of something."""
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 1, found {number:g}")
+    return number
 
 
 TASKS: dict[str, Command[Any]] = {

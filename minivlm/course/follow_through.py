@@ -23,14 +23,12 @@ from minivlm.course.replaced import with_functions_of
 from minivlm.course.verdict import RIGHT, Verdict
 from minivlm.errors import CourseError
 
-FOLLOW_THROUGH = 0.75  # the share of its points that a test gets if it passes with the package's earlier functions
-
 
 def followed(
     row: Assignment, expected: Reference, project: Path, denied: Sequence[Path], first: Judged, share: float
 ) -> tuple[Verdict, ...]:
     """The verdicts of a `first` run of all tests, with a `share` of the points for those that pass a second one."""
-    if not share or not first.outcomes or all(out.status == "not started" for out in first.outcomes):
+    if not share or not first.outcomes or all(out.is_loading for out in first.outcomes):
         return first.verdicts
     found = {verdict.task.test: verdict for verdict in first.verdicts}
     wrong: set[Piece] = set()  # functions with a test that failed by their own fault
@@ -120,6 +118,7 @@ def source_of(file: Path) -> str:
 
 def credited(verdict: Verdict, lent: set[Piece], share: float) -> Verdict:
     """The verdict on a test that passed its second run."""
-    names = ", ".join(sorted(name for _, name in lent))
-    sentence = f"{verdict.sentence} It passes with the package's own {names}, and so {share:.0%} of its points count."
+    names, first = ", ".join(sorted(name for _, name in lent)), verdict.sentence
+    first += "" if first.endswith((".", "?", "!")) else "."
+    sentence = f"{first} It passes with the package's own {names}, and so {share:.0%} of its points count."
     return replace(verdict, share=share, sentence=sentence)

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from minivlm.course.assignments import Assignment
-from minivlm.course.follow_through import FOLLOW_THROUGH, followed
+from minivlm.course.follow_through import followed
 from minivlm.course.grade_report import GradeReport
 from minivlm.course.hunt import hunt
 from minivlm.course.judging import judged
@@ -21,7 +21,7 @@ from minivlm.course.package import PACKAGE, require_whole
 from minivlm.course.project import KIT
 from minivlm.course.reference import Reference
 from minivlm.course.submission import assemble, real, remarks, started_for_another, suspicions
-from minivlm.course.verdict import OPEN, Verdict, shortened
+from minivlm.course.verdict import FOLLOW_THROUGH, OPEN, Verdict, shortened
 from minivlm.errors import CourseError
 
 TABLE = "grades.csv"

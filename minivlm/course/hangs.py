@@ -12,7 +12,7 @@ from minivlm.course.outcome import Job, Outcome
 from minivlm.course.pieces import pieces_of
 from minivlm.course.row import Assignment
 
-SHORT = 3.0  # seconds for a test after another one did not end
+SHORT = 1.0  # seconds for a test after another one did not end
 
 
 @dataclass

@@ -30,7 +30,7 @@ def hunt(row: Assignment, tasks: Sequence[Task], tests: Path, seed: str, denied:
         job = jobs[task.test]
         healthy = known.get(task.test) or run(None, tests, [job], denied)[0]
         broken = run(bug_named(task.bug), tests, [job], denied)[0] if healthy.status == "ran" else healthy
-        if healthy.status == "not started" and healthy.error:  # the file cannot be imported: no test of it can
+        if healthy.is_loading and healthy.status == "raised":  # the file cannot be imported: no test of it can
             known = dict.fromkeys(jobs, healthy)
         verdicts.append(judge_hunt(task, healthy, broken, task.seconds))
     return verdicts
@@ -41,7 +41,7 @@ def unwritten(jobs: Sequence[Job], tests: Path, denied: Sequence[Path]) -> dict[
     source = tests.read_text(encoding="utf-8", errors="replace")
     looks = [job for job in jobs if is_hollow(source, job.test)]
     outcomes = run(None, tests, looks, denied) if len(looks) > 1 else []
-    return {outcome.test: outcome for outcome in outcomes if is_open(outcome) or outcome.status == "not started"}
+    return {outcome.test: outcome for outcome in outcomes if is_open(outcome)}
 
 
 def run(bug: Bug | None, tests: Path, jobs: Sequence[Job], denied: Sequence[Path]) -> list[Outcome]:

@@ -14,6 +14,7 @@ from minivlm.course.folder import NOTE, Folder, digest
 from minivlm.course.holes import hollowed
 from minivlm.course.package import PACKAGE, ZOO, copy_package, handout, require_whole
 from minivlm.course.reference import PUBLIC, Reference
+from minivlm.course.verdict import FOLLOW_THROUGH
 from minivlm.course.zoo import write_zoo
 from minivlm.errors import CourseError
 from minivlm.files import write_json
@@ -41,6 +42,12 @@ The rest of the package works: read it, use it, run `python -m minivlm demo` wit
 `@compiled` are other assignments' and do not show how they do it.{absent} `pytest` works here, too. Your code is graded
 on other inputs than those of the tests, in a process that may read this folder and nothing else of yours, may not
 write, start programs or use the network, and has limits of time and memory.
+{follow}"""
+FOLLOW = """
+One wrong function does not cost the points of later ones: when you are graded, a test that fails is run again with the
+functions before it that are wrong replaced by right ones. If it passes then, {share:.0%} of its points count, unless
+your teacher says otherwise. A function that you have not written gets nothing. `check` cannot do this, since the right
+ones are not in this folder.
 """
 
 
@@ -136,7 +143,13 @@ def write_notes(row: Assignment, folder: Path, packages: list[str]) -> None:
     """Write README.md, requirements.txt, pyproject.toml and assignment.json."""
     files = "\n".join(f"- `{file}`" + named(row, file) for file in row.handed_in)
     about = README.format(
-        name=row.name, title=row.title, minutes=row.minutes, files=files, python=version(), absent=left_out()
+        name=row.name,
+        title=row.title,
+        minutes=row.minutes,
+        files=files,
+        python=version(),
+        absent=left_out(),
+        follow="" if row.is_zoo else FOLLOW.format(share=FOLLOW_THROUGH),
     )
     digests = {name: digest(folder / name) for name in row.handed_in}
     note = {"assignment": row.name, "minivlm": __version__, "python": version(), "begun_with": digests}

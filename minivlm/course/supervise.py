@@ -70,6 +70,7 @@ def started(process: Process, denied: Sequence[Path]) -> Outcome:
     if ready.ending != ANSWERED:
         return Outcome("", "not started", ready.seconds, message=f"{ready.printed}\n{ready.exit_sentence}".strip())
     loaded = outcome_of(process.ask(LOADING, LOADING_MEGABYTES), "")
+    loaded = replace(loaded, is_loading=loaded.status != "ran")
     if loaded.status == "too slow":
         return replace(loaded, status="not started", message=f"Importing it took more than {LOADING:.0f} s.")
     return loaded

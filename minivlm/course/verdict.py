@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # both import torch, which a report on what is not written do
     from minivlm.course.outcome import Outcome
 
 RIGHT, OPEN, WRONG = "right", "open", "wrong"
+FOLLOW_THROUGH = 0.75  # the share of its points that a test gets if it passes with the package's earlier functions
 LONGEST = 500  # characters of a sentence
 SLOW = "a loop without end, one over tokens or heads, or copies of it all?"
 HOLE_RAISES = "NotImplementedError", "Write "  # the exception, and the beginning of its message
@@ -90,6 +91,8 @@ def stopped(task: Task, outcome: "Outcome", limit: float) -> Verdict:
         "forbidden": f"Not allowed here: {outcome.message or outcome.error}",
         "not started": load_sentence(outcome),
     }
+    if outcome.is_loading and outcome.status in ("raised", "crashed"):
+        return wrong(task, outcome, load_sentence(outcome))
     if is_open(outcome):
         return Verdict(task, OPEN, outcome.message, outcome.seconds, outcome.printed)
     return wrong(task, outcome, sentences.get(outcome.status, f"{outcome.status}: {raised}"))
