@@ -14,6 +14,7 @@ from minivlm.cli.arguments import Command
 from minivlm.cli.options import Request
 from minivlm.cli.terminal import print_json, remark
 from minivlm.course.assignments import ASSIGNMENTS, assignment
+from minivlm.course.verdict import FOLLOW_THROUGH
 from minivlm.errors import CourseError
 from minivlm.files import harmless, path_of
 from minivlm.shell import FAILED
@@ -49,7 +50,7 @@ class GradeRequest(Request):
     out: str
     assignment: str | None = None
     jobs: int = 1
-    follow_through: float = 0.75
+    follow_through: float = FOLLOW_THROUGH
 
 
 def course(request: Request) -> None:

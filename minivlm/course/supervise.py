@@ -37,7 +37,7 @@ def supervise(
     except for the project, its models, the tests and Python's own folders. `hangs`: what is known about functions that
     do not end; None if every test is to have all its seconds.
     """
-    known, outcomes = hangs or Hangs(frozenset()), []
+    known, outcomes = hangs or Hangs(frozenset()), list[Outcome]()
     while rest := jobs[len(outcomes) :]:
         given = known.shortened(rest)
         with (
