@@ -126,7 +126,7 @@ def test_what_a_student_does_costs_the_test_that_it_meets_and_no_other(results, 
         ("flooding", "SystemExit"),
         ("borrowing", "Not allowed here"),
         ("hiding", "Not allowed here"),
-        ("misspelt", "minivlm/model/layers.py, line"),
+        ("misspelt", "Your minivlm/model/layers.py cannot be read: line"),
     ],
 )
 def test_every_failure_has_its_sentence(results, student, sentence):

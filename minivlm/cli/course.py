@@ -70,7 +70,7 @@ def start_assignment(request: StartRequest) -> None:
 def check_folder(request: CheckRequest) -> int:
     """Run the tests of a student's folder, and print points and the next thing to do. 0 only if all of them pass."""
     from minivlm.course.check import check
-    from minivlm.course.project import Folder
+    from minivlm.course.folder import Folder
 
     folder = Folder.read(path_of(request.folder, CourseError))
     remark(f"Checking {folder.assignment.name} …")
@@ -96,7 +96,7 @@ def start_options(parser: argparse.ArgumentParser) -> None:
 
 def check_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", nargs="?", metavar="DIR", help="of the assignment (default: this one)")
-    only = "only tests whose names hold this word, such as padding; repeatable (default: all tests)"
+    only = "only tests whose names hold this word, such as rotate in a2; repeatable (default: all tests)"
     parser.add_argument("--only", action="append", type=word, metavar="WORD", help=only)
     arguments.add_json(parser)
 

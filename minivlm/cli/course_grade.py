@@ -8,12 +8,13 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from minivlm.cli import arguments
 from minivlm.cli.options import Request
 from minivlm.cli.terminal import remark
 from minivlm.course.assignments import Assignment, assignment
+from minivlm.course.verdict import FOLLOW_THROUGH
 from minivlm.errors import CourseError
 from minivlm.files import harmless, path_of
 from minivlm.shell import FAILED
@@ -40,6 +41,7 @@ class GradeRequest(Request):
     times: str | None = None
     assignment: str | None = None
     jobs: int = 1
+    follow_through: float = FOLLOW_THROUGH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +68,19 @@ def grade_folders(request: GradeRequest) -> int | None:
     row = assignment(request.assignment or common_assignment(folders))
     policy = policy_of(request.due, request.late, path_or_none(request.times))
     seed = ClassSeed.of(secret_word(request.seed, path_or_none(request.seed_file)))
-    run = Run.now(seed.fingerprint, not request.same_inputs, str(policy))
+    usual = request.follow_through == FOLLOW_THROUGH
+    rules = filter(None, [str(policy), "" if usual else f"follow-through {request.follow_through:g}"])
+    run = Run.now(seed.fingerprint, not request.same_inputs, ", ".join(rules))
     require_same_table(row, out, run)
     out.mkdir(parents=True, exist_ok=True)
     remark(f"Grading {row.name} · {row.title}, {len(folders)} of them, {run} …")
     all_graded, unwritten, began = [], 0, time.monotonic()
-    variants = not request.same_inputs
-    for graded in grade(row, folders, seed, out, request.jobs, variants=variants, policy=policy):
+    how: dict[str, Any] = {
+        "variants": not request.same_inputs,
+        "policy": policy,
+        "follow_through": request.follow_through,
+    }
+    for graded in grade(row, folders, seed, out, request.jobs, **how):
         all_graded.append(graded)
         unwritten += not written(row, graded, all_graded, out, run)
         print(line_of(graded), flush=True)
@@ -191,6 +199,19 @@ def grade_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--times", metavar="FILE", help=times)
     jobs = f"students at a time (default: {GradeRequest.jobs}, for times that can be compared)"
     parser.add_argument("--jobs", type=arguments.whole_number(1), metavar="N", help=jobs)
+    follow = (
+        "share of a test's points, 0 to 1, that count if it passes with minivlm's own earlier functions in place of "
+        f"wrong ones; 0 for no second run (default: {GradeRequest.follow_through})"
+    )
+    parser.add_argument("--follow-through", type=share, metavar="SHARE", help=follow)
+
+
+def share(text: str) -> float:
+    """The type of an option that is a share of something."""
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 1, found {number:g}")
+    return number
 
 
 def similar_options(parser: argparse.ArgumentParser) -> None:

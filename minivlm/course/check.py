@@ -1,17 +1,20 @@
-"""Check a student's folder: its tests are judged by the expected values that came with it."""
+"""Check a student's folder: its tests are judged by the expected values that came with it.
+
+Where nothing was written yet, or a file cannot be read, nothing is run, and torch is not even imported.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from minivlm.course.assignments import Assignment, Task
+from minivlm.course.choice import chosen
 from minivlm.course.compiled import read_store, store_of
+from minivlm.course.folder import Folder
 from minivlm.course.grade_report import GradeReport
-from minivlm.course.hunt import hunt
 from minivlm.course.package import PACKAGE
-from minivlm.course.project import Folder
-from minivlm.course.reference import PUBLIC, Reference, jobs_of
-from minivlm.course.supervise import supervise
-from minivlm.course.verdict import judge
+from minivlm.course.pieces import own_pieces, pieces_of
+from minivlm.course.readable import unreadable
+from minivlm.course.verdict import OPEN, Verdict, untested
 from minivlm.errors import CourseError
 
 
@@ -25,25 +28,32 @@ def check(folder: Folder, only: Sequence[str] = ()) -> GradeReport:
     if not tests.is_file():
         raise CourseError(f"{tests} is missing. Take it from the folder as it was handed out.")
     read_store(store_of(folder.path / PACKAGE.name))  # only to refuse another version of Python before anything runs
+    if fault := unreadable(row, folder.path):
+        return GradeReport(row, untested(tasks, fault))
+    if folder.is_untouched:
+        return GradeReport(row, tuple(Verdict(task, OPEN, to_write(row, task)) for task in tasks))
+    return run(folder, tasks, tests)
+
+
+def run(folder: Folder, tasks: tuple[Task, ...], tests: Path) -> GradeReport:
+    """Run some tests of the folder, from the file `tests`."""
+    from minivlm.course.hunt import hunt  # these import torch
+    from minivlm.course.judging import judged
+    from minivlm.course.reference import PUBLIC, Reference
+
+    row = folder.assignment
     if row.is_zoo:
         return GradeReport(row, tuple(hunt(row, tasks, tests, PUBLIC, denied_to(folder))))
     expected = Reference.load(folder.path / "tests" / "expected", row)
-    outcomes = supervise(folder.path, tests, jobs_of(row, expected, tasks), denied=denied_to(folder))
-    pairs = zip(tasks, outcomes, strict=True)
-    return GradeReport(
-        row, tuple(judge(task, out, expected.shown[task.test], expected.limit(task)) for task, out in pairs)
-    )
+    return GradeReport(row, judged(row, expected, folder.path, tests, denied_to(folder), tasks).verdicts)
 
 
-def chosen(row: Assignment, only: Sequence[str]) -> tuple[Task, ...]:
-    """The tasks whose tests' names hold one of the words; all tasks if there are no words."""
-    words = [word.replace(" ", "_") for word in only]
-    tasks = tuple(task for task in row.tasks if not words or any(word in task.test for word in words))
-    if not tasks:
-        raise CourseError(
-            f"{row.name} has no test named like {', '.join(only)}; it has {', '.join(task.test for task in row.tasks)}."
-        )
-    return tasks
+def to_write(row: Assignment, task: Task) -> str:
+    """What is to be written first for a test, where nothing was written yet; said as the holes themselves say it."""
+    if row.is_zoo:
+        return f"Write a test that fails under the bug {task.bug}."
+    file, name = next(piece for piece in pieces_of(row) if piece in own_pieces(row)[task.test])
+    return f"Write {name} in {PACKAGE.name}/{file}."
 
 
 def denied_to(folder: Folder) -> list[Path]:

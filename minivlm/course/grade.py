@@ -15,16 +15,17 @@ from tempfile import TemporaryDirectory
 from minivlm.course.archive import opened
 from minivlm.course.assignments import Assignment
 from minivlm.course.class_seed import ClassSeed
+from minivlm.course.follow_through import followed
 from minivlm.course.grade_report import GradeReport
 from minivlm.course.hunt import hunt
+from minivlm.course.judging import judged
 from minivlm.course.late import Lateness, Policy
 from minivlm.course.package import PACKAGE, require_whole
 from minivlm.course.project import KIT, NOTE
-from minivlm.course.reference import Reference, jobs_of
+from minivlm.course.reference import Reference
 from minivlm.course.submission import assemble, real, remarks, started_for_another, suspicions
-from minivlm.course.supervise import supervise
 from minivlm.course.variants import TOGETHER, references
-from minivlm.course.verdict import OPEN, Verdict, judge, shortened
+from minivlm.course.verdict import FOLLOW_THROUGH, OPEN, Verdict, shortened
 from minivlm.errors import CourseError
 
 TABLE = "grades.csv"
@@ -63,6 +64,7 @@ class Grader:
     seed: ClassSeed | None = None  # of the class, if every student gets other inputs; None for the reference's
     policy: Policy = field(default_factory=Policy)
     own: Mapping[str, Reference] = field(default_factory=dict)  # references of students, by their secret
+    follow_through: float = FOLLOW_THROUGH  # the share of points of a test that fails by an earlier function alone
 
     def with_references(self, folders: Sequence[Path]) -> "Grader":
         """The grader with the values to expect from these students, if each gets other inputs."""
@@ -113,11 +115,10 @@ class Grader:
         return Graded(name, GradeReport(self.assignment, nothing), (note,))
 
     def judged(self, project: Path) -> GradeReport:
-        """Run the kit's tests on the student's functions."""
+        """Run the kit's tests on the student's functions, and some of them again, see `followed`."""
         row, reference = self.assignment, self.reference
-        outcomes = supervise(project, KIT / row.tests, jobs_of(row, reference), denied=self.denied)
-        pairs = zip(row.tasks, outcomes, strict=True)
-        return GradeReport(row, tuple(judge(t, out, reference.shown[t.test], reference.limit(t)) for t, out in pairs))
+        first = judged(row, reference, project, KIT / row.tests, self.denied)
+        return GradeReport(row, followed(row, reference, project, self.denied, first, self.follow_through))
 
     def hunted(self, project: Path) -> GradeReport:
         """Run the student's tests of the zoo on this package, with and without bugs."""
@@ -134,8 +135,10 @@ def grade(
     *,
     variants: bool = True,
     policy: Policy | None = None,
+    follow_through: float = FOLLOW_THROUGH,
 ) -> Iterator[Graded]:
     """Grade the `folders` in their order, `jobs` at a time. `seed`, or the word it is made of, must be kept secret.
+    `follow_through`: see `followed`.
 
     With `variants`, each student gets inputs of their own, made of the seed and the student's name. Student code may
     read neither `out`, where the results are written, nor the folders that hold the `folders`, nor the current folder.
@@ -146,8 +149,8 @@ def grade(
     places = {Path.cwd(), real(out), *(real(path).parent for path in folders)}
     denied = (PACKAGE, *(path for path in places if path.parent != path))
     seed = ClassSeed.of(seed) if isinstance(seed, str) else seed
-    reference = Reference.of(row, seed.secret)
-    grader = Grader(row, reference, denied, seed if variants else None, policy or Policy())
+    reference, own_seed = Reference.of(row, seed.secret), seed if variants else None
+    grader = Grader(row, reference, denied, own_seed, policy or Policy(), follow_through=follow_through)
     together = max(TOGETHER, jobs)
     with ThreadPoolExecutor(jobs) as pool:
         for first in range(0, len(folders), together):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from minivlm.course.assignments import Assignment
+from minivlm.course.readable import NOTHING
 from minivlm.course.verdict import OPEN, RIGHT, Verdict
 
 MARKS = {RIGHT: "ok", OPEN: "··"}
@@ -46,8 +47,16 @@ class GradeReport:
     def __str__(self) -> str:
         row = self.assignment
         lines = [f"{row.name} · {row.title}: {self.points} of {self.most} points", ""]
+        if self.untested:
+            return "\n".join([*lines, self.untested])
         lines += [line_of(verdict) for verdict in self.verdicts]
         return "\n".join([*lines, "", *(advice(self.next) if self.next else [self.praise])])
+
+    @property
+    def untested(self) -> str:
+        """The sentence that says why nothing was tested; "" if something was."""
+        sentences = {verdict.sentence for verdict in self.verdicts}
+        return sentences.pop() if len(sentences) == 1 and all(s.endswith(NOTHING) for s in sentences) else ""
 
     @property
     def praise(self) -> str:

@@ -21,6 +21,7 @@ from threading import Event, Thread
 from typing import IO
 
 from minivlm.course.limits import Stopwatch, kill_group, kill_strays, memory_limit
+from minivlm.course.stack import Frame, stack_of
 from minivlm.files import clean, parse_json
 
 WORKER = Path(__file__).parent / "kit" / "worker.py"
@@ -46,6 +47,7 @@ class Reply:
     forbidden: dict = field(default_factory=dict)  # the first violation that was reported: its reason and place
     printed: str = ""
     exit_sentence: str = ""  # how the process ended, if it did
+    stack: tuple[Frame, ...] = ()  # where it was in the student's package, if it was late
 
     @property
     def spent(self) -> bool:
@@ -57,7 +59,7 @@ class Process:
     """A worker on one project, as a context manager: afterwards, the process and all that it started are gone."""
 
     def __init__(self, project: Path, tests: Path, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.project = folder, project.resolve()
         places = [str(path.resolve()) for path in (project, tests, folder)]
         self.process = subprocess.Popen(
             [sys.executable, "-I", "-B", "-X", "utf8", str(WORKER), *places],
@@ -94,9 +96,11 @@ class Process:
             ending, answer, forbidden = self._answer(name, watch) if self._send(name, request) else (ENDED, {}, {})
         took = watch.passed
         exit_sentence = self._exit_sentence() if ending == ENDED else ""
+        stack: tuple[Frame, ...] = ()
         if ending == LATE:
+            stack = stack_of(self.process.pid, self.folder, self.project)
             kill_group(self.process)
-        return Reply(ending, took, answer, forbidden, self.printed.text(), exit_sentence)
+        return Reply(ending, took, answer, forbidden, self.printed.text(), exit_sentence, stack)
 
     def _send(self, name: str, request: dict) -> bool:
         """Send a request with the id `name`. Returns whether the process is there to read it."""

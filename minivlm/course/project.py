@@ -1,27 +1,25 @@
 """A student's folder, written and read: the package with holes, tests, expected values and a handout."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from types import CodeType
 
 from minivlm import __version__
-from minivlm.course.assignments import Assignment, all_hidden, all_holes, assignment
+from minivlm.course.assignments import Assignment, all_hidden, all_holes
 from minivlm.course.compiled import bodies, store, version
+from minivlm.course.folder import NOTE, Folder, digest
 from minivlm.course.holes import hollowed
 from minivlm.course.package import PACKAGE, ZOO, copy_package, handout, require_whole
 from minivlm.course.reference import PUBLIC, Reference
+from minivlm.course.verdict import FOLLOW_THROUGH
 from minivlm.course.zoo import write_zoo
 from minivlm.errors import CourseError
-from minivlm.files import read_json_file, write_json
+from minivlm.files import write_json
 from minivlm.inference.shipped import SHIPPED, shipped_model
 
-NOTE = "assignment.json"
-LARGEST_NOTE = 10_000  # bytes of it; it has about 60
 WEIGHTS = "weights"  # the folder of the models
 KIT = PACKAGE / "course" / "kit"
 PYTEST = '[tool.pytest.ini_options]\npythonpath = ["."]\ntestpaths = ["tests"]\n'
@@ -44,30 +42,13 @@ The rest of the package works: read it, use it, run `python -m minivlm demo` wit
 `@compiled` are other assignments' and do not show how they do it.{absent} `pytest` works here, too. Your code is graded
 on other inputs than those of the tests, in a process that may read this folder and nothing else of yours, may not
 write, start programs or use the network, and has limits of time and memory.
+{follow}"""
+FOLLOW = """
+One wrong function does not cost the points of later ones: when you are graded, a test that fails is run again with the
+functions before it that are wrong replaced by right ones. If it passes then, {share:.0%} of its points count, unless
+your teacher says otherwise. A function that you have not written gets nothing. `check` cannot do this, since the right
+ones are not in this folder.
 """
-
-
-@dataclass(frozen=True)
-class Folder:
-    """A student's folder, as it was started or as it was handed in."""
-
-    path: Path
-    assignment: Assignment
-
-    @classmethod
-    def read(cls, path: Path) -> "Folder":
-        """Read which assignment a folder was started for. Raises `CourseError` if it does not say so."""
-        note = path / NOTE
-        if not os.path.isfile(note):  # False, too, where the folder may not be read
-            raise CourseError(
-                f"{path} has no {NOTE}: it is no folder of an assignment. Begin one with `minivlm course start a1 DIR` "
-                "and check inside it."
-            )
-        try:
-            name = read_json_file(note, CourseError, LARGEST_NOTE)["assignment"]
-        except (CourseError, KeyError) as cause:
-            raise CourseError(f'{note} is damaged: expected {{"assignment": "a1"}} or another name in it.') from cause
-        return cls(path, assignment(str(name)))
 
 
 def start(row: Assignment, folder: Path, copy_weights: bool = False) -> Folder:
@@ -162,9 +143,16 @@ def write_notes(row: Assignment, folder: Path, packages: list[str]) -> None:
     """Write README.md, requirements.txt, pyproject.toml and assignment.json."""
     files = "\n".join(f"- `{file}`" + named(row, file) for file in row.handed_in)
     about = README.format(
-        name=row.name, title=row.title, minutes=row.minutes, files=files, python=version(), absent=left_out()
+        name=row.name,
+        title=row.title,
+        minutes=row.minutes,
+        files=files,
+        python=version(),
+        absent=left_out(),
+        follow="" if row.is_zoo else FOLLOW.format(share=FOLLOW_THROUGH),
     )
-    note = {"assignment": row.name, "minivlm": __version__, "python": version()}
+    digests = {name: digest(folder / name) for name in row.handed_in}
+    note = {"assignment": row.name, "minivlm": __version__, "python": version(), "begun_with": digests}
     (folder / "README.md").write_text(about, encoding="utf-8")
     (folder / "requirements.txt").write_text("\n".join([*packages, ""]), encoding="utf-8")
     (folder / "pyproject.toml").write_text(PYTEST, encoding="utf-8")

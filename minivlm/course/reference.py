@@ -7,8 +7,9 @@ from pathlib import Path
 
 from minivlm.course.assignments import Assignment, Task
 from minivlm.course.kit.show import Shown
+from minivlm.course.outcome import Job
 from minivlm.course.package import PACKAGE
-from minivlm.course.supervise import Job, supervise
+from minivlm.course.supervise import supervise
 from minivlm.errors import CourseError
 from minivlm.files import write_json
 
@@ -73,7 +74,9 @@ class Reference:
 def jobs_of(row: Assignment, reference: Reference, tasks: Sequence[Task] | None = None) -> list[Job]:
     """The tests of an assignment as jobs."""
     return [
-        Job(task.test, seed_of(reference.seed, row, task), reference.limit(task), task.megabytes)
+        Job(
+            task.test, seed_of(reference.seed, row, task), reference.limit(task), task.megabytes, task.times is not None
+        )
         for task in (row.tasks if tasks is None else tasks)
     ]
 

@@ -8,7 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from minivlm.course.assignments import Assignment
-from minivlm.course.project import KIT, Folder, lend_weights, write_package
+from minivlm.course.folder import Folder
+from minivlm.course.project import KIT, lend_weights, write_package
 from minivlm.errors import CourseError
 
 LARGEST = 1_000_000  # bytes of a file that is handed in

@@ -8,12 +8,14 @@ the rest.
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from minivlm.checkpoints.shards import require_single_keys
+from minivlm.course.hangs import Hangs
 from minivlm.course.kit.show import Shown
+from minivlm.course.outcome import Job, Outcome
 from minivlm.course.process import ANSWERED, ENDED, LATE, Process, Reply, settings
 from minivlm.files import clean
 
@@ -26,43 +28,24 @@ STATUSES = ("ran", "raised", "too much memory")  # those that a worker reports i
 OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
-@dataclass(frozen=True)
-class Job:
-    """One test to run."""
-
-    test: str  # the name of its function
-    seed: int  # of its inputs
-    seconds: float
-    megabytes: int  # that it may take beyond what the process holds before (limited on Linux only)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of one test."""
-
-    test: str
-    status: str  # ran, raised, too slow, crashed, too much memory, forbidden, or not started
-    seconds: float
-    error: str = ""  # the name of the exception's class
-    where: str = ""  # "minivlm/model/layers.py, line 40, in rotate": the innermost line in the student's own files
-    message: str = ""  # what the exception says, or how the process ended
-    printed: str = ""  # the beginning of what was printed
-    shown: Shown | None = None
-
-
-def supervise(project: Path, tests: Path, jobs: Sequence[Job], *, denied: Sequence[Path] = ()) -> list[Outcome]:
+def supervise(
+    project: Path, tests: Path, jobs: Sequence[Job], *, denied: Sequence[Path] = (), hangs: Hangs | None = None
+) -> list[Outcome]:
     """Run test functions of the file `tests` on the package `project/minivlm`: an outcome for each job, in their order.
 
     The functions get `draw` and `show`. The code may not read the folders `denied`, the home folder or temporary files,
-    except for the project, its models, the tests and Python's own folders.
+    except for the project, its models, the tests and Python's own folders. `hangs`: what is known about functions that
+    do not end; None if every test is to have all its seconds.
     """
-    outcomes: list[Outcome] = []
-    while len(outcomes) < len(jobs):
+    known, outcomes = hangs or Hangs(frozenset()), list[Outcome]()
+    while rest := jobs[len(outcomes) :]:
+        given = known.shortened(rest)
         with (
             TemporaryDirectory(prefix="minivlm-", ignore_cleanup_errors=True) as folder,
             Process(project, tests, Path(folder)) as process,
         ):
-            outcomes += run(process, Path(folder), jobs[len(outcomes) :], denied)
+            pairs = zip(rest, given, run(process, Path(folder), given, denied), strict=False)
+            outcomes += [done for job, asked, out in pairs if (done := known.settled(job, asked, out))]
     return outcomes
 
 
@@ -87,6 +70,7 @@ def started(process: Process, denied: Sequence[Path]) -> Outcome:
     if ready.ending != ANSWERED:
         return Outcome("", "not started", ready.seconds, message=f"{ready.printed}\n{ready.exit_sentence}".strip())
     loaded = outcome_of(process.ask(LOADING, LOADING_MEGABYTES), "")
+    loaded = replace(loaded, is_loading=loaded.status != "ran")
     if loaded.status == "too slow":
         return replace(loaded, status="not started", message=f"Importing it took more than {LOADING:.0f} s.")
     return loaded
@@ -100,13 +84,14 @@ def outcome_of(reply: Reply, test: str) -> Outcome:
     if reply.forbidden:
         status, error, message = "forbidden", "PermissionError", clean(reply.forbidden["forbidden"], 500)
     elif reply.ending == LATE:
-        status = "too slow"
+        status, where = "too slow", "{}, line {}, in {}".format(*reply.stack[0]) if reply.stack else ""
     elif reply.ending == ENDED:
         killed = reply.exit_sentence.endswith("SIGKILL.")  # by the system, which does that when memory runs out
         status, message = "too much memory" if killed else "crashed", reply.exit_sentence
     else:
         status = answer["status"] if answer.get("status") in STATUSES else "crashed"
-    return Outcome(test, status, reply.seconds, error, where, message, reply.printed)
+    stack = tuple(clean(f"{file}, {function}", 300) for file, _, function in reply.stack)
+    return Outcome(test, status, reply.seconds, error, clean(where, 300), message, reply.printed, stack=stack)
 
 
 def with_shown(outcome: Outcome, file: Path) -> Outcome:

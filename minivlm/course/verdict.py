@@ -1,14 +1,21 @@
 """The verdict on one test: points, and a sentence that helps."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from minivlm.course.assignments import Task
-from minivlm.course.kit.compare import first_difference
-from minivlm.course.kit.show import Shown
-from minivlm.course.supervise import Outcome
+from minivlm.course.readable import load_sentence
+
+if TYPE_CHECKING:  # both import torch, which a report on what is not written does without
+    from minivlm.course.kit.show import Shown
+    from minivlm.course.outcome import Outcome
 
 RIGHT, OPEN, WRONG = "right", "open", "wrong"
+FOLLOW_THROUGH = 0.75  # the share of its points that a test gets if it passes with the package's earlier functions
 LONGEST = 500  # characters of a sentence
+SLOW = "a loop without end, one over tokens or heads, or copies of it all?"
 HOLE_RAISES = "NotImplementedError", "Write "  # the exception, and the beginning of its message
 
 
@@ -22,11 +29,13 @@ class Verdict:
     seconds: float = 0.0
     printed: str = ""
     values: bool = True  # whether it is about values; one about an exception names a line, and needs no hint
+    share: float = 0.0  # of its points that count although it is not right, see follow_through.py
     ended: str = ""  # how a test that is wrong ended, as `Outcome.status`
 
     @property
     def points(self) -> int:
-        return self.task.points if self.state == RIGHT else 0
+        """Whole points; a half is rounded up."""
+        return self.task.points if self.state == RIGHT else math.floor(self.task.points * self.share + 0.5)
 
     @property
     def hint(self) -> str:
@@ -39,8 +48,10 @@ class Verdict:
         return self.task.test.removeprefix("test_").replace("_", " ")
 
 
-def judge(task: Task, outcome: Outcome, expected: Shown, limit: float) -> Verdict:
+def judge(task: Task, outcome: "Outcome", expected: "Shown", limit: float) -> Verdict:
     """The verdict on a test: what the student's code showed is compared with `expected`; `limit`: its seconds."""
+    from minivlm.course.kit.compare import first_difference  # imports torch
+
     if outcome.status != "ran" or outcome.shown is None:
         return stopped(task, outcome, limit)
     difference = shortened(first_difference(outcome.shown, expected))
@@ -52,7 +63,7 @@ def shortened(sentence: str) -> str:
     return sentence if len(sentence) <= LONGEST else f"{sentence[:LONGEST]} …"
 
 
-def judge_hunt(task: Task, healthy: Outcome, broken: Outcome, limit: float) -> Verdict:
+def judge_hunt(task: Task, healthy: "Outcome", broken: "Outcome", limit: float) -> Verdict:
     """A test of the student's own: it must run through on the healthy package and fail on the broken one."""
     if healthy.status != "ran":
         verdict = stopped(task, healthy, limit)
@@ -64,34 +75,45 @@ def judge_hunt(task: Task, healthy: Outcome, broken: Outcome, limit: float) -> V
     return wrong(task, broken, f"With the bug {task.bug!r}: {stopped(task, broken, limit).sentence}")
 
 
-def wrong(task: Task, outcome: Outcome, sentence: str) -> Verdict:
+def wrong(task: Task, outcome: "Outcome", sentence: str) -> Verdict:
     """The verdict "wrong", with the sentence that says why."""
     values = outcome.status != "raised" or outcome.error == "AssertionError"
-    return Verdict(task, WRONG, sentence, outcome.seconds, outcome.printed, values, outcome.status)
+    return Verdict(task, WRONG, sentence, outcome.seconds, outcome.printed, values, ended=outcome.status)
 
 
-def stopped(task: Task, outcome: Outcome, limit: float) -> Verdict:
+def stopped(task: Task, outcome: "Outcome", limit: float) -> Verdict:
     """The verdict on a test that did not run to its end."""
     raised = f"{outcome.error}: {outcome.message}".removesuffix(": ")
     sentences = {
         "raised": f"{outcome.where or task.test}: {raised}",
-        "too slow": f"Stopped after {limit:.3g} s: a loop without end, one over tokens or heads, or copies of it all?",
+        "too slow": outcome.message or f"Stopped after {limit:.3g} s: {SLOW}{was_in(outcome.where)}",
         "too much memory": f"It wanted more than {task.megabytes} MB{at(outcome.where)}. Which tensor is so large?",
         "crashed": f"The Python process died. {outcome.message}".strip(),
         "forbidden": f"Not allowed here: {outcome.message or outcome.error}",
-        "not started": f"The package could not be loaded. {outcome.where} {raised}".strip(),
+        "not started": load_sentence(outcome),
     }
+    if outcome.is_loading and outcome.status in ("raised", "crashed"):
+        return wrong(task, outcome, load_sentence(outcome))
     if is_open(outcome):
         return Verdict(task, OPEN, outcome.message, outcome.seconds, outcome.printed)
     return wrong(task, outcome, sentences.get(outcome.status, f"{outcome.status}: {raised}"))
 
 
-def is_open(outcome: Outcome) -> bool:
+def is_open(outcome: "Outcome") -> bool:
     """Whether the test ended at a function that is not written yet. (torch, too, raises NotImplementedError, with other
     messages.)
     """
     error, beginning = HOLE_RAISES
     return outcome.status == "raised" and outcome.error == error and outcome.message.startswith(beginning)
+
+
+def untested(tasks: Sequence[Task], sentence: str) -> tuple[Verdict, ...]:
+    """Verdicts on tests that were not run, since something is wrong with all of them."""
+    return tuple(Verdict(task, WRONG, sentence, values=False) for task in tasks)
+
+
+def was_in(where: str) -> str:
+    return f" It was in {where}." if where else ""
 
 
 def at(where: str) -> str:

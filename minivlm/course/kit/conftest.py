@@ -8,12 +8,20 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+import torch
 
 from minivlm.course.kit.compare import first_difference
 from minivlm.course.kit.draw import Draw
 from minivlm.course.kit.show import Show, Shown
 
 HERE = Path(__file__).parent
+
+
+def pytest_configure() -> None:
+    """Compute with one thread, as `check` does: on many small tensors, threads that wait for each other take most of
+    the time.
+    """
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ answers, and the supervisor trusts nothing that it says.
 """
 
 import _thread
+import faulthandler
 import io
 import json
 import os
@@ -30,6 +31,7 @@ if sys.platform != "win32":
 
 KIT = Path(__file__).resolve().parent
 LIBRARIES = ("torch", "numpy", "einops", "safetensors.torch", "tokenizers", "PIL.Image", "pytest")  # slow to import
+STACK = "stack.txt"  # in the process's folder: where it was when its time was up; `stack.py` reads it
 LARGEST_FILE = 64 * 2**20  # bytes
 LONGEST_LIFE = 3600  # seconds of computing: the end of this process if its supervisor has died
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "cannot allocate memory")
@@ -191,6 +193,15 @@ def enter_sandbox(worker: Worker, settings: dict, channel: int) -> None:
     audit_hook.install_audit_hook(sandbox, channel)
 
 
+def tell_stack(folder: Path) -> None:
+    """From now on, write to the file `STACK` where this process is, whenever the supervisor asks for it by a signal,
+    even within a loop. (Not on Windows.)
+    """
+    if hasattr(faulthandler, "register"):
+        number = os.open(folder / STACK, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        faulthandler.register(signal.SIGUSR1, file=number)
+
+
 def serve(project: Path, tests: Path, folder: Path) -> None:
     """Answer requests until there are no more."""
     channel = Channel()
@@ -200,6 +211,7 @@ def serve(project: Path, tests: Path, folder: Path) -> None:
     tidy_path(project, first["libraries"])
     warm_up()
     worker = Worker(project, tests, folder)
+    tell_stack(folder)
     enter_sandbox(worker, first, channel.answers)
     channel.answer(first, status="ran")
     second = next(requests)
