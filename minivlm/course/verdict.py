@@ -1,8 +1,9 @@
 """The verdict on one test: points, and a sentence that helps."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from minivlm.course.assignments import Task
+from minivlm.course.hints import fits, is_about_form, mistake_in
 from minivlm.course.kit.compare import first_difference
 from minivlm.course.kit.show import Shown
 from minivlm.course.supervise import Outcome
@@ -21,16 +22,19 @@ class Verdict:
     sentence: str = ""
     seconds: float = 0.0
     printed: str = ""
-    values: bool = True  # whether it is about values; one about an exception names a line, and needs no hint
+    helped: bool = True  # whether help for the task fits; an exception names a line, and needs none
+    mistake: str = ""  # which one of the handout's it is, if the values tell
+    cost: int = 0  # points for hints that were taken
 
     @property
     def points(self) -> int:
-        return self.task.points if self.state == RIGHT else 0
+        return max(0, self.task.points - self.cost) if self.state == RIGHT else 0
 
     @property
     def hint(self) -> str:
-        """The task's hint if a value is wrong, else ""."""
-        return self.task.hint if self.state == WRONG and self.values else ""
+        """The mistake if its values tell it; else the task's hint, where that fits what happened."""
+        fitting = self.state == WRONG and self.helped and not is_about_form(self.sentence)
+        return self.mistake or (self.task.hint if fitting else "")
 
     @property
     def title(self) -> str:
@@ -43,7 +47,9 @@ def judge(task: Task, outcome: Outcome, expected: Shown, limit: float) -> Verdic
     if outcome.status != "ran" or outcome.shown is None:
         return stopped(task, outcome, limit)
     difference = shortened(first_difference(outcome.shown, expected))
-    return Verdict(task, WRONG if difference else RIGHT, difference, outcome.seconds, outcome.printed)
+    if not difference:
+        return Verdict(task, RIGHT, "", outcome.seconds, outcome.printed)
+    return replace(wrong(task, outcome, difference), mistake=mistake_in(task, outcome.shown))
 
 
 def shortened(sentence: str) -> str:
@@ -65,8 +71,8 @@ def judge_hunt(task: Task, healthy: Outcome, broken: Outcome, limit: float) -> V
 
 def wrong(task: Task, outcome: Outcome, sentence: str) -> Verdict:
     """The verdict "wrong", with the sentence that says why."""
-    values = outcome.status != "raised" or outcome.error == "AssertionError"
-    return Verdict(task, WRONG, sentence, outcome.seconds, outcome.printed, values)
+    helped = fits(task, outcome.status, outcome.error)
+    return Verdict(task, WRONG, sentence, outcome.seconds, outcome.printed, helped)
 
 
 def stopped(task: Task, outcome: Outcome, limit: float) -> Verdict:
