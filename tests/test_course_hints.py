@@ -12,7 +12,7 @@ from minivlm.course.grade_report import GradeReport, advice
 from minivlm.course.hint import LEVELS
 from minivlm.course.hints import HINTS, limit_of, mistake_in
 from minivlm.course.kit.show import Show
-from minivlm.course.ladder import TAKEN, hints_for, less_hints, taken
+from minivlm.course.ladder import FREE, TAKEN, charged, hints_for, less_hints, note, taken
 from minivlm.course.project import Folder
 from minivlm.course.supervise import Outcome
 from minivlm.course.table.mistakes import MISTAKES
@@ -293,3 +293,24 @@ def test_check_gives_a_hint(tmp_path, capsys, monkeypatch):
     assert cli.main(["course", "check", str(tmp_path), "--hint", "1", "--json"]) == 1
     assert len(json.loads(capsys.readouterr().out)["hints"]) == 1
     assert taken(Path(tmp_path)) == {"test_rmsnorm": len(LEVELS) - 1}
+
+
+def test_grading_takes_hints_off_where_the_teacher_says_so(tmp_path):
+    report = report_of(RIGHT, RIGHT)
+    assert charged(report, tmp_path, (1, 1, 1)) == (report, [])
+    note(tmp_path, "test_rmsnorm", 2)
+    assert charged(report, tmp_path, FREE) == (report, [])
+    paid, remarks = charged(report, tmp_path, (0, 3, 9))
+    assert (paid.points, remarks) == (17, ["Hints cost 3 points."])
+    (tmp_path / TAKEN).write_text("?")
+    paid, remarks = charged(report, tmp_path, (0, 3, 9))
+    assert paid == report
+    assert "Hints were not counted" in remarks[0]
+
+
+@pytest.mark.parametrize("costs", ["1", "1,2", "1,2,3,4", "1,2,x", "-1,0,0", ""])
+def test_costs_are_three_whole_numbers(tmp_path, capsys, costs):
+    command = ["course", "grade", str(tmp_path), "--seed", "word", "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit):
+        cli.main([*command, f"--hint-costs={costs}"])
+    assert "expected three whole numbers such as 0,1,2" in capsys.readouterr().err

@@ -50,6 +50,7 @@ class GradeRequest(Request):
     out: str
     assignment: str | None = None
     jobs: int = 1
+    hint_costs: tuple[int, ...] = (0, 0, 0)
 
 
 def course(request: Request) -> None:
@@ -108,7 +109,7 @@ def grade_folders(request: GradeRequest) -> int | None:
     out.mkdir(parents=True, exist_ok=True)
     remark(f"Grading {row.name} · {row.title}, {len(folders)} of them …")
     all_graded, unwritten, began = [], 0, time.monotonic()
-    for graded in grade(row, folders, request.seed, out, request.jobs):
+    for graded in grade(row, folders, request.seed, out, request.jobs, request.hint_costs):
         try:
             write_results(graded, out)
         except OSError as error:  # the others are graded all the same
@@ -172,6 +173,8 @@ def grade_options(parser: argparse.ArgumentParser) -> None:
     started = "what they were to do (default: what assignment.json in their folders says)"
     parser.add_argument("--assignment", metavar="NAME", help=started)
     jobs = f"students at a time (default: {GradeRequest.jobs}, for times that can be compared)"
+    costs = "points that a question, a pointer and a near-solution cost, such as 0,1,2 (default: 0,0,0)"
+    parser.add_argument("--hint-costs", type=three_points, metavar="P,P,P", help=costs)
     parser.add_argument("--jobs", type=arguments.whole_number(1), metavar="N", help=jobs)
 
 
@@ -180,6 +183,14 @@ def word(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("expected a word, found nothing")
     return text
+
+
+def three_points(text: str) -> tuple[int, ...]:
+    """The type of an option with points for the three rungs of a hint, "0,1,2"."""
+    parts = text.split(",")
+    if len(parts) != len(GradeRequest.hint_costs) or not all(part.strip().isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"expected three whole numbers such as 0,1,2, found {text!r}")
+    return tuple(map(int, parts))
 
 
 TASKS: dict[str, Command[Any]] = {

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from minivlm.course.assignments import Assignment
 from minivlm.course.grade_report import GradeReport
 from minivlm.course.hunt import hunt
+from minivlm.course.ladder import FREE, charged
 from minivlm.course.package import PACKAGE, require_whole
 from minivlm.course.project import KIT
 from minivlm.course.reference import Reference, jobs_of
@@ -42,6 +43,7 @@ class Grader:
     assignment: Assignment
     reference: Reference
     denied: tuple[Path, ...]  # folders that student code may not read
+    hint_costs: Sequence[int] = FREE  # points for the rungs of a hint
 
     def grade(self, folder: Path) -> Graded:
         """Grade one folder. Any error becomes a remark, so that the other students are graded all the same."""
@@ -53,7 +55,8 @@ class Grader:
                 notes = [*remarks(folder), *assemble(self.assignment, folder, Path(place))]
                 notes += suspicions(Path(place, "tests", self.assignment.tests)) if self.assignment.is_zoo else []
                 report = self.hunted(Path(place)) if self.assignment.is_zoo else self.judged(Path(place))
-            return Graded(name, report, tuple(notes))
+            report, about_hints = charged(report, folder, self.hint_costs)
+            return Graded(name, report, (*notes, *about_hints))
         except Exception as error:
             note = f"Not graded, look at it by hand: {type(error).__name__}: {shortened(str(error))}"
             return self.without_points(name, note)
@@ -76,8 +79,11 @@ class Grader:
         return GradeReport(row, tuple(hunt(row, row.tasks, tests, self.reference.seed, self.denied)))
 
 
-def grade(row: Assignment, folders: Sequence[Path], seed: str, out: Path, jobs: int = 1) -> Iterator[Graded]:
-    """Grade the `folders` in their order, `jobs` at a time. `seed` must be kept secret.
+def grade(
+    row: Assignment, folders: Sequence[Path], seed: str, out: Path, jobs: int = 1, hint_costs: Sequence[int] = FREE
+) -> Iterator[Graded]:
+    """Grade the `folders` in their order, `jobs` at a time. `seed` must be kept secret. `hint_costs`: points for each
+    rung of a hint that a folder says was taken.
 
     Student code may read neither `out`, where the results are written, nor the folders that hold the `folders`, nor the
     current folder. Raises `CourseError` if a folder is missing or two have the same name.
@@ -85,7 +91,8 @@ def grade(row: Assignment, folders: Sequence[Path], seed: str, out: Path, jobs: 
     require_whole()
     require_names(folders)
     places = {Path.cwd(), real(out), *(real(path).parent for path in folders)}
-    grader = Grader(row, Reference.of(row, seed), (PACKAGE, *(path for path in places if path.parent != path)))
+    denied = (PACKAGE, *(path for path in places if path.parent != path))
+    grader = Grader(row, Reference.of(row, seed), denied, hint_costs)
     with ThreadPoolExecutor(jobs) as pool:
         yield from pool.map(partial(Grader.grade, grader), folders)
 

@@ -14,6 +14,7 @@ from minivlm.files import read_json_file, write_json
 
 TAKEN = "hints.json"
 LARGEST = 10_000  # bytes of it
+FREE = (0, 0, 0)  # points for the rungs 1, 2 and 3
 
 
 def hints_for(folder: Folder, report: GradeReport, level: int) -> list[str]:
@@ -46,6 +47,18 @@ def taken(folder: Path) -> dict[str, int]:
     if not known:
         raise CourseError(f'{file} is damaged: expected {{"test_rotate": 2}}, rungs from 1 to {len(LEVELS)} by test.')
     return found
+
+
+def charged(report: GradeReport, folder: Path, costs: Sequence[int]) -> tuple[GradeReport, list[str]]:
+    """The report less what the hints cost that a student's folder notes, and remarks for the teacher."""
+    if not any(costs):
+        return report, []
+    try:
+        rungs = taken(folder)
+    except CourseError as error:
+        return report, [f"Hints were not counted: {error}"]
+    paid = less_hints(report, rungs, costs)
+    return paid, [f"Hints cost {report.points - paid.points} points."] if paid.points < report.points else []
 
 
 def less_hints(report: GradeReport, rungs: Mapping[str, int], costs: Sequence[int]) -> GradeReport:
