@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from minivlm.course.assignments import Assignment, Task
+from minivlm.course.beside import beside, read_took
 from minivlm.course.compiled import read_store, store_of
 from minivlm.course.grade_report import GradeReport
 from minivlm.course.hunt import hunt
@@ -29,10 +30,10 @@ def check(folder: Folder, only: Sequence[str] = ()) -> GradeReport:
         return GradeReport(row, tuple(hunt(row, tasks, tests, PUBLIC, denied_to(folder))))
     expected = Reference.load(folder.path / "tests" / "expected", row)
     outcomes = supervise(folder.path, tests, jobs_of(row, expected, tasks), denied=denied_to(folder))
-    pairs = zip(tasks, outcomes, strict=True)
-    return GradeReport(
-        row, tuple(judge(task, out, expected.shown[task.test], expected.limit(task)) for task, out in pairs)
-    )
+    pairs, took = [*zip(tasks, outcomes, strict=True)], read_took(folder.path / "tests" / "expected")
+    verdicts = [judge(task, out, expected.shown[task.test], expected.limit(task)) for task, out in pairs]
+    beside_package = [beside(verdict, out, took.get(out.test)) for verdict, out in zip(verdicts, outcomes, strict=True)]
+    return GradeReport(row, tuple(beside_package))
 
 
 def chosen(row: Assignment, only: Sequence[str]) -> tuple[Task, ...]:

@@ -48,6 +48,7 @@ class Outcome:
     message: str = ""  # what the exception says, or how the process ended
     printed: str = ""  # the beginning of what was printed
     shown: Shown | None = None
+    megabytes: float | None = None  # that it took at the most beyond what the process held; None if not known
 
 
 def supervise(project: Path, tests: Path, jobs: Sequence[Job], *, denied: Sequence[Path] = ()) -> list[Outcome]:
@@ -106,7 +107,7 @@ def outcome_of(reply: Reply, test: str) -> Outcome:
         status, message = "too much memory" if killed else "crashed", reply.exit_sentence
     else:
         status = answer["status"] if answer.get("status") in STATUSES else "crashed"
-    return Outcome(test, status, reply.seconds, error, where, message, reply.printed)
+    return Outcome(test, status, reply.seconds, error, where, message, reply.printed, megabytes=reply.megabytes)
 
 
 def with_shown(outcome: Outcome, file: Path) -> Outcome:

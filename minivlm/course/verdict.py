@@ -25,6 +25,7 @@ class Verdict:
     helped: bool = True  # whether help for the task fits; an exception names a line, and needs none
     mistake: str = ""  # which one of the handout's it is, if the values tell
     cost: int = 0  # points for hints that were taken
+    took: str = ""  # time and memory beside the package's, see `beside`
 
     @property
     def points(self) -> int:

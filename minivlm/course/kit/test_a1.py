@@ -217,6 +217,7 @@ def llava(layer: int | tuple[int, ...], strategy: str = "default") -> LlavaConfi
 def copying(attention: Module) -> Module:
     """The attention with projections that hand on what they get."""
     for projection in attention.children():
+        assert isinstance(projection, nn.Linear), "the attention has projections, and nothing else"
         nn.init.eye_(projection.weight)
         nn.init.zeros_(projection.bias)
     return attention.requires_grad_(False)
