@@ -13,7 +13,7 @@ from minivlm.course.table.mistakes import MISTAKES
 
 HINTS = {"a1": A1, "a2": A2, "a3": A3, "a4": A4, "a5": A5, "a6": A6}
 LIMITS = ("too slow", "too much memory")
-FORMS = (": expected the shape ", ": expected a tensor, ", ": expected a plain value, ", ": expected nothing, ")
+COMPLETE = (": expected the shape ", ": expected a tensor, ", ": expected a plain value, ", "AssertionError: ")
 
 
 def hint_of(row: Assignment, task: Task) -> Hint | None:
@@ -43,6 +43,6 @@ def fits(task: Task, status: str, error: str = "") -> bool:
     return status == "ran" or (status == "raised" and error == "AssertionError")
 
 
-def is_about_form(sentence: str) -> bool:
-    """Whether a sentence about a difference names a wrong shape or kind, which says all."""
-    return any(form in sentence for form in FORMS)
+def says_all(sentence: str) -> bool:
+    """Whether a sentence needs no hint behind it: it names a wrong shape or kind, or is the test's own about a rule."""
+    return any(part in sentence for part in COMPLETE)

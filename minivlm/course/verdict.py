@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from minivlm.course.assignments import Task
-from minivlm.course.hints import fits, is_about_form, mistake_in
+from minivlm.course.hints import fits, mistake_in, says_all
 from minivlm.course.kit.compare import first_difference
 from minivlm.course.kit.show import Shown
 from minivlm.course.supervise import Outcome
@@ -34,7 +34,7 @@ class Verdict:
     @property
     def hint(self) -> str:
         """The mistake if its values tell it; else the task's hint, where that fits what happened."""
-        fitting = self.state == WRONG and self.helped and not is_about_form(self.sentence)
+        fitting = self.state == WRONG and self.helped and not says_all(self.sentence)
         return self.mistake or (self.task.hint if fitting else "")
 
     @property
