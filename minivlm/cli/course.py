@@ -160,7 +160,7 @@ def check_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", nargs="?", metavar="DIR", help="of the assignment (default: this one)")
     only = "only tests whose names hold this word, such as padding; repeatable (default: all tests)"
     parser.add_argument("--only", action="append", type=word, metavar="WORD", help=only)
-    rungs = "help for the next thing to do: 1 is a question, 2 adds a pointer, 3 nearly the solution (a1 to a6)"
+    rungs = "help for the next thing to do: 1 is a question, 2 adds a pointer, 3 nearly the solution (default: none)"
     parser.add_argument("--hint", type=int, choices=(1, 2, 3), help=rungs)
     arguments.add_json(parser)
 
@@ -173,7 +173,7 @@ def grade_options(parser: argparse.ArgumentParser) -> None:
     started = "what they were to do (default: what assignment.json in their folders says)"
     parser.add_argument("--assignment", metavar="NAME", help=started)
     jobs = f"students at a time (default: {GradeRequest.jobs}, for times that can be compared)"
-    costs = "points that a question, a pointer and a near-solution cost, such as 0,1,2 (default: 0,0,0)"
+    costs = "points that a question, a pointer and a near-solution cost, such as 0,1,2 (default: none)"
     parser.add_argument("--hint-costs", type=three_points, metavar="P,P,P", help=costs)
     parser.add_argument("--jobs", type=arguments.whole_number(1), metavar="N", help=jobs)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-NAMES = ("right", "sees what is hidden", "lanes in the wrong order", "mixed by the plain weights")
+NAMES = ("right", "sees what is hidden", "lanes exchanged", "mixed by the plain weights")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def explained(case: Case) -> str:
     if case.weights.masked_select(~case.visible).any():
         return "sees what is hidden"
     if not torch.allclose(case.joined[:, :, : case.fast.shape[2]], case.fast, atol=1e-5):
-        return "lanes in the wrong order"
+        return "lanes exchanged"
     mixed = case.weights @ case.values
     right = torch.allclose(case.joined[:, :, case.fast.shape[2] :], mixed, atol=1e-5)
     return "right" if right else "mixed by the plain weights"
