@@ -22,9 +22,13 @@ IN_ATTENTION_MERGE = "model/attention.py", "Attention.merge"
 IN_ATTENTION_PROJECT = "model/attention.py", "Attention.project"
 IN_ATTENTION_WEIGHTS = "model/attention.py", "attention_weights"
 IN_FUSED_ATTENTION = "model/attention.py", "fused_attention"
+IN_EXPLAINED = "course/lanes.py", "explained"
+IN_FORETOLD = "course/lanes.py", "foretold"
 IN_REPEAT_HEADS = "model/attention.py", "repeat_heads"
 IN_CAUSAL_MASK = "model/decoder.py", "causal_mask"
 
+SIZES = "keys, rows = past + q, q - first"
+RIGHT_OR_PLAIN = 'return "right" if right else "mixed by the plain weights"'
 KEY, QUERY = "key = torch.arange(attention_mask.shape[1], device=attention_mask.device)", "query = key[-queries:, None]"
 BOTH = "both = attention_mask[:, -queries:, None] & attention_mask[:, None]"
 MASK = "return ((key < query) & both | (key == query))[:, None]"
@@ -383,7 +387,46 @@ FORWARD = {
     "not merged": ("both_lanes", (IN_ATTENTION, JOIN, JOIN.replace("self.merge", "self.o_proj"))),
 }
 
+LANES = {
+    "no cache in the keys": ("shapes_foretold", (IN_FORETOLD, SIZES, "keys, rows = q, q - first")),
+    "all rows written out": ("shapes_foretold", (IN_FORETOLD, SIZES, "keys, rows = past + q, q")),
+    "keys repeated": ("shapes_foretold", (IN_FORETOLD, "(b, g, keys, d)", "(b, h, keys, d)")),
+    "a mask for each head": ("shapes_foretold", (IN_FORETOLD, "(b, 1, rows, keys)", "(b, h, rows, keys)")),
+    "all is well": ("failing_layers", (IN_EXPLAINED, RIGHT_OR_PLAIN, 'return "right"')),
+    "always inactive": ("failing_layers", (IN_EXPLAINED, RIGHT_OR_PLAIN, 'return "mixed by the plain weights"')),
+    "equal, not close": (
+        "failing_layers",
+        (IN_EXPLAINED, "mixed = case.weights @ case.values", "mixed = 1.001 * (case.weights @ case.values)"),
+    ),
+    "plain weights that see what is hidden": (
+        "failing_layers",
+        (IN_EXPLAINED, "case.weights.masked_select(~case.visible)", "case.plain.masked_select(~case.visible)"),
+    ),
+    "the mask turned round": (
+        "failing_layers",
+        (IN_EXPLAINED, "case.weights.masked_select(~case.visible)", "case.weights.masked_select(case.visible)"),
+    ),
+    "lanes never in the wrong order": (
+        "failing_layers",
+        (IN_EXPLAINED, "torch.allclose(case.joined[:, :, : case.fast.shape[2]], case.fast, atol=1e-5)", "True"),
+    ),
+}
+
 RIGHT_ANSWERS = {
+    "explained by the largest difference": (
+        (
+            IN_EXPLAINED,
+            "torch.allclose(case.joined[:, :, case.fast.shape[2] :], mixed, atol=1e-5)",
+            "(case.joined[:, :, case.fast.shape[2] :] - mixed).abs().max() < 1e-4",
+        ),
+    ),
+    "explained by the weights that are seen": (
+        (
+            IN_EXPLAINED,
+            "case.weights.masked_select(~case.visible).any()",
+            "not torch.equal(case.weights * case.visible, case.weights)",
+        ),
+    ),
     "a mask from positions": (
         (IN_CAUSAL_MASK, "(key < query) & both | (key == query)", "(key <= query) & both | (key == query)"),
     ),
@@ -432,6 +475,7 @@ ANSWERS = Answers(
         "kernel": (KERNELS, "who_may_see heads_share"),
         "weights": (WEIGHTS, "who_may_see heads_share"),
         "forward": (FORWARD, "who_may_see written_out"),
+        "lanes": (LANES, "who_may_see fused"),
     },
     RIGHT_ANSWERS,
 )

@@ -228,7 +228,11 @@ def test_what_torch_cannot_do_is_no_hole_and_an_exception_needs_no_hint():
     assert (verdict.state, verdict.hint) == (WRONG, "")
     assert verdict.sentence == "minivlm/a.py, line 3, in x: NotImplementedError: Subtraction of bools."
     asserted = Outcome("test_x", "raised", 1, "AssertionError", "tests/test_a1.py, line 3", "A row sums to 1.")
-    assert judge(task, asserted, Show().shown, 20).hint == "Look there."
+    assert judge(task, asserted, Show().shown, 20).hint == ""  # the test's own sentence says what is wrong
+    found, expected = Show(), Show()
+    found(x=2.0)
+    expected(x=1.0)
+    assert judge(task, Outcome("test_x", "ran", 1, shown=found.shown), expected.shown, 20).hint == "Look there."
 
 
 def test_a_part_that_is_right_is_not_yet_all():

@@ -36,10 +36,11 @@ class StartRequest(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckRequest(Request):
-    """A student's folder; with `only`, the tests whose names hold one of these words."""
+    """A student's folder; `only`: tests whose names hold one of these words; `hint`: help, up to that rung."""
 
     folder: str = "."
     only: tuple[str, ...] = ()
+    hint: int | None = None
     json: bool = False
 
 
@@ -71,11 +72,16 @@ def check_folder(request: CheckRequest) -> int:
     """Run the tests of a student's folder, and print points and the next thing to do. 0 only if all of them pass."""
     from minivlm.course.check import check
     from minivlm.course.folder import Folder
+    from minivlm.course.ladder import hints_for
 
     folder = Folder.read(path_of(request.folder, CourseError))
     remark(f"Checking {folder.assignment.name} …")
     report = check(folder, request.only)
-    print_json(report.as_dict()) if request.json else print(harmless(str(report)))
+    hints = hints_for(folder, report, request.hint) if request.hint else []
+    if request.json:
+        print_json(report.as_dict() | ({"hints": hints} if hints else {}))
+    else:
+        print(harmless("\n".join([str(report), *(f"  {line}" for line in hints)])))
     return 0 if report.next is None else FAILED
 
 
@@ -98,6 +104,8 @@ def check_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", nargs="?", metavar="DIR", help="of the assignment (default: this one)")
     only = "only tests whose names hold this word, such as rotate in a2; repeatable (default: all tests)"
     parser.add_argument("--only", action="append", type=word, metavar="WORD", help=only)
+    rungs = "help for the next thing to do: 1 is a question, 2 adds a pointer, 3 nearly the solution (default: none)"
+    parser.add_argument("--hint", type=int, choices=(1, 2, 3), help=rungs)
     arguments.add_json(parser)
 
 

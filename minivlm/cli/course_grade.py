@@ -22,6 +22,7 @@ from minivlm.shell import FAILED
 if TYPE_CHECKING:
     from minivlm.course.grade import Graded
     from minivlm.course.grade_table import Run
+    from minivlm.course.late import Policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,7 @@ class GradeRequest(Request):
     assignment: str | None = None
     jobs: int = 1
     follow_through: float = FOLLOW_THROUGH
+    hint_costs: tuple[int, ...] = (0, 0, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +70,7 @@ def grade_folders(request: GradeRequest) -> int | None:
     row = assignment(request.assignment or common_assignment(folders))
     policy = policy_of(request.due, request.late, path_or_none(request.times))
     seed = ClassSeed.of(secret_word(request.seed, path_or_none(request.seed_file)))
-    usual = request.follow_through == FOLLOW_THROUGH
-    rules = filter(None, [str(policy), "" if usual else f"follow-through {request.follow_through:g}"])
-    run = Run.now(seed.fingerprint, not request.same_inputs, ", ".join(rules))
+    run = Run.now(seed.fingerprint, not request.same_inputs, rules_of(request, policy))
     require_same_table(row, out, run)
     out.mkdir(parents=True, exist_ok=True)
     remark(f"Grading {row.name} · {row.title}, {len(folders)} of them, {run} …")
@@ -87,6 +87,13 @@ def grade_folders(request: GradeRequest) -> int | None:
     unwritten += not summarised(row, out)
     remark(f"{len(folders)} graded in {time.monotonic() - began:.0f} s: {out / TABLE}, and a results.json for each.")
     return FAILED if unwritten else None
+
+
+def rules_of(request: GradeRequest, policy: Policy) -> str:
+    """What was agreed on beyond the usual, in words."""
+    followed = "" if request.follow_through == FOLLOW_THROUGH else f"follow-through {request.follow_through:g}"
+    hints = f"hints cost {request.hint_costs}" if any(request.hint_costs) else ""
+    return ", ".join(filter(None, [str(policy), followed, hints]))
 
 
 def written(row: Assignment, graded: Graded, all_graded: list[Graded], out: Path, run: Run) -> bool:
@@ -204,6 +211,8 @@ def grade_options(parser: argparse.ArgumentParser) -> None:
         f"wrong ones; 0 for no second run (default: {GradeRequest.follow_through})"
     )
     parser.add_argument("--follow-through", type=share, metavar="SHARE", help=follow)
+    costs = "points that a question, a pointer and a near-solution cost, such as 0,1,2 (default: none)"
+    parser.add_argument("--hint-costs", type=three_points, metavar="P,P,P", help=costs)
 
 
 def share(text: str) -> float:
@@ -212,6 +221,14 @@ def share(text: str) -> float:
     if not 0 <= number <= 1:
         raise argparse.ArgumentTypeError(f"must be from 0 to 1, found {number:g}")
     return number
+
+
+def three_points(text: str) -> tuple[int, ...]:
+    """The type of an option with points for the three rungs of a hint, "0,1,2"."""
+    parts = text.split(",")
+    if len(parts) != len(GradeRequest.hint_costs) or not all(part.strip().isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"expected three whole numbers such as 0,1,2, found {text!r}")
+    return tuple(map(int, parts))
 
 
 def similar_options(parser: argparse.ArgumentParser) -> None:

@@ -37,7 +37,8 @@ def check(folder: Folder, only: Sequence[str] = ()) -> GradeReport:
 
 def run(folder: Folder, tasks: tuple[Task, ...], tests: Path) -> GradeReport:
     """Run some tests of the folder, from the file `tests`."""
-    from minivlm.course.hunt import hunt  # these import torch
+    from minivlm.course.beside import beside, read_took  # these import torch
+    from minivlm.course.hunt import hunt
     from minivlm.course.judging import judged
     from minivlm.course.reference import PUBLIC, Reference
 
@@ -45,7 +46,11 @@ def run(folder: Folder, tasks: tuple[Task, ...], tests: Path) -> GradeReport:
     if row.is_zoo:
         return GradeReport(row, tuple(hunt(row, tasks, tests, PUBLIC, denied_to(folder))))
     expected = Reference.load(folder.path / "tests" / "expected", row)
-    return GradeReport(row, judged(row, expected, folder.path, tests, denied_to(folder), tasks).verdicts)
+    outcome = judged(row, expected, folder.path, tests, denied_to(folder), tasks)
+    took = read_took(folder.path / "tests" / "expected")
+    pairs = zip(outcome.verdicts, outcome.outcomes, strict=True) if outcome.outcomes else ()
+    shown = tuple(beside(verdict, out, took.get(out.test)) for verdict, out in pairs)
+    return GradeReport(row, shown or outcome.verdicts)
 
 
 def to_write(row: Assignment, task: Task) -> str:

@@ -19,6 +19,7 @@ from minivlm.course.follow_through import followed
 from minivlm.course.grade_report import GradeReport
 from minivlm.course.hunt import hunt
 from minivlm.course.judging import judged
+from minivlm.course.ladder import FREE, TAKEN, charged
 from minivlm.course.late import Lateness, Policy
 from minivlm.course.package import PACKAGE, require_whole
 from minivlm.course.project import KIT, NOTE
@@ -65,6 +66,7 @@ class Grader:
     policy: Policy = field(default_factory=Policy)
     own: Mapping[str, Reference] = field(default_factory=dict)  # references of students, by their secret
     follow_through: float = FOLLOW_THROUGH  # the share of points of a test that fails by an earlier function alone
+    hint_costs: Sequence[int] = FREE  # points for the rungs of a hint
 
     def with_references(self, folders: Sequence[Path]) -> "Grader":
         """The grader with the values to expect from these students, if each gets other inputs."""
@@ -78,13 +80,14 @@ class Grader:
         name, names = student(folder), self.assignment.handed_in
         try:
             with TemporaryDirectory(ignore_cleanup_errors=True) as place:
-                found = opened(folder, (*names, NOTE), Path(place) / "opened")
+                found = opened(folder, (*names, NOTE, TAKEN), Path(place) / "opened")
                 if other := started_for_another(self.assignment, found.folder):
                     return self.without_points(name, other)
                 late = self.policy.of(name, folder, names)
                 graded = self.of_student(name).graded(name, found.folder)
-            notes = (*found.notes, *graded.notes, *filter(None, [late.note]))
-            return replace(graded, notes=notes, late=late)
+                report, about_hints = charged(graded.report, found.folder, self.hint_costs)
+            notes = (*found.notes, *graded.notes, *about_hints, *filter(None, [late.note]))
+            return replace(graded, report=report, notes=notes, late=late)
         except Exception as error:
             note = f"Not graded, look at it by hand: {type(error).__name__}: {shortened(str(error))}"
             return self.without_points(name, note)
@@ -136,9 +139,10 @@ def grade(
     variants: bool = True,
     policy: Policy | None = None,
     follow_through: float = FOLLOW_THROUGH,
+    hint_costs: Sequence[int] = FREE,
 ) -> Iterator[Graded]:
     """Grade the `folders` in their order, `jobs` at a time. `seed`, or the word it is made of, must be kept secret.
-    `follow_through`: see `followed`.
+    `follow_through`: see `followed`; `hint_costs`: points for each rung of a hint that a folder says was taken.
 
     With `variants`, each student gets inputs of their own, made of the seed and the student's name. Student code may
     read neither `out`, where the results are written, nor the folders that hold the `folders`, nor the current folder.
@@ -150,7 +154,8 @@ def grade(
     denied = (PACKAGE, *(path for path in places if path.parent != path))
     seed = ClassSeed.of(seed) if isinstance(seed, str) else seed
     reference, own_seed = Reference.of(row, seed.secret), seed if variants else None
-    grader = Grader(row, reference, denied, own_seed, policy or Policy(), follow_through=follow_through)
+    grader = Grader(row, reference, denied, own_seed, policy or Policy())
+    grader = replace(grader, follow_through=follow_through, hint_costs=hint_costs)
     together = max(TOGETHER, jobs)
     with ThreadPoolExecutor(jobs) as pool:
         for first in range(0, len(folders), together):

@@ -69,7 +69,8 @@ class GradeReport:
 def line_of(verdict: Verdict) -> str:
     """ "  ok   10/10  padding counts nowhere  (0.1 s)" """
     mark = MARKS.get(verdict.state, "no")
-    return f"  {mark}  {verdict.points:3}/{verdict.task.points:<3} {verdict.title}  ({verdict.seconds:.1f} s)"
+    took = verdict.took or f"{verdict.seconds:.1f} s"
+    return f"  {mark}  {verdict.points:3}/{verdict.task.points:<3} {verdict.title}  ({took})"
 
 
 def advice(verdict: Verdict) -> list[str]:

@@ -28,5 +28,6 @@ class Outcome:
     message: str = ""  # what the exception says, or how the process ended
     printed: str = ""  # the beginning of what was printed
     shown: Shown | None = None
+    megabytes: float | None = None  # that it took at the most beyond what the process held; None if not known
     is_loading: bool = False  # whether the test was not run, since the package or the tests could not be imported
     stack: tuple[str, ...] = ()  # of one that was too slow: "minivlm/model/layers.py, rotate", the innermost first

@@ -21,6 +21,7 @@ from threading import Event, Thread
 from typing import IO
 
 from minivlm.course.limits import Stopwatch, kill_group, kill_strays, memory_limit
+from minivlm.course.peak_memory import PeakMemory
 from minivlm.course.stack import Frame, stack_of
 from minivlm.files import clean, parse_json
 
@@ -48,6 +49,7 @@ class Reply:
     printed: str = ""
     exit_sentence: str = ""  # how the process ended, if it did
     stack: tuple[Frame, ...] = ()  # where it was in the student's package, if it was late
+    megabytes: float | None = None  # that it took at the most, see `PeakMemory`
 
     @property
     def spent(self) -> bool:
@@ -91,16 +93,16 @@ class Process:
         """
         name = secrets.token_hex(8)
         self.printed.begin()
-        watch = Stopwatch(self.process.pid, seconds)
+        watch, memory = Stopwatch(self.process.pid, seconds), PeakMemory(self.process.pid)
         with memory_limit(self.process.pid, megabytes):
             ending, answer, forbidden = self._answer(name, watch) if self._send(name, request) else (ENDED, {}, {})
-        took = watch.passed
+        took, peak = watch.passed, memory.megabytes
         exit_sentence = self._exit_sentence() if ending == ENDED else ""
         stack: tuple[Frame, ...] = ()
         if ending == LATE:
             stack = stack_of(self.process.pid, self.folder, self.project)
             kill_group(self.process)
-        return Reply(ending, took, answer, forbidden, self.printed.text(), exit_sentence, stack)
+        return Reply(ending, took, answer, forbidden, self.printed.text(), exit_sentence, stack, peak)
 
     def _send(self, name: str, request: dict) -> bool:
         """Send a request with the id `name`. Returns whether the process is there to read it."""

@@ -32,6 +32,7 @@ compiled parts, which no other version runs.
 python{python} -m venv .venv && .venv/bin/pip install -q -r requirements.txt   # once
 .venv/bin/jupyter lab {name}.ipynb
 .venv/bin/python -m minivlm course check                                # points so far, and the next thing to do
+.venv/bin/python -m minivlm course check --hint 1                       # a question about it; 2 and 3 tell more
 ```
 
 What you write, and hand in:

@@ -2,10 +2,11 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from minivlm.course.assignments import Assignment, Task
+from minivlm.course.beside import Took, save_took
 from minivlm.course.kit.show import Shown
 from minivlm.course.outcome import Job
 from minivlm.course.package import PACKAGE
@@ -26,6 +27,7 @@ class Reference:
     seed: str
     shown: dict[str, Shown]
     seconds: dict[str, float]
+    took: dict[str, Took] = field(default_factory=dict)  # time and memory, to be shown beside a student's
 
     @classmethod
     def of(cls, row: Assignment, seed: str) -> "Reference":
@@ -36,7 +38,7 @@ class Reference:
         if row.is_zoo:
             return cls(seed, {}, {})
         jobs = [Job(task.test, seed_of(seed, row, task), PATIENCE, task.megabytes) for task in row.tasks]
-        shown, seconds = {}, {}
+        shown, seconds, took = {}, {}, {}
         for outcome in supervise(PACKAGE.parent, PACKAGE / "course" / "kit" / row.tests, jobs):
             if outcome.status != "ran" or outcome.shown is None:
                 raise CourseError(
@@ -44,7 +46,8 @@ class Reference:
                     f"{outcome.message}). Was it changed, or is another version installed?"
                 )
             shown[outcome.test], seconds[outcome.test] = outcome.shown, outcome.seconds
-        return cls(seed, shown, seconds)
+            took[outcome.test] = Took.of(outcome)
+        return cls(seed, shown, seconds, took)
 
     @classmethod
     def load(cls, folder: Path, row: Assignment) -> "Reference":
@@ -58,10 +61,13 @@ class Reference:
         return cls(PUBLIC, shown, {})
 
     def save(self, folder: Path, row: Assignment) -> None:
-        """Write a file of expected values for each test, and the seeds of the inputs, into a new folder."""
+        """Write a file of expected values for each test, the seeds of the inputs, and what the package took, into a new
+        folder.
+        """
         folder.mkdir()
         seeds = {task.test: seed_of(self.seed, row, task) for task in row.tasks}
         write_json(folder / SEEDS, seeds, indent=1)
+        save_took(self.took, folder)
         for test, shown in self.shown.items():
             shown.save(folder / f"{test}.safetensors")
 

@@ -91,7 +91,8 @@ def outcome_of(reply: Reply, test: str) -> Outcome:
     else:
         status = answer["status"] if answer.get("status") in STATUSES else "crashed"
     stack = tuple(clean(f"{file}, {function}", 300) for file, _, function in reply.stack)
-    return Outcome(test, status, reply.seconds, error, clean(where, 300), message, reply.printed, stack=stack)
+    found = Outcome(test, status, reply.seconds, error, clean(where, 300), message, reply.printed)
+    return replace(found, stack=stack, megabytes=reply.megabytes)
 
 
 def with_shown(outcome: Outcome, file: Path) -> Outcome:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from minivlm.course.assignments import Task
@@ -28,19 +28,27 @@ class Verdict:
     sentence: str = ""
     seconds: float = 0.0
     printed: str = ""
-    values: bool = True  # whether it is about values; one about an exception names a line, and needs no hint
+    helped: bool = True  # whether help for the task fits; an exception names a line, and needs none
     share: float = 0.0  # of its points that count although it is not right, see follow_through.py
     ended: str = ""  # how a test that is wrong ended, as `Outcome.status`
+    mistake: str = ""  # which one of the handout's it is, if the values tell
+    cost: int = 0  # points for hints that were taken
+    took: str = ""  # time and memory beside the package's, see `beside`
 
     @property
     def points(self) -> int:
-        """Whole points; a half is rounded up."""
-        return self.task.points if self.state == RIGHT else math.floor(self.task.points * self.share + 0.5)
+        """Whole points, less those for hints; a half is rounded up."""
+        whole = self.task.points if self.state == RIGHT else math.floor(self.task.points * self.share + 0.5)
+        return max(0, whole - self.cost)
 
     @property
     def hint(self) -> str:
-        """The task's hint if a value is wrong, else ""."""
-        return self.task.hint if self.state == WRONG and self.values else ""
+        """The mistake if its values tell it; else the task's hint, where that fits what happened."""
+        if self.mistake or self.state != WRONG or not self.helped:
+            return self.mistake
+        from minivlm.course.hints import says_all  # imports torch
+
+        return "" if says_all(self.sentence) else self.task.hint
 
     @property
     def title(self) -> str:
@@ -50,12 +58,15 @@ class Verdict:
 
 def judge(task: Task, outcome: "Outcome", expected: "Shown", limit: float) -> Verdict:
     """The verdict on a test: what the student's code showed is compared with `expected`; `limit`: its seconds."""
-    from minivlm.course.kit.compare import first_difference  # imports torch
+    from minivlm.course.hints import mistake_in  # these import torch
+    from minivlm.course.kit.compare import first_difference
 
     if outcome.status != "ran" or outcome.shown is None:
         return stopped(task, outcome, limit)
     difference = shortened(first_difference(outcome.shown, expected))
-    return Verdict(task, WRONG if difference else RIGHT, difference, outcome.seconds, outcome.printed)
+    if not difference:
+        return Verdict(task, RIGHT, "", outcome.seconds, outcome.printed)
+    return replace(wrong(task, outcome, difference), mistake=mistake_in(task, outcome.shown))
 
 
 def shortened(sentence: str) -> str:
@@ -77,8 +88,10 @@ def judge_hunt(task: Task, healthy: "Outcome", broken: "Outcome", limit: float) 
 
 def wrong(task: Task, outcome: "Outcome", sentence: str) -> Verdict:
     """The verdict "wrong", with the sentence that says why."""
-    values = outcome.status != "raised" or outcome.error == "AssertionError"
-    return Verdict(task, WRONG, sentence, outcome.seconds, outcome.printed, values, ended=outcome.status)
+    from minivlm.course.hints import fits  # imports torch
+
+    helped = fits(task, outcome.status, outcome.error)
+    return Verdict(task, WRONG, sentence, outcome.seconds, outcome.printed, helped, ended=outcome.status)
 
 
 def stopped(task: Task, outcome: "Outcome", limit: float) -> Verdict:
@@ -109,7 +122,7 @@ def is_open(outcome: "Outcome") -> bool:
 
 def untested(tasks: Sequence[Task], sentence: str) -> tuple[Verdict, ...]:
     """Verdicts on tests that were not run, since something is wrong with all of them."""
-    return tuple(Verdict(task, WRONG, sentence, values=False) for task in tasks)
+    return tuple(Verdict(task, WRONG, sentence, helped=False) for task in tasks)
 
 
 def was_in(where: str) -> str:

@@ -26,7 +26,7 @@ from minivlm import MinivlmError
 from minivlm.checkpoints import load_checkpoint
 from minivlm.cli.main import main, make_parser
 from minivlm.course.assignments import assignment
-from minivlm.course.project import Folder
+from minivlm.course.folder import Folder
 from minivlm.course.submission import assemble
 from minivlm.evaluation import runner
 from minivlm.evaluation.chair import read_captions

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from minivlm.course.kit.draw import Draw
-from minivlm.model.clva import CLVA, Anchor, controlled
+from minivlm.model.clva import CLVA, Anchor, ResolvedCLVA, controlled
 from minivlm.model.layout import Layout
 from minivlm.model.redistribute import normalised
 
@@ -23,6 +23,20 @@ def layout_of(*samples: str, rows: int | None = None) -> Layout:
     attention_mask = torch.tensor([[token != "." for token in sample] for sample in padded])
     image = torch.tensor([[token == "p" for token in sample] for sample in padded])
     return Layout(attention_mask, image, queries=rows or longest, prompt=longest)
+
+
+def four_heads() -> tuple[Tensor, Layout]:
+    """The handout's row of four heads on a picture of four patches: weights (1, 4, 1, 7)."""
+    weights = torch.zeros(1, 4, 1, 7)
+    weights[0, :, 0, 1:5] = torch.tensor([[10, 0, 0, 0], [40, 20, 20, 0], [0, 10, 20, 10], [0, 2, 0, 3]]) / 100
+    return weights, layout_of("tpppptt", rows=1)
+
+
+def four_layers() -> tuple[dict[int, Tensor], Layout, ResolvedCLVA]:
+    """The handout's maps (1, 1, 4) of two noise and two anchor layers."""
+    maps = torch.tensor([[5, 3, 2, 0], [7, 1, 0, 2], [4, 0, 5, 1], [2, 4, 3, 1]])[:, None, None] / 10
+    layers = ResolvedCLVA(noise_layers=(0, 1), anchor_layers=(2, 3), deep_layers=(4,))
+    return dict(enumerate(maps)), layout_of("tpppptt", rows=1), layers
 
 
 def crowd(draw: Draw) -> Layout:

@@ -78,6 +78,8 @@ def test_embeddings_refuse_other_pictures(draw: Draw, show: Show) -> None:
 
 def test_attention(draw: Draw, show: Show) -> None:
     """Every token looks at every token, head by head, and no picture sees another one."""
+    tokens = torch.tensor([[[2.0, 0, 0, 0], [0, 2.0, 0, 0]]])
+    show(by_hand=copying(VisionAttention(vision(hidden_size=4, num_attention_heads=1)))(tokens)[0, :, 0] / 2)
     one = draw.fill(VisionAttention(vision(num_attention_heads=1)))
     x = draw.normal(2, 7, 12)
     show(one_head=one(x))
@@ -97,6 +99,10 @@ def test_attention_over_many_tokens(draw: Draw, show: Show) -> None:
 
 def test_block_normalises_before_each_branch(draw: Draw, show: Show) -> None:
     """Two residual branches: where both give zeros, the block returns its input."""
+    by_hand = VisionBlock(vision(hidden_size=2, num_attention_heads=1)).requires_grad_(False)
+    copying(by_hand.self_attn)
+    silent(by_hand.mlp)
+    show(by_hand=by_hand(torch.tensor([[[3.0, 1.0]]])))
     block = draw.fill(VisionBlock(vision()))
     x = draw.normal(2, 6, 12) * 3
     show(block=block(x))
@@ -206,6 +212,15 @@ def llava(layer: int | tuple[int, ...], strategy: str = "default") -> LlavaConfi
     return LlavaConfig(
         vision(), text, image_token_index=19, vision_feature_layer=layer, vision_feature_select_strategy=strategy
     )
+
+
+def copying(attention: Module) -> Module:
+    """The attention with projections that hand on what they get."""
+    for projection in attention.children():
+        assert isinstance(projection, nn.Linear), "the attention has projections, and nothing else"
+        nn.init.eye_(projection.weight)
+        nn.init.zeros_(projection.bias)
+    return attention.requires_grad_(False)
 
 
 def silent(module: Module) -> Module:

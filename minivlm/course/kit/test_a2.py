@@ -24,6 +24,7 @@ def test_rmsnorm(draw: Draw, show: Show) -> None:
     norm = draw.fill(RMSNorm(draw.pick([7, 16, 33]), eps=1e-5))
     x = draw.normal(2, 5, len(norm.weight)) + 0.5
     show(by_hand=RMSNorm(4, eps=0.0)(torch.tensor([1.0, 5.0, -13.0, 17.0])))
+    show(small_by_hand=RMSNorm(3, eps=1e-5)(torch.full((3,), 0.002)))
     show(usual=norm(x), large=norm(1000 * x), tiny=norm(2e-3 * x), zero=norm(0 * x), tokens_on_three_axes=norm(x[None]))
 
 
@@ -32,6 +33,9 @@ def test_rmsnorm_in_sixteen_bits(draw: Draw, show: Show) -> None:
 
     The rows have whole roots, so that any right order of operations rounds alike and nothing need be forgiven.
     """
+    by_hand = RMSNorm(4, eps=0.0).bfloat16()
+    by_hand.weight.data.fill_(1.5)
+    show(by_hand=by_hand(torch.tensor([1.0, 5.0, -13.0, 17.0], dtype=torch.bfloat16)))
     rows = torch.tensor(draw.pick(WHOLE_ROOTS)) * torch.tensor([[1], [-2], [64]])
     norm = RMSNorm(4, eps=1e-6)
     norm.weight.data = draw.uniform(4) + 0.5
@@ -45,6 +49,10 @@ def test_rmsnorm_in_sixteen_bits(draw: Draw, show: Show) -> None:
 
 def test_gated_mlp(draw: Draw, show: Show) -> None:
     """One projection, through SiLU, is the gate of the other: their product goes on."""
+    by_hand = GatedMLP(1, 1)
+    for linear, weight in ((by_hand.gate_proj, 2.0), (by_hand.up_proj, 3.0), (by_hand.down_proj, 1.0)):
+        linear.weight.data.fill_(weight)
+    show(by_hand=by_hand(torch.ones(1)))
     mlp = draw.fill(GatedMLP(10, 24))
     x = draw.normal(2, 5, 10) * 2
     show(mixed=mlp(x), one_token=mlp(x[0, 0]))
@@ -53,12 +61,12 @@ def test_gated_mlp(draw: Draw, show: Show) -> None:
 
 def test_angles_near_the_start(draw: Draw, show: Show) -> None:
     """Every pair turns at its own speed, each row of a batch has positions of its own, both halves hold the same."""
+    cos, sin = rotary_angles(torch.tensor([[0, 1, 2]]), 4, 100.0, torch.float32)
+    show(cos_by_hand=cos, sin_by_hand=sin)
     theta, width = draw.pick([10000.0, 500000.0, 1e6]), draw.pick([2, 6, 10, 16])
     positions = draw.whole(0, 20, 3, 7)
     cos, sin = rotary_angles(positions, width, theta, torch.float32)
     show(cos=cos, sin=sin)
-    cos, sin = rotary_angles(torch.tensor([[0, 1, 2]]), 4, 100.0, torch.float32)
-    show(cos_by_hand=cos, sin_by_hand=sin)
     cos, sin = rotary_angles(torch.arange(5), 6, theta, torch.float32)
     show(cos_of_a_single_row=cos, sin_of_a_single_row=sin)
 

@@ -1,7 +1,4 @@
-"""Assignment a5: CLVA's anchor and its controls, in `minivlm/model/clva.py`, our reading of arXiv 2603.25088.
-
-Samples are written as words, such as `tpppptt`: see `minivlm/course/kit/samples.py`.
-"""
+"""Assignment a5: CLVA's anchor and its controls (our reading). Words such as `tpppptt`: see `kit/samples.py`."""
 
 from dataclasses import replace
 
@@ -41,6 +38,7 @@ BY_LAYER = ResolvedCLVA(noise_layers=(1, 2), anchor_layers=(4, 5, 6), deep_layer
 
 def test_pooled_map(draw: Draw, show: Show) -> None:
     """A layer is one map: the sum over the heads that look most at the picture, chosen by each row for itself."""
+    show(by_hand=pooled_map(*samples.four_heads()))
     layout = layout_of("t" + "p" * draw.number(5, 9) + "t" * draw.number(3, 6))
     weights = attention(draw, layout, heads=8)
     show(half=pooled_map(weights, layout), third=pooled_map(weights, layout, 0.3))
@@ -85,6 +83,7 @@ def test_outliers_among_what_a_row_sees(draw: Draw, show: Show) -> None:
 
 def test_anchor(draw: Draw, show: Show) -> None:
     """Noise, middle and anchor of every row, from the layers that the settings name and no others."""
+    show(by_hand=find_anchor(*samples.four_layers()).anchor)
     layout = crowd(draw)
     maps = maps_of(draw, layout, range(10))
     found = find_anchor(maps, layout, BY_LAYER)

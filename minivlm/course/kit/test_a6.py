@@ -15,6 +15,11 @@ OBJECTS = ("dog", "cat", "hot dog", "bus", "toilet", "train", "teddy bear", "bea
 OTHERS = {"puppy": "dog", "kitten": "cat", "wine bottle": "bottle", "glass bottle": "bottle"}
 LEXICON = Lexicon("a short list", {name: name for name in OBJECTS} | OTHERS)
 THINGS = ("hot dog", "hot dogs", "dog", "puppies", "buses", "wine glasses", "wine bottle", "teddy bears", "bear")
+BY_HAND = (  # the handout's three captions
+    (("dog", "couch", "dog", "cat"), ("dog", "couch", "cup")),
+    (("truck", "truck", "truck"), ("bus", "person")),
+    ((), ("clock",)),
+)
 MEANT = ("baby elephant", "adult bear", "toilet seat", "passenger train", "train tracks", "home plate")
 
 
@@ -94,6 +99,7 @@ def test_phrases_that_overlap(draw: Draw, show: Show) -> None:
 
 def test_chair(draw: Draw, show: Show) -> None:
     """Mentions count as often as they occur; objects that are there or named count once a caption."""
+    show(within=1e-9, by_hand=numbers(chair([judged([*said], [*there]) for said, there in BY_HAND])))
     show(within=1e-9, one_caption=numbers(chair([judged(["dog", "dog", "cat", "bus", "cat", "cat"], ["dog", "bear"])])))
     show(within=1e-9, true_alone=numbers(chair([judged(["dog", "dog"], ["dog"])])))
     show(within=1e-9, figures=numbers(chair(captions(draw, draw.number(15, 30)))))
