@@ -568,7 +568,7 @@ def test_a_class_of_twenty_is_graded_in_one_command(tmp_path, monkeypatch, capsy
     assert "Stopped for its time: test_rotate" in found["hanging"]["notes"]
     assert "Late by 1 day 6 h: 20% of the points are taken off" in found["late"]["notes"]
     assert "is no zip file, or is cut off" in found["malformed"]["notes"]
-    assert found["right"]["notes"] == found["zipped"]["notes"].partition(" Not known")[0] == ""
+    assert found["right"]["notes"] == found["zipped"]["notes"].partition("Not known")[0] == ""
     assert len({line["variant"] for line in found.values()}) == 20
     assert {line["seed"] for line in found.values()} == {ClassSeed.of("a secret").fingerprint}
     assert "a secret" not in (out / "grades.csv").read_text(encoding="utf-8-sig") + said
