@@ -117,10 +117,11 @@ def finite_float(literal: str) -> float:
 
 def object_without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """The object of these keys and values; ValueError if a key is there twice, of which json would drop the first."""
-    data = dict(pairs)
-    if len(data) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in data if keys.count(key) > 1)!r} stands twice in one object")
+    data: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in data:
+            raise ValueError(f"the key {key!r:.200} stands twice in one object")
+        data[key] = value
     return data
 
 

@@ -234,7 +234,8 @@ def test_a_damaged_file_is_named(tmp_path):
 def test_counts_are_read_as_they_were_counted(tmp_path):
     data = fake_data(30)
     out = made(tmp_path / "run", data=data)
-    (part,) = from_json(json.loads((out / "counts.json").read_text())).values()
+    counts = json.loads((out / "counts.json").read_text())
+    (part,) = from_json(counts, counts["task"]).values()
     assert part.images == data.images
     for key, ratio in captions_of(out, "eah", data, data.images).items():
         found: Ratio = part.methods["eah"].ratios[key]

@@ -17,7 +17,9 @@ from test_image import encoded, png_of
 from minivlm import Conversation, PromptError
 from minivlm.cli import main as cli
 from minivlm.cli import terminal
-from minivlm.errors import ConfigError, ImageError
+from minivlm.errors import ConfigError, EvaluationError, ImageError
+from minivlm.evaluation.card import read_card
+from minivlm.files import parse_json
 from minivlm.inputs import prompt as prompts
 from minivlm.inputs.picture_limits import LIMITS, USUAL, PictureLimits, read_stream
 from minivlm.inputs.pictures import load_image
@@ -214,3 +216,28 @@ def test_chat_refuses_a_line_without_end(vlm, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", io.StringIO("a" * 2000))
     assert cli.main(["chat", "--model", str(vlm.report.path)]) == 1
     assert "A line of stdin has more than 1,000 characters" in capsys.readouterr().err
+
+
+def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded():
+    """Each scan goes over the whole picture: 80 KB of them took 40 s."""
+    file = io.BytesIO()
+    Image.new("L", (64, 64), 100).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    scans = data[data.rindex(b"\xff\xda") : -2] * 200
+    with pytest.raises(ImageError, match="scans, each over the whole picture; at most 100 are read"):
+        load_image(data[:-2] + scans + data[-2:])
+    assert load_image(data).size == (64, 64)
+
+
+def test_many_keys_with_one_that_stands_twice_are_refused_soon():
+    """One pass: 40,000 keys took 77 s when each was counted."""
+    keys = ",".join(f'"k{n}":0' for n in range(200_000))
+    with pytest.raises(ValueError, match="the key 'k7' stands twice"):
+        parse_json(f'{{{keys},"k7":0}}')
+
+
+def test_a_card_of_any_size_is_refused_before_it_is_read(tmp_path):
+    with (tmp_path / "card.json").open("wb") as file:
+        file.truncate(2**31)  # no bytes on the disk
+    with pytest.raises(EvaluationError, match="has 2,147,483,648 bytes, at most 67,108,864 are read"):
+        read_card(tmp_path / "card.json")

@@ -343,6 +343,14 @@ def test_a_regular_expression_that_never_ends_is_ended():
         tokenizer.encode("a" * 40 + "!")
 
 
+@pytest.mark.parametrize("part", ["normalizer", "decoder"])
+def test_replacements_that_multiply_a_text_are_refused_before_anything_is_encoded(part):
+    doubling = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
+    steps = {"type": "Sequence", f"{part}s": [doubling] * 22}
+    with pytest.raises(ConfigError, match=rf"replacements of its {part} make a text up to 4.19e\+06 times as long"):
+        Tokenizer({**DEFINITION, part: steps}, image_token_id=IMAGE, vocab_rows=ROWS, names=NAMES)
+
+
 def test_a_flag_that_is_neither_true_nor_false_is_refused(tmp_path):
     write_small_tokenizer(tmp_path, added_tokens_decoder={"2": {"content": "</s>", "rstrip": "no"}})
     with pytest.raises(ConfigError, match=r"added_tokens_decoder: rstrip of '</s>' must be true or false, found 'no'"):

@@ -17,7 +17,7 @@ from minivlm.checkpoints.quantised import kind_of
 from minivlm.errors import EvaluationError
 from minivlm.evaluation.datasets import Dataset
 from minivlm.evaluation.items import Item
-from minivlm.evaluation.lines import read_json
+from minivlm.evaluation.lines import OF_A_RUN, read_json
 from minivlm.files import digest, file_digest, json_types
 from minivlm.inference.generate import Generation
 from minivlm.inference.vlm import VLM
@@ -89,7 +89,7 @@ def card(
 
 def read_card(path: Path, complete: bool = False) -> dict[str, Any]:
     """The card in a file. `complete`: whether it must have what `WHAT` names. Raises `EvaluationError` for others."""
-    card = read_json(path)
+    card = read_json(path, OF_A_RUN)
     if not isinstance(card, dict) or not is_flat(card, DEEPEST):
         raise EvaluationError(f"'{path}' is no card of a run: groups of settings were expected. Run it anew.")
     entries = dict(flat(card))

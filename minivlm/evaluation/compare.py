@@ -16,12 +16,13 @@ from typing import Any
 from minivlm.errors import EvaluationError
 from minivlm.evaluation.card import fingerprint, flat, read_card, shown
 from minivlm.evaluation.counts import Part, entry, from_json, require_alike
-from minivlm.evaluation.lines import read_json
+from minivlm.evaluation.lines import OF_A_RUN, read_json
 from minivlm.evaluation.summary import by_split, tidy
 from minivlm.evaluation.table import columns, ordered, tables
-from minivlm.files import one_line
+from minivlm.files import harmless, one_line, printable
 
 SAME = ("task", "data, name", "data, fingerprint", "words, name", "words, fingerprint")  # entries that must agree
+LINE = 2000  # characters that are shown of a line with names from files
 METHODS = "methods, "  # how the names of methods' settings begin in a flat card
 
 
@@ -43,9 +44,12 @@ class Run:
                     f"'{folder}' has no {name}: a complete run of `minivlm evaluate chair` or `pope` was expected. "
                     "One that was stopped is completed by the same command with --resume."
                 )
-        card, counts = read_card(folder / "card.json", complete=True), read_json(folder / "counts.json")
+        card, counts = read_card(folder / "card.json", complete=True), read_json(folder / "counts.json", OF_A_RUN)
         try:
-            asked, of_card, parts = entry(counts, "asked", str), entry(counts, "card", str), from_json(counts)
+            asked, of_card = entry(counts, "asked", str), entry(counts, "card", str)
+            if counts.get("task") != card["task"]:
+                raise ValueError("'task' is another one than the card's")
+            parts = from_json(counts, card["task"])
         except ValueError as cause:
             raise EvaluationError(
                 f"'{folder / 'counts.json'}' holds no counts of a run: {one_line(cause)}. Run it anew."
@@ -154,4 +158,4 @@ def as_text(comparison: Mapping[str, Any]) -> str:
     differ = [f"{name}: {' | '.join(map(shown, values))}" for name, values in comparison["differences"].items()]
     what = ["What else differs:", *differ] if differ else ["Nothing else differs."]
     body = map(columns, tables({"task": comparison["task"], "methods": rows}))
-    return "\n\n".join([head, *body, "\n".join(what)])
+    return harmless("\n\n".join([printable(head, LINE), *body, "\n".join(printable(line, LINE) for line in what)]))

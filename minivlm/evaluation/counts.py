@@ -24,6 +24,10 @@ from minivlm.files import digest
 from minivlm.stats import Ratio
 
 Answers = Mapping[str, Mapping[str, str]]  # method -> item's id -> text
+FIGURES = {  # task -> its figures
+    "chair": {"chair_s", "chair_i", "recall", "precision", "f1", "words"},
+    "pope": {"accuracy", "precision", "recall", "f1", "yes_ratio"},
+}
 DIGITS = 16  # fewer than that, and a whole number is exact as a float
 T = TypeVar("T")
 Name = TypeVar("Name")  # how methods are named: a str, or (run, method) where runs are compared
@@ -119,16 +123,20 @@ def joined(values: np.ndarray) -> str:
     return " ".join(f"{value:.0f}" for value in values)
 
 
-def from_json(content: Mapping[str, Any]) -> dict[str, Part[str]]:
+def from_json(content: Mapping[str, Any], task: str) -> dict[str, Part[str]]:
     """Split -> its part, from the content of a counts.json that `as_json` made. Raises ValueError for any other."""
-    parts = {}
+    parts: dict[str, Part[str]] = {}
     for split, part in entry(content, "parts", dict).items():
         images, methods = entry(part, "images", list), entry(part, "methods", dict)
         if any(type(image) is not str for image in images) or len(set(images)) < len(images):
             raise ValueError(f"the images of part {split!r} are no ids, each once")
         counts = {name: count_from(one, len(images)) for name, one in methods.items()}
+        if not counts or any(set(count.ratios) != FIGURES.get(task) for count in counts.values()):
+            raise ValueError(f"part {split!r} has no methods, or not the figures of {task}")
         require_alike(counts.values(), f"the methods of part {split!r}")
         parts[split] = Part(tuple(images), counts)
+    if task == "chair" and set(parts) - {""}:
+        raise ValueError("captions have splits")
     return parts
 
 
@@ -139,6 +147,8 @@ def count_from(content: Any, images: int) -> Count:
         if not isinstance(sides, list) or len(sides) != 2:
             raise ValueError(f"{name!r} has no numerators and denominators")
         ratios[name] = Ratio.of(*(numbers(side, images, name) for side in sides))
+        if name != "words" and (ratios[name].part > ratios[name].whole).any():
+            raise ValueError(f"{name!r} has a part that is more than the whole")
     right = tuple(entry(content, "right", str).split())
     if right and (len(right) != images or not set("".join(right)) <= set("01")):
         raise ValueError("'right' has not a string of 0 and 1 for each image")

@@ -8,6 +8,8 @@ from typing import Any
 from minivlm.errors import EvaluationError
 from minivlm.files import one_line, parse_json, path_of
 
+LARGEST = 2**30  # bytes of data; the annotations of COCO's training pictures have 450 million
+OF_A_RUN = 2**26  # bytes of a card, or of the counts of a run
 PICKLE = b"\x80"  # how a pickle begins; no text in UTF-8 does
 
 
@@ -34,17 +36,20 @@ def read_entries(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield where, require_object(entry, where)
 
 
-def read_json(path: str | Path) -> Any:
-    """The value in a JSON file. Raises `EvaluationError` if it cannot be read."""
+def read_json(path: str | Path, most: int = LARGEST) -> Any:
+    """The value in a JSON file of at most `most` bytes. Raises `EvaluationError` if it cannot be read."""
     path = path_of(path, EvaluationError)
-    return parsed(read_bytes(path), f"'{path}'")
+    return parsed(read_bytes(path, most), f"'{path}'")
 
 
-def read_bytes(path: Path) -> bytes:
-    """The content of a file without a byte order mark. Raises `EvaluationError` for a missing file or a pickle."""
+def read_bytes(path: Path, most: int = LARGEST) -> bytes:
+    """The content of a file without a byte order mark. Raises `EvaluationError` for a missing file, one of more than
+    `most` bytes, or a pickle."""
     if not path.is_file():
         raise EvaluationError(f"'{path}' is {'no file' if path.exists() else 'not there'}; a JSON file was expected.")
     try:
+        if (size := path.stat().st_size) > most:
+            raise EvaluationError(f"'{path}' has {size:,} bytes, at most {most:,} are read. Take a part of it.")
         data = path.read_bytes()
     except OSError as error:
         raise EvaluationError(f"'{path}' cannot be read: {error.strerror or error}.") from error

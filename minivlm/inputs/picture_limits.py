@@ -19,7 +19,7 @@ class PictureLimits:
     else `USUAL`. Pillow itself decodes at most 178,956,970 pixels. Several threads may share it.
     """
 
-    pixels: int | None = None  # of a picture; decoding takes 3 to 8 bytes for each
+    pixels: int | None = None  # of a picture; decoding takes 3 to 15 bytes for each
     bytes: int | None = None  # of a file, or of what comes from stdin
 
     def most(self, what: str) -> int:

@@ -31,6 +31,7 @@ from minivlm.files import path_of
 from minivlm.inputs.picture_limits import LIMITS, PictureLimits
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+SCAN, MOST_SCANS = b"\xff\xda", 100  # how a scan of a JPEG begins; progressive ones have about ten
 CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
 Colour = tuple[int, int, int]
 
@@ -100,6 +101,8 @@ def open_picture(data: bytes, name: str, limits: PictureLimits) -> ImageFile:
     try:
         image = Image.open(BytesIO(data), formats=FORMATS)
         limits.require_pixels(image.size, name)
+        if image.format == "JPEG" and (scans := data.count(SCAN)) > MOST_SCANS:
+            raise ImageError(f"{name} has {scans} scans, each over the whole picture; at most {MOST_SCANS} are read.")
         if image.format in ("GIF", "PNG", "WEBP") and getattr(image, "is_animated", False):
             warnings.warn(f"{name} is an animation; its first frame is used.", stacklevel=4)
     except Image.UnidentifiedImageError as error:
