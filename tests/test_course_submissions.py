@@ -15,9 +15,9 @@ from test_course_grade import ROW, SOLUTION
 from minivlm.cli import main as cli
 from minivlm.cli.course_grade import common_assignment
 from minivlm.course.assignments import assignment
+from minivlm.course.folder import LARGEST_NOTE, Folder
 from minivlm.course.grade import Grader, grade, student
 from minivlm.course.grade_report import GradeReport
-from minivlm.course.project import LARGEST_NOTE, Folder
 from minivlm.course.reference import Reference
 from minivlm.course.submission import started_for
 from minivlm.course.supervise import Outcome, with_shown
