@@ -289,7 +289,7 @@ def test_runs_of_which_one_has_other_figures_are_refused(runs, tmp_path):
     rewritten(folder / "counts.json", at("parts//methods", renamed))
     with pytest.raises(
         EvaluationError,
-        match="holds no counts of a run: part '' has no methods, or not the figures of chair. Run it anew",
+        match="has no methods, or not the figures of chair. Run it anew",
     ):
         compare([runs["chair"], folder])
 
