@@ -299,3 +299,11 @@ def test_what_a_test_showed_twice_is_refused(tmp_path):
     twice(tmp_path / "shown", "a")
     outcome = with_shown(ran, tmp_path / "shown")
     assert (outcome.status, outcome.error) == ("raised", "CheckpointError")
+
+
+@pytest.mark.parametrize("known", [0, 7])
+def test_grading_without_landlock_is_warned_about_once(tmp_path, capsys, monkeypatch, known):
+    monkeypatch.setattr("minivlm.course.kit.landlock.version", lambda: known)
+    folders = [str(handed_in(tmp_path / name)) for name in ("ada", "zoe")]
+    assert cli.main(["course", "grade", *folders, "--seed", "s", "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().err.count("WARNING: this system has no Landlock") == (not known)

@@ -74,6 +74,7 @@ def grade_folders(request: GradeRequest) -> int | None:
     run = Run.now(seed.fingerprint, not request.same_inputs, rules_of(request, policy))
     require_same_table(row, out, run)
     out.mkdir(parents=True, exist_ok=True)
+    warn_without_landlock()
     remark(f"Grading {row.name} · {row.title}, {len(folders)} of them, {run} …")
     all_graded, unwritten, began = [], 0, time.monotonic()
     how: dict[str, Any] = {
@@ -88,6 +89,17 @@ def grade_folders(request: GradeRequest) -> int | None:
     unwritten += not summarised(row, out)
     remark(f"{len(folders)} graded in {time.monotonic() - began:.0f} s: {out / TABLE}, and a results.json for each.")
     return FAILED if unwritten else None
+
+
+def warn_without_landlock() -> None:
+    """Say so if the kernel does not help to keep students' code to its files."""
+    from minivlm.course.kit.landlock import version
+
+    if not version():
+        remark(
+            "WARNING: this system has no Landlock (Linux since 5.13 has it), so only Python's audit hook keeps "
+            "students' code from your files. It can be got round: grade in a container, or on such a Linux."
+        )
 
 
 def rules_of(request: GradeRequest, policy: Policy) -> str:
