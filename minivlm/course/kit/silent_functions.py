@@ -1,8 +1,8 @@
 """Functions that do what student code may not do, and of which Python's audit hooks hear nothing.
 
-Here they are replaced by functions that raise an audit event, which the audit hook refuses. They are replaced wherever
-a module has them, since a library may have imported them already. Student code that finds an original elsewhere (in a
-list or a class of a library, say) gets past this: of that, only the kernel can keep it.
+Here they are replaced by functions that raise an audit event, which the audit hook refuses. They are replaced in all
+modules of Python that have them. Student code that finds an original elsewhere (in a list or a class of a library, say)
+gets past this: of that, only the kernel can keep it.
 """
 
 import os
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
-from types import BuiltinFunctionType, ModuleType
+from types import BuiltinFunctionType
 from typing import Any
 
 SILENT_FUNCTIONS = {  # what they do, as the message says it -> the functions, each also the name of its event
@@ -24,6 +24,7 @@ SILENT_FUNCTIONS = {  # what they do, as the message says it -> the functions, e
 INTERPRETERS = ("_interpreters", "_xxsubinterpreters")  # the module's name from Python 3.13 on, and before
 NEW_INTERPRETER = "cpython.PyInterpreterState_New"
 REPEATED = ("posix", "_signal", "_posixsubprocess", "_posixshmem")  # may not be imported anew, with the originals
+HOLDERS = (*REPEATED, *INTERPRETERS, "os", "signal", "subprocess", "multiprocessing.shared_memory")  # modules with them
 REFUSED_MODULES = (  # whose import is refused: they start processes or interpreters, or reach into memory
     "multiprocessing.popen_spawn_posix",
     "multiprocessing.popen_forkserver",
@@ -37,12 +38,12 @@ SETS = ("supports_dir_fd", "supports_effective_ids", "supports_fd", "supports_fo
 
 
 def close_silent_functions() -> None:
-    """Replace the functions, in all modules that are loaded."""
+    """Replace the functions, in all of `HOLDERS`."""
     originals = found_functions()
     closed = {original: closed_function(event) for original, event in originals.items()}
-    for module in [*sys.modules.values()]:
-        if isinstance(module, ModuleType):
-            replace_in(vars(module), closed)
+    for name in HOLDERS:
+        with suppress(ImportError):
+            replace_in(vars(import_module(name)), closed)
     for name in SETS:
         getattr(os, name, set()).difference_update(originals)
     imp: Any = import_module("_imp")  # would make a module of those in Python itself anew, and ask nobody
