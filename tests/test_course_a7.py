@@ -13,7 +13,7 @@ import pytest
 
 from minivlm.course.assignments import assignment
 from minivlm.course.holes import functions
-from minivlm.course.hunt import hunt
+from minivlm.course.hunt import hunt, run
 from minivlm.course.kit import test_shapes, test_zoo
 from minivlm.course.package import PACKAGE
 from minivlm.course.verdict import OPEN, RIGHT, WRONG, judge_hunt
@@ -305,3 +305,55 @@ def test_a_student_is_judged_task_by_task(tmp_path):
     tasks = [task for task in ROW.tasks if task.test in EXPECTED]
     found = hunt(ROW, tasks, tmp_path / "test_zoo.py", "secret")
     assert {verdict.task.test: verdict.state for verdict in found} == EXPECTED, found
+
+
+MARKER = """
+import os, sys
+
+def leave_a_mark(change):
+    file = sys.modules[__name__].__spec__.origin
+    found = os.stat(file)
+    second = (found.st_mode & 0o777, found.st_mtime) == (0o600, 1.0)
+    if not second:
+        try:
+            change(file)
+        except OSError:
+            pass
+    assert not second
+
+def test_label_ratio(draw, show):
+    leave_a_mark(lambda file: (os.fchmod(os.open(file, os.O_RDONLY), 0o600), os.utime(file, (1, 1))))
+
+def test_missing_space(draw, show):
+    leave_a_mark(lambda file: (os.chmod(file, 0o600), os.utime(os.open(file, os.O_RDONLY), (1, 1))))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_leaves_no_mark_for_the_next(tmp_path):
+    """A test that passes at first and fails in its second run would catch every bug."""
+    (tmp_path / "test_zoo.py").write_text(MARKER)
+    before = (tmp_path / "test_zoo.py").stat()
+    tasks = [task for task in ROW.tasks if task.test in ("test_label_ratio", "test_missing_space")]
+    assert [verdict.points for verdict in hunt(ROW, tasks, tmp_path / "test_zoo.py", "secret")] == [0, 0]
+    after = (tmp_path / "test_zoo.py").stat()
+    assert (after.st_mode, after.st_mtime) == (before.st_mode, before.st_mtime)
+
+
+def test_each_run_of_the_hunt_has_copies_of_its_own(tmp_path, monkeypatch):
+    (tmp_path / "test_zoo.py").write_text("from beside import x\n")
+    (tmp_path / "beside.py").write_text("x = 1\n")
+    given = []
+
+    def supervised(project, tests, jobs, denied):
+        given.append((project, tests))
+        assert tests.with_name("beside.py").read_text() == "x = 1\n"
+        assert tests.read_text() == "from beside import x\n"
+        return []
+
+    monkeypatch.setattr("minivlm.course.hunt.supervise", supervised)
+    for bug in (None, bug_named("head_zero")):
+        run(bug, tmp_path / "test_zoo.py", [], [])
+    places = {place for pair in given for place in pair}
+    assert len(places) == 4
+    assert tmp_path / "test_zoo.py" not in places

@@ -45,6 +45,37 @@ def relative():
     os.chdir(os.path.dirname(MINE))
     open("../../reference/minivlm/work.py")
 
+def anew(name):
+    was = sys.modules.pop(name)
+    try:
+        importlib.import_module(name)
+    finally:
+        sys.modules[name] = was
+
+def made_anew():
+    import _imp
+    return _imp.create_builtin(sys.modules["posix"].__spec__)
+
+def under_another_name(name):
+    file = importlib.util.find_spec(name).origin
+    spec = importlib.util.spec_from_file_location("x." + name, file)
+    importlib.util.module_from_spec(spec)
+
+def fork_exec():
+    import _posixsubprocess
+    _posixsubprocess.fork_exec()
+
+def kept_fork_exec():
+    (getattr(subprocess, "_fork_exec", None) or subprocess._posixsubprocess.fork_exec)()
+
+def shared():
+    import _posixshmem
+    _posixshmem.shm_open("/x", os.O_CREAT | os.O_RDWR, mode=0o600)
+
+def flags():
+    import fcntl
+    fcntl.ioctl(os.open(MINE, os.O_RDONLY), 0x40086602, bytes(8))
+
 def interpreter():
     try:
         if sys.version_info < (3, 13):
@@ -102,6 +133,20 @@ WRITES = {
     "truncate": lambda: os.truncate(MINE, 0),
     "mode": lambda: os.chmod(MINE, 0),
     "times": lambda: os.utime(MINE),
+    "mode by number": lambda: os.fchmod(os.open(MINE, os.O_RDONLY), 0),
+    "mode of a number": lambda: os.chmod(os.open(MINE, os.O_RDONLY), 0),
+    "owner by number": lambda: os.fchown(os.open(MINE, os.O_RDONLY), 0, 0),
+    "times by number": lambda: os.utime(os.open(MINE, os.O_RDONLY), (1, 1)),
+    "mode of what may be listed": lambda: os.chmod(open(MINE).fileno(), 0),
+    **({
+        "attribute by number": lambda: os.setxattr(os.open(MINE, os.O_RDONLY), "user.x", b"x"),
+        "no attribute by number": lambda: os.removexattr(os.open(MINE, os.O_RDONLY), "user.x"),
+        "flags": flags,
+        "pipe": lambda: os.mkfifo(HERE / "left"),
+        "pipe of its own": lambda: os.mkfifo("left"),
+        "file without opening": lambda: os.mknod("left"),
+        "root": lambda: os.chroot("."),
+    } if sys.platform == "linux" else {}),
 }
 OTHERS = {
     "program": lambda: subprocess.run(["true"]),
@@ -119,7 +164,26 @@ OTHERS = {
     "objects": lambda: gc.get_objects(),
     "limits": limits,
     "signal": lambda: os.kill(os.getppid(), 0),
+    "socket": lambda: socket.socket(),
+    "listen": lambda: socket.socket().listen(1),
+    **{name: lambda name=name: importlib.import_module(name) for name in (
+        "_testcapi", "_testinternalcapi", "_testmultiphase")},
+    **({
+        "fork_exec": fork_exec,
+        "kept fork_exec": kept_fork_exec,
+        "shared memory": shared,
+        "memory file": lambda: os.memfd_create("x"),
+        "process file": lambda: os.pidfd_open(os.getppid()),
+        "signal by file": lambda: __import__("signal").pidfd_send_signal(0, 9),
+        "priority": lambda: os.setpriority(os.PRIO_PROCESS, os.getppid(), 1),
+        "cores": lambda: os.sched_setaffinity(os.getppid(), {0}),
+        "another group": lambda: os.setsid(),
+        "the system anew": lambda: anew("posix"),
+        "the system made anew": made_anew,
+    } if sys.platform == "linux" else {}),
 }
+if sys.platform == "linux" and importlib.util.find_spec("_testcapi"):
+    OTHERS["under another name"] = lambda: under_another_name("_testcapi")
 
 def disarm():
     from kit import audit_hook, paths

@@ -195,8 +195,14 @@ def deep(place: Path) -> None:
     os.close(here)
 
 
+def hard_link(place: Path) -> None:
+    (place / FILE).parent.mkdir(parents=True)
+    place.parent.with_name("solution.py").write_text(SOLUTION, encoding="utf-8")
+    os.link(place.parent.with_name("solution.py"), place / FILE)
+
+
 ODD = [loop, pair, file_that_loops, folder_that_loops, folder_in_itself, pipe, device, folder_for_a_file, sparse]
-ODD += [a_file, a_pipe, deep]
+ODD += [a_file, a_pipe, deep, hard_link]
 
 
 @pytest.mark.parametrize("make", ODD, ids=lambda make: make.__name__)
@@ -244,6 +250,44 @@ def test_results_that_cannot_be_written_cost_nobody_else(tmp_path, capsys):
     assert (tmp_path / "out" / "ada").read_text() == "a file of the grader's"
 
 
+def test_results_are_not_written_through_a_link(tmp_path, capsys):
+    """Even if `--out` is the folder that holds what was handed in."""
+    place, victim = tmp_path / "class", handed_in(tmp_path / "victim")
+    place.mkdir()
+    (place / "eve").symlink_to(victim)
+    (victim / "results.json").write_text("somebody's own")
+    zoe = handed_in(place / "zoe")
+    words = ["course", "grade", str(place / "eve"), str(zoe), "--seed", "s", "--out", str(place)]
+    assert cli.main(words) == 1
+    assert "eve: it is a link" in capsys.readouterr().err
+    assert (victim / "results.json").read_text() == "somebody's own"
+    assert json.loads((zoe / "results.json").read_text())["score"] == 100
+
+
+def test_a_table_that_cannot_be_written_keeps_nobody_from_being_graded(tmp_path, capsys):
+    """As when student code has put a pipe in its place."""
+    ada, zoe = handed_in(tmp_path / "ada"), handed_in(tmp_path / "zoe")
+    (tmp_path / "out").mkdir()
+    os.mkfifo(tmp_path / "out" / "grades.csv")
+    words = ["course", "grade", str(ada), str(zoe), "--seed", "s", "--out", str(tmp_path / "out")]
+    assert cli.main(words) == 1
+    assert "grades.csv: it is no regular file" in capsys.readouterr().err
+    for name in ("ada", "zoe"):
+        assert json.loads((tmp_path / "out" / name / "results.json").read_text())["score"] == 100
+
+
+def test_names_like_formulas_keep_a_line_each(tmp_path):
+    folders = [handed_in(tmp_path / "class" / name) for name in ("=x", "'=x", "''=x", "'x", "x")]
+    words = ["course", "grade", *map(str, folders), "--seed", "s", "--out", str(tmp_path / "out")]
+    assert cli.main(words) == 0
+    with (tmp_path / "out" / "grades.csv").open(encoding="utf-8-sig", newline="") as file:
+        assert {line["student"] for line in csv.DictReader(file)} == {
+            *(n * chr(39) + "=x" for n in (1, 2, 3)),
+            "'x",
+            "x",
+        }
+
+
 def test_what_a_test_showed_twice_is_refused(tmp_path):
     import torch
 
@@ -255,3 +299,11 @@ def test_what_a_test_showed_twice_is_refused(tmp_path):
     twice(tmp_path / "shown", "a")
     outcome = with_shown(ran, tmp_path / "shown")
     assert (outcome.status, outcome.error) == ("raised", "CheckpointError")
+
+
+@pytest.mark.parametrize("known", [0, 7])
+def test_grading_without_landlock_is_warned_about_once(tmp_path, capsys, monkeypatch, known):
+    monkeypatch.setattr("minivlm.course.kit.landlock.version", lambda: known)
+    folders = [str(handed_in(tmp_path / name)) for name in ("ada", "zoe")]
+    assert cli.main(["course", "grade", *folders, "--seed", "s", "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().err.count("WARNING: this system has no Landlock") == (not known)

@@ -6,6 +6,7 @@ import argparse
 import os
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,6 +74,7 @@ def grade_folders(request: GradeRequest) -> int | None:
     run = Run.now(seed.fingerprint, not request.same_inputs, rules_of(request, policy))
     require_same_table(row, out, run)
     out.mkdir(parents=True, exist_ok=True)
+    warn_without_landlock()
     remark(f"Grading {row.name} · {row.title}, {len(folders)} of them, {run} …")
     all_graded, unwritten, began = [], 0, time.monotonic()
     how: dict[str, Any] = {
@@ -89,6 +91,17 @@ def grade_folders(request: GradeRequest) -> int | None:
     return FAILED if unwritten else None
 
 
+def warn_without_landlock() -> None:
+    """Say so if the kernel does not help to keep students' code to its files."""
+    from minivlm.course.kit.landlock import version
+
+    if not version():
+        remark(
+            "WARNING: this system has no Landlock (Linux since 5.13 has it), so only Python's audit hook keeps "
+            "students' code from your files. It can be got round: grade in a container, or on such a Linux."
+        )
+
+
 def rules_of(request: GradeRequest, policy: Policy) -> str:
     """What was agreed on beyond the usual, in words."""
     followed = "" if request.follow_through == FOLLOW_THROUGH else f"follow-through {request.follow_through:g}"
@@ -98,19 +111,26 @@ def rules_of(request: GradeRequest, policy: Policy) -> str:
 
 def written(row: Assignment, graded: Graded, all_graded: list[Graded], out: Path, run: Run) -> bool:
     """Write the student's results, and the table of all who are done: what is done survives an interruption. False,
-    after a remark, if the results could not be written: the others are graded all the same.
+    after a remark, if one of these could not be written: the others are graded all the same.
     """
     from minivlm.course.grade_table import write_table
     from minivlm.course.gradescope import write_results
 
+    results = said(lambda: write_results(graded, out))
+    return said(lambda: write_table(row, all_graded, out, run)) and results
+
+
+def said(write: Callable[[], object]) -> bool:
+    """Write a file. False, after a remark that says why, if that was not possible."""
     try:
-        write_results(graded, out)
-        return True
+        write()
     except OSError as error:
         remark(f"minivlm: {error.filename}: {error.strerror}.")
         return False
-    finally:
-        write_table(row, all_graded, out, run)
+    except CourseError as error:
+        remark(f"minivlm: {error}")
+        return False
+    return True
 
 
 def summarised(row: Assignment, out: Path) -> bool:
@@ -124,13 +144,7 @@ def summarised(row: Assignment, out: Path) -> bool:
 
     everyone = students(lines_of(out / TABLE))
     print(harmless(f"\n{statistics(row, everyone)}"))
-    try:
-        write_statistics(row, everyone, out)
-        write_exports(row, everyone, out)
-        return True
-    except OSError as error:
-        remark(f"minivlm: {error.filename}: {error.strerror}.")
-        return False
+    return said(lambda: (write_statistics(row, everyone, out), write_exports(row, everyone, out)))
 
 
 def find_similar(request: SimilarRequest) -> None:

@@ -123,5 +123,5 @@ def lines_of(file: Path) -> list[list[str]]:
 
 
 def safe(cell: str) -> str:
-    """A cell that a spreadsheet does not read as a formula."""
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+    """A cell that a spreadsheet does not read as a formula. Different texts remain different, as names must."""
+    return f"'{cell}" if cell.lstrip("'").startswith(("=", "+", "-", "@", "\t", "\r")) else cell

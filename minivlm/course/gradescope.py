@@ -3,6 +3,7 @@
 Format: https://gradescope-autograders.readthedocs.io/en/latest/specs/#output-format
 """
 
+import errno
 from pathlib import Path
 
 from minivlm.course.grade import Graded
@@ -13,8 +14,12 @@ RESULTS = "results.json"
 
 
 def write_results(graded: Graded, out: Path) -> Path:
-    """Write results.json into this student's folder below `out`; returns its path."""
+    """Write results.json into this student's folder below `out`; returns its path. Raises OSError if that folder is a
+    link: it would lead out of `out`, to somebody's files.
+    """
     folder = out / graded.student
+    if folder.is_symlink():
+        raise OSError(errno.ELOOP, "it is a link, so no results are written to where it leads", str(folder))
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / RESULTS
     write_json(file, results(graded), indent=1)

@@ -1,10 +1,12 @@
 """The bug hunt: each of a student's tests runs on the healthy package and on a copy with its bug.
 
-Each run has a process to itself, with and without the bug, so that a test cannot learn from other tests which of the
-two it runs on. Tests that look as if nothing was written are first run together, on the healthy package: those that
-say so themselves are not run again.
+Each run has a process and copies of all files to itself, with and without the bug, so that a test cannot learn from
+earlier runs which of the two it runs on: a file that both had could carry a mark, in its rights or times. Tests that
+look as if nothing was written are first run together, on the healthy package: those that say so themselves are not run
+again.
 """
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -45,6 +47,16 @@ def unwritten(jobs: Sequence[Job], tests: Path, denied: Sequence[Path]) -> dict[
 
 
 def run(bug: Bug | None, tests: Path, jobs: Sequence[Job], denied: Sequence[Path]) -> list[Outcome]:
-    """Run tests on a copy of the package, with a bug or, for None, without."""
+    """Run tests on a copy of the package, with a bug or, for None, without; of the tests, too, this run has a copy."""
     with TemporaryDirectory() as place:
-        return supervise(specimen(Path(place), bug).parent, tests, jobs, denied=denied)
+        return supervise(specimen(Path(place), bug).parent, copied(tests, Path(place)), jobs, denied=denied)
+
+
+def copied(tests: Path, place: Path) -> Path:
+    """Copy the file `tests`, and the modules beside it, into a new folder at `place`; returns the copy's path."""
+    folder = place / "tests"
+    folder.mkdir()
+    for file in tests.parent.glob("*.py"):
+        if file.is_file():
+            shutil.copyfile(file, folder / file.name)
+    return folder / tests.name

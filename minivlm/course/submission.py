@@ -11,6 +11,7 @@ from minivlm.course.assignments import Assignment
 from minivlm.course.folder import Folder
 from minivlm.course.project import KIT, lend_weights, write_package
 from minivlm.errors import CourseError
+from minivlm.files import open_own
 
 LARGEST = 1_000_000  # bytes of a file that is handed in
 ODD = (
@@ -60,7 +61,8 @@ def assemble(row: Assignment, folder: Path, project: Path) -> Iterator[str]:
         elif fault := fault_of(file, folder, name):
             yield fault
         else:
-            shutil.copyfile(file, project / name)
+            with open_own(file) as own:  # does not follow a link that was put there meanwhile
+                (project / name).write_bytes(own.read(LARGEST))
     if row.is_zoo and not (project / "tests" / row.tests).exists():
         shutil.copyfile(KIT / row.tests, project / "tests" / row.tests)
 
@@ -74,10 +76,13 @@ def places(folder: Path, name: str) -> Iterator[Path]:
 def fault_of(file: Path, folder: Path, name: str, most: int = LARGEST) -> str:
     """Why a file is not taken, or ""; `most`: the bytes that it may have.
 
-    Links are not followed, neither of the file nor of a folder on the way: they could lead to a solution.
+    Links are not followed, neither of the file nor of a folder on the way: they could lead to a solution. Nor is a file
+    taken that has a second name (a hard link), which could be anybody's.
     """
     if real(file) != real(folder) / file.relative_to(folder) or not file.is_file():
         return f"{name} is behind a link, or is no file: it was not taken."
+    if file.stat().st_nlink > 1:
+        return f"{name} has a second name elsewhere (a hard link): it was not taken. If it is the student's, copy it."
     if file.stat().st_size > most:
         return f"{name} has {file.stat().st_size:,} bytes, more than {most:,}: it was not taken."
     return ""

@@ -8,11 +8,12 @@ files.)
 
 May read:     every folder but the denied ones; but even in those, project, tests, models and Python's own folders
 May write:    its own temporary folder
-May not:      start programs, use the network, read memory, change its limits, end other processes
+May not:      start programs, use the network, read memory, change its limits, end or slow down other processes
 
-Limits of this: libraries written in C can open files without an audit event, and code that reads the memory of the
-process can remove the hook. On Linux, `landlock.py` makes the kernel refuse the same. For more safety, run each
-student's code in a container.
+Limits of this: libraries written in C can open files without an audit event, and so can functions of Python, of which
+`silent_functions.py` closes those that we know. Code that reads or writes the memory of the process can remove the
+hook, and no Python can prevent that: numpy makes an array of any address. On Linux, `landlock.py` makes the kernel
+refuse much of the same. For more safety, run each student's code in a container.
 
 Student code shares the interpreter with the hook, and could replace any function that the hook looks up by a global
 name. So the functions of the hook are made beforehand, and use nothing but their own local variables; links are
@@ -22,13 +23,12 @@ followed with the system's own calls; and no variable of Python refers to the ho
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from importlib import import_module
 
 # relative: the worker loads this folder by itself, apart from the student's package
 from .paths import path_decoder, path_resolver
 from .report_violation import violation_locator, violation_reporter
+from .silent_functions import REFUSED_MODULES, SILENT_FUNCTIONS, close_silent_functions
 
 MOST_FILES = 200  # openings for writing in a process's whole life: it must not fill the disk with files
 MOST_FOLDERS = 50  # that a process may make
@@ -38,29 +38,23 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 FOLDER_EVENTS = ("os.listdir", "os.scandir", "os.chdir")
 CHANGE_EVENTS = {  # event -> which of its arguments are paths, by position
     "os.rename": (0, 1),
-    **dict.fromkeys(("os.remove", "os.rmdir", "os.truncate", "os.chmod", "os.chown", "os.utime"), (0,)),
-    **dict.fromkeys(("os.setxattr", "os.removexattr", "os.chflags"), (0,)),
+    **dict.fromkeys(("os.remove", "os.rmdir", "os.truncate"), (0,)),
 }
+STATUS_EVENTS = ("os.chmod", "os.chown", "os.utime", "os.setxattr", "os.removexattr", "os.chflags")
 FORBIDDEN_EVENTS = {  # what they do, as the message says it -> events
     "start other programs": "subprocess.Popen os.system os.exec os.fork os.forkpty os.posix_spawn os.spawn pty.spawn "
     "os.startfile os.startfile/2 _winapi.CreateProcess cpython.PyInterpreterState_New sys.remote_exec",
-    "use the network": "socket.connect socket.bind socket.getaddrinfo socket.gethostbyname socket.gethostbyaddr "
-    "socket.getnameinfo socket.sendto socket.sendmsg",
+    "use the network": "socket.__new__ socket.connect socket.bind socket.getaddrinfo socket.gethostbyname "
+    "socket.gethostbyaddr socket.getnameinfo socket.sendto socket.sendmsg socket.sethostname",
     "reach into memory": "ctypes.dlopen ctypes.dlsym ctypes.dlsym/handle ctypes.call_function ctypes.string_at "
     "ctypes.wstring_at ctypes.cdata ctypes.cdata/buffer gc.get_objects gc.get_referrers gc.get_referents "
     "sys._current_frames",
-    "change its limits": "resource.setrlimit resource.prlimit fcntl.fcntl",
+    "change its limits": "resource.setrlimit resource.prlimit fcntl.fcntl fcntl.ioctl",
     "end processes": "os.kill os.killpg signal.pthread_kill",
     "make links": "os.link os.symlink",
     "open data bases": "sqlite3.connect",
+    "import Python's own modules anew": "import_anew",
 }
-
-INTERPRETERS = ("_interpreters", "_xxsubinterpreters")  # the module's name from Python 3.13 on, and before
-PROCESS_MODULES = (  # modules that start processes or interpreters without an audit event
-    "multiprocessing.popen_spawn_posix",
-    "multiprocessing.popen_forkserver",
-    *INTERPRETERS,
-)
 
 # All return the reason why something is refused, or "" if it is allowed.
 Judge = Callable[[str, tuple], str]  # takes the name of an audit event and its arguments
@@ -92,7 +86,7 @@ def install_audit_hook(paths: SandboxPaths, channel: int) -> None:
     hook deletes `judge`, the only useful one, before it raises; the next call gets it again, as a default value. And it
     raises outside of `except`, so that this error does not carry another one, with more frames.
     """
-    refuse_interpreters()
+    close_silent_functions()
     new_judge = violation_judge(paths, channel)
 
     def hook(event: str, arguments: tuple, judge: Judge = new_judge, refused: type = PermissionError) -> None:
@@ -124,31 +118,14 @@ def violation_judge(paths: SandboxPaths, channel: int) -> Judge:
     return judge
 
 
-def refuse_interpreters() -> None:
-    """Replace the functions that start another interpreter by one that raises an audit event, which is refused.
-
-    They raise none themselves. To refuse the import of their modules is not enough: a library may have imported them
-    already.
-    """
-
-    def refused(*_: object, **__: object) -> None:
-        sys.audit("cpython.PyInterpreterState_New")
-
-    for name in INTERPRETERS:
-        with suppress(ImportError):
-            module = vars(import_module(name))
-            functions = [name for name, value in module.items() if callable(value) and not isinstance(value, type)]
-            module.update(dict.fromkeys(functions, refused))
-
-
 def event_rules(paths: SandboxPaths) -> dict[str, EventRule]:
     """The rule for each audit event that can be refused; all other events are allowed."""
     read, write = read_rule(paths), write_rule(paths)
-    rules = {
-        event: always(f"It may not {what}.") for what, events in FORBIDDEN_EVENTS.items() for event in events.split()
-    }
+    forbidden = [*FORBIDDEN_EVENTS.items(), *SILENT_FUNCTIONS.items()]
+    rules = {event: always(f"It may not {what}.") for what, events in forbidden for event in events.split()}
     rules |= dict.fromkeys(FOLDER_EVENTS, read)
     rules |= {event: change_rule(write, places) for event, places in CHANGE_EVENTS.items()}
+    rules |= dict.fromkeys(STATUS_EVENTS, status_rule(write))
     return {**rules, "open": open_rule(paths, read, write), "os.mkdir": mkdir_rule(write), "import": import_rule(paths)}
 
 
@@ -169,6 +146,20 @@ def change_rule(write: PathRule, places: tuple[int, ...]) -> EventRule:
     return rule
 
 
+def status_rule(write: PathRule) -> EventRule:
+    """A rule for a file's rights, owner and times: as for writing, but never by the number of an open file, which may
+    have been opened to be read, and lie anywhere.
+    """
+    decode = path_decoder()
+
+    def rule(arguments: tuple) -> str:
+        if decode(arguments[0]) is None:
+            return "It may not change the rights or times of a file by its number."
+        return write(arguments[0])
+
+    return rule
+
+
 def mkdir_rule(write: PathRule) -> EventRule:
     """A rule for new folders. Their number is limited: if nested too deeply, they cannot be removed again."""
     left = [None] * MOST_FOLDERS
@@ -183,14 +174,15 @@ def mkdir_rule(write: PathRule) -> EventRule:
 
 
 def import_rule(paths: SandboxPaths) -> EventRule:
-    """A rule for imports: refuses modules that only start processes, and binary files that are not a library's."""
-    process_modules, decode, resolve = PROCESS_MODULES, path_decoder(), path_resolver()
+    """A rule for imports: refuses `REFUSED_MODULES`, and binary files that are not a library's."""
+    refused, decode, resolve = REFUSED_MODULES, path_decoder(), path_resolver()
     roots = tuple(f"{path}/" for path in paths.libraries)
 
     def rule(arguments: tuple) -> str:
         name, file = arguments[0], arguments[1]  # a file is given for binary modules alone
-        if decode(name) in process_modules:
-            return "It may not start other programs."
+        name = decode(name) or ""
+        if name in refused or (file is not None and name.rpartition(".")[2] in refused):  # "x._testcapi" loads it, too
+            return "It may not import what starts other programs or reaches into memory."
         path = decode(file)
         allowed = file is None or (path and resolve(path).startswith(roots))
         return "" if allowed else "It may not import binary files."

@@ -26,6 +26,7 @@ PR_SET_NO_NEW_PRIVS = 38  # for prctl
 EXECUTE, WRITE, READ = 1 << 0, 1 << 1, 1 << 2
 # 1 << 3, to list a folder, is not restricted: an import lists the folders that it searches
 REMOVE_AND_MAKE = sum(1 << bit for bit in range(4, 13))  # files and folders of all kinds
+ODD_KINDS = sum(1 << bit for bit in (6, 9, 10, 11, 12))  # to make devices, sockets, pipes and links
 REFER, TRUNCATE = 1 << 13, 1 << 14  # since versions 2 and 3 of Landlock
 BIND_AND_CONNECT = 0b11  # since version 4
 SOCKETS_AND_SIGNALS = 0b11  # since version 6
@@ -42,7 +43,7 @@ def restrict_to_files(readable: Iterable[str], denied: Iterable[str], own: str) 
     """Restrict this thread, and all that it starts, to its files. Returns whether the kernel does so now.
 
     It may read everything but the folders `denied`; inside these, it may read the folders `readable`. It may write in
-    the folder `own` alone. All paths are resolved.
+    the folder `own` alone, files and folders. All paths are resolved.
     """
     known = version()
     if not known:
@@ -52,7 +53,7 @@ def restrict_to_files(readable: Iterable[str], denied: Iterable[str], own: str) 
         ruleset = new_ruleset(known, rights)
         for path in open_places({*readable, own}, set(denied)):
             allow(ruleset, path, READ)
-        allow(ruleset, own, rights & ~EXECUTE)
+        allow(ruleset, own, rights & ~(EXECUTE | ODD_KINDS))
         allow(ruleset, os.devnull, READ | WRITE)
         restrict(ruleset)
         return True

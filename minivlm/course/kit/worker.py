@@ -189,7 +189,8 @@ def enter_sandbox(worker: Worker, settings: dict, channel: int) -> None:
         denied=tuple({paths.resolved(path) for path in settings["denied"]}),
     )
     sys.path[:0] = [str(worker.tests.parent), str(worker.project)]
-    landlock.restrict_to_files(sandbox.readable, sandbox.denied, sandbox.own)
+    if not landlock.restrict_to_files(sandbox.readable, sandbox.denied, sandbox.own) and landlock.version():
+        raise OSError("The kernel has Landlock, but refused to keep this process to its files. No test was run.")
     audit_hook.install_audit_hook(sandbox, channel)
 
 
