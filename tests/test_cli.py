@@ -151,7 +151,7 @@ def test_a_request_cannot_be_changed_and_holds_what_was_typed():
 def test_no_option_is_lost_on_the_way_into_a_request():
     """Every option is a field of its request, and what the request has no default for must be typed."""
     found = [*parsers(cli.make_parser())]
-    assert len(found) == len(cli.COMMANDS) + 5 + 2 + 4
+    assert len(found) == len(cli.COMMANDS) + 5 + 4 + 5
     for parser in found:
         kind = parser.get_default("request")
         typed = {action.dest: action for action in parser._actions} if kind else {}

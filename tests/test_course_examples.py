@@ -79,6 +79,7 @@ def test_every_command_of_the_teachers_page_runs(tmp_path):
     (place / "handed-in" / "ada").mkdir(parents=True)
     (place / "source").mkdir()
     (place / "source" / "seed").write_text("a word")
+    (place / "seed.txt").write_text("a word that is kept\n")
     (place / "submission").mkdir()
     (place / "results").mkdir()
     endings = {}

@@ -89,15 +89,15 @@ SPY = (
     "        raise ValueError('SPIED')"
 )
 STUDENTS = {  # attention.py, decoder.py, and the points of each test
-    "right": (source(ATTENTION), source(DECODER), [10, 6, 10, 10]),
-    "wrong": (source(ATTENTION, repeat_heads=WRONG_HEADS), source(DECODER), [10, 0, 8, 8]),
-    "unwritten": (source(ATTENTION, "repeat_heads"), source(DECODER), [10, 0, 8, 8]),
-    "two of them": (source(ATTENTION, "repeat_heads"), source(DECODER, "causal_mask"), [0, 0, 8, 8]),
-    "hanging": (source(ATTENTION, repeat_heads="while True: pass"), source(DECODER), [10, 0, 8, 8]),
+    "right": (source(ATTENTION), source(DECODER), [10, 6, 5, 6]),
+    "wrong": (source(ATTENTION, repeat_heads=WRONG_HEADS), source(DECODER), [10, 0, 4, 5]),
+    "unwritten": (source(ATTENTION, "repeat_heads"), source(DECODER), [10, 0, 4, 5]),
+    "two of them": (source(ATTENTION, "repeat_heads"), source(DECODER, "causal_mask"), [0, 0, 4, 5]),
+    "hanging": (source(ATTENTION, repeat_heads="while True: pass"), source(DECODER), [10, 0, 4, 5]),
     "tidied": (  # an import went that the student's function does not need, and the package's does
         source(ATTENTION, repeat_heads=WRONG_HEADS).replace("import rearrange, repeat", "import rearrange"),
         source(DECODER),
-        [10, 0, 8, 8],
+        [10, 0, 4, 5],
     ),
     "forward as well": (
         source(ATTENTION, "Attention.forward", repeat_heads=WRONG_HEADS),

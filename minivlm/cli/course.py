@@ -72,12 +72,15 @@ def check_folder(request: CheckRequest) -> int:
     """Run the tests of a student's folder, and print points and the next thing to do. 0 only if all of them pass."""
     from minivlm.course.check import check
     from minivlm.course.folder import Folder
-    from minivlm.course.ladder import hints_for
 
     folder = Folder.read(path_of(request.folder, CourseError))
     remark(f"Checking {folder.assignment.name} …")
     report = check(folder, request.only)
-    hints = hints_for(folder, report, request.hint) if request.hint else []
+    hints = []
+    if request.hint:
+        from minivlm.course.ladder import hints_for  # imports torch
+
+        hints = hints_for(folder, report, request.hint)
     if request.json:
         print_json(report.as_dict() | ({"hints": hints} if hints else {}))
     else:
